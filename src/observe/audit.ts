@@ -1,0 +1,72 @@
+/**
+ * The audit trail: one event for each login, accepted or refused, and one for each end of a session. An event holds what is needed to
+ * understand it at night, the full reason of a refusal included, and nothing with which somebody could log in.
+ */
+import { errorText, PgError } from '../errors.ts';
+import type { Log } from './log.ts';
+
+/** What is known of a login; it fills as the login goes on, so that a refusal tells how far it came. */
+export interface LoginRecord {
+  /** Number of the connection in this process. */
+  readonly session: number;
+  /** Address and port of the client. */
+  readonly client: string;
+  /** TLS version, or `plain`. */
+  transport?: string | undefined;
+  method?: 'token' | 'native' | 'cancel' | undefined;
+  user?: string | undefined;
+  database?: string | undefined;
+  applicationName?: string | undefined;
+  principal?: string | undefined;
+  issuer?: string | undefined;
+  /** When the token expires, ISO 8601. */
+  tokenExpires?: string | undefined;
+  /** Host and port, or socket, that the session went to. */
+  backend?: string | undefined;
+}
+
+/** The figures of a session that has ended. */
+export interface SessionEndRecord {
+  readonly durationMs: number;
+  readonly bytesToBackend: number;
+  readonly bytesToClient: number;
+  readonly endedBy: string;
+  readonly error: string | undefined;
+}
+
+/** Writes the audit events to the log. */
+export class Audit {
+  readonly #log: Log;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** A session begins. */
+  accepted(login: LoginRecord, durationMs: number): void {
+    this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
+  }
+
+  /** A login is refused; errors that are our own fault are logged as such, with their stack. */
+  refused(login: LoginRecord, error: unknown, durationMs: number): void {
+    const event = { event: 'login', outcome: 'refused', ...login, durationMs };
+    if (error instanceof PgError) {
+      const { code, sqlstate, message, detail, fault } = error;
+      const why = { code, sqlstate, message, detail, reason: error.reason ?? message, fault };
+      this.#log[fault === 'client' ? 'info' : 'warn']({ ...event, ...why }, 'login refused');
+    } else {
+      const stack = error instanceof Error ? error.stack : undefined;
+      this.#log.error({ ...event, code: 'internal_error', reason: errorText(error), stack, fault: 'us' }, 'login refused');
+    }
+  }
+
+  /** A client went away in the middle of a login: at the password prompt, psql does so as a habit. */
+  abandoned(login: LoginRecord, reason: string): void {
+    this.#log.debug({ event: 'login', outcome: 'abandoned', ...login, reason }, 'login abandoned');
+  }
+
+  /** A session that was accepted has ended. */
+  ended(login: LoginRecord, end: SessionEndRecord): void {
+    this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * An event that a stranger can cause as often as he likes. It is logged when it first happens and then at most once a second, with how
+ * often it happened meanwhile, so that a flood shows in the log without filling the disk.
+ */
+import type { Log } from './log.ts';
+
+const INTERVAL_MS = 1000;
+
+/** One kind of event. */
+export class RepeatedEvent {
+  readonly #log: Log;
+  readonly #event: string;
+  readonly #text: string;
+  #unlogged = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param text what happened and which option decides it */
+  constructor(log: Log, event: string, text: string) {
+    this.#log = log;
+    this.#event = event;
+    this.#text = text;
+  }
+
+  /** It has happened once more. */
+  happened(): void {
+    this.#unlogged++;
+    if (this.#timer) return;
+    this.#write();
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#unlogged > 0) this.#write();
+    }, INTERVAL_MS).unref();
+  }
+
+  #write(): void {
+    this.#log.warn({ event: this.#event, count: this.#unlogged }, this.#text);
+    this.#unlogged = 0;
+  }
+}
