@@ -1,0 +1,204 @@
+/**
+ * The login decision: a token goes in, an Identity comes out, or the refusal that the first failed check asks for. The order of
+ * the checks is part of the contract, since it decides what a stranger can learn; it is written once, in `examine`, for logins
+ * and for their explanation alike.
+ */
+import type { KeySet } from '../settings/key-set.ts';
+import { CheckFailure, type PassedCheck, refusal } from './checks.ts';
+import type { Identity, LoginRequest } from './identity.ts';
+import { type MappedNames, mapPrincipals } from './identity-map.ts';
+import type { KeySource } from './key-source.ts';
+import type { LoginSettings } from './login-settings.ts';
+import { foldName } from './names.ts';
+import { invalidPrincipal, readClaim, readPrincipals } from './principals.ts';
+import { reserveNames } from './reserved-names.ts';
+import { formatList, formatText } from './text.ts';
+import { parseToken, type Token } from './token.ts';
+import { selectKeys, verifyDates, verifySignature } from './verify.ts';
+
+/** What the decision rests on besides the settings, fixed when the process starts. */
+export interface AuthenticatorOptions {
+  readonly keys: KeySource;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Users that no token may have, beside the built-in ones. */
+  readonly reservedUsers: readonly string[];
+  /** Whether a token may belong to a superuser of the backend, so that the startup message may name a role. */
+  readonly superusers: 'refuse' | 'allow';
+}
+
+/** Decides on token logins. Holds no state of its own between two of them. */
+export class Authenticator {
+  readonly #keys: KeySource;
+  readonly #now: () => number;
+  readonly #isReserved: (user: string) => boolean;
+  readonly #superusers: 'refuse' | 'allow';
+
+  constructor(options: AuthenticatorOptions) {
+    this.#keys = options.keys;
+    this.#now = options.now;
+    this.#isReserved = reserveNames(options.reservedUsers);
+    this.#superusers = options.superusers;
+  }
+
+  /**
+   * Who the client is, by settings that were read once for this login.
+   * @throws PgError 28000 for the first check that fails; whatever the signal aborts with
+   */
+  async authenticate(request: LoginRequest, values: LoginSettings, signal: AbortSignal): Promise<Identity> {
+    const examination = this.examine(request, values, signal);
+    try {
+      for (;;) {
+        const step = await examination.next();
+        if (step.done) {
+          return step.value;
+        }
+      }
+    } catch (error) {
+      throw error instanceof CheckFailure ? refusal(error, values) : error;
+    }
+  }
+
+  /**
+   * The checks in their order: yields each that passes and returns the Identity.
+   * @throws CheckFailure at the first that does not; those behind it are not reached
+   */
+  async *examine(
+    request: LoginRequest,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ): AsyncGenerator<PassedCheck, Identity, void> {
+    const claim = values['server.jwt_authentication.claim'];
+
+    checkEnabled(values);
+    yield { check: 'enabled', found: 'true' };
+
+    const token = parseToken(request.token);
+    yield { check: 'token', found: `algorithm ${formatText(token.algorithm)}` };
+
+    checkIssuer(token, values);
+    yield { check: 'issuer', found: formatText(token.issuer) };
+
+    const keys = await this.#keys.keysFor(token.issuer, values, signal);
+    yield { check: 'keys', found: `${keys.length} keys` };
+
+    await this.#checkSignature(token, keys, values, signal);
+    verifyDates(token, this.#now(), values['pgsso.clock_tolerance']);
+    yield { check: 'signature', found: `a valid signature and exp ${new Date(token.expiresAt).toISOString()}` };
+
+    const claimed = readClaim(token, claim);
+    yield { check: 'claim', found: formatText(claim || 'sub') };
+
+    const principals = readPrincipals(token, claim, claimed);
+    const names = mapPrincipals(values['server.identity_map.configuration'], token.issuer, principals);
+    checkUsableNames(token, names);
+    yield { check: 'principal', found: formatList(principals) };
+
+    checkNames(token, principals, names);
+    yield { check: 'names', found: formatList([...names.principalOf.keys()]) };
+
+    const { user, principal } = chooseUser(request, principals, names);
+    yield { check: 'user', found: formatText(user) };
+
+    this.#checkReserved(user);
+    yield { check: 'reserved', found: formatText(user) };
+
+    checkAudience(token, values);
+    yield { check: 'audience', found: formatList(token.audiences) };
+
+    this.#checkRole(request);
+    yield { check: 'role', found: request.namesRole ? 'a role in the startup message' : 'none' };
+
+    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt };
+  }
+
+  /** Check 5, first half. A key that the set lacks may be newer than the set, which is asked for once more. */
+  async #checkSignature(token: Token, keys: KeySet, values: LoginSettings, signal: AbortSignal): Promise<void> {
+    const isKnown = selectKeys(token, keys).length > 0;
+    const newer = isKnown ? undefined : await this.#keys.refresh(token.issuer, values, signal);
+    await verifySignature(token, newer ?? keys);
+  }
+
+  /** Check 10. */
+  #checkReserved(user: string): void {
+    if (this.#isReserved(user)) {
+      const shown = formatText(user);
+      throw new CheckFailure('reserved', {
+        found: `the reserved user ${shown}`,
+        detail: `cannot use JWT auth to login to a reserved user ${shown}`,
+      });
+    }
+  }
+
+  /** After check 11: behind a role that the startup message sets, `is_superuser` reports `off` for a superuser. */
+  #checkRole(request: LoginRequest): void {
+    if (request.namesRole && this.#superusers === 'refuse') {
+      throw new CheckFailure('role', {
+        found: 'role or session_authorization in the startup message',
+        detail: 'a login with a token may not name role or session_authorization',
+      });
+    }
+  }
+}
+
+/** Check 1. */
+function checkEnabled(values: LoginSettings): void {
+  if (!values['server.jwt_authentication.enabled']) {
+    throw new CheckFailure('enabled', { found: 'false' });
+  }
+}
+
+/** Check 3: compared exactly. An issuer is an identifier, not a URL to be normalised. */
+function checkIssuer(token: Token, values: LoginSettings): void {
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  if (token.issuer === '' || !issuers.includes(token.issuer)) {
+    const shown = formatText(token.issuer);
+    throw new CheckFailure('issuer', { found: `"${shown}"`, detail: `token issued by ${shown}` });
+  }
+}
+
+/** Check 7, second half. */
+function checkUsableNames(token: Token, { principalOf, unusable }: MappedNames): void {
+  if (principalOf.size === 0 && unusable.length > 0) {
+    throw invalidPrincipal(token, unusable[0], 'a principal whose SQL name is empty, longer than 63 bytes or not visible');
+  }
+}
+
+/** Check 8. */
+function checkNames(token: Token, principals: readonly string[], { principalOf }: MappedNames): void {
+  if (principalOf.size === 0) {
+    const shown = formatList(principals);
+    throw new CheckFailure('names', {
+      found: `${shown}, which no rule for the issuer ${formatText(token.issuer)} matches`,
+      detail: `the value ${shown} for the issuer ${formatText(token.issuer)} is invalid`,
+    });
+  }
+}
+
+/** Check 9: the user that was asked for, or the only one there is. */
+function chooseUser(
+  request: LoginRequest,
+  principals: readonly string[],
+  { principalOf }: MappedNames,
+): Pick<Identity, 'user' | 'principal'> {
+  const names = [...principalOf.keys()];
+  const requested = foldName(request.user ?? '');
+  const user = requested === '' && names.length === 1 ? names[0] : requested;
+  const principal = user === undefined ? undefined : principalOf.get(user);
+  if (user === undefined || principal === undefined) {
+    throw new CheckFailure('user', {
+      found: `${requested === '' ? 'no user' : `the user ${formatText(requested)}`}, and a token that yields ${formatList(names)}`,
+      detail: `token issued for ${formatList(principals)} and login was for ${formatText(requested)}`,
+    });
+  }
+  return { user, principal };
+}
+
+/** Check 11. An empty string is no audience, even if both sides have it. */
+function checkAudience(token: Token, values: LoginSettings): void {
+  const accepted = new Set(values['server.jwt_authentication.audience']);
+  if (!token.audiences.some((audience) => audience !== '' && accepted.has(audience))) {
+    const shown = formatList(token.audiences);
+    throw new CheckFailure('audience', { found: shown, detail: `token issued with an audience of ${shown}` });
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * Where the keys of an issuer come from. The login decision asks through {@link KeySource} and cannot tell a setting from a
+ * cache or an identity provider, so a source that fetches is added beside this one without touching a check.
+ */
+import type { KeySet } from '../settings/key-set.ts';
+import { CheckFailure } from './checks.ts';
+import type { LoginSettings } from './login-settings.ts';
+
+/** The key sets of the issuers. */
+export interface KeySource {
+  /**
+   * The keys that may sign for an issuer, which is one of the configured ones.
+   * @throws CheckFailure of check `keys` when they cannot be had; whatever the signal aborts with
+   */
+  keysFor(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet>;
+  /**
+   * Asked at most once a login, when a token names a key that the set lacks: the issuer may have a new one. Resolves to
+   * undefined when no newer set can be had, because there is none or because it was asked for too recently.
+   * @throws the same as `keysFor`
+   */
+  refresh(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet | undefined>;
+}
+
+/** The keys in the setting `server.jwt_authentication.jwks`, each of which may sign for every configured issuer. */
+export const staticKeys: KeySource = {
+  async keysFor(_issuer, values) {
+    if (values['server.jwt_authentication.jwks_auto_fetch.enabled']) {
+      throw new CheckFailure('keys', {
+        found: 'that keys cannot be fetched yet: turn the setting off and put the keys into server.jwt_authentication.jwks',
+        fault: 'us',
+      });
+    }
+    return values['server.jwt_authentication.jwks'];
+  },
+  async refresh() {
+    return undefined;
+  },
+};

@@ -1,0 +1,18 @@
+/**
+ * The settings that a login decision reads, and no others: a check that wants one more says so here. They come from one snapshot,
+ * so that a change in the middle of a login is seen by all of its checks or by none.
+ */
+import type { SettingValues } from '../settings/snapshot.ts';
+
+/** The part of the settings that decides on a login; any snapshot's values are one. */
+export type LoginSettings = Pick<
+  SettingValues,
+  | 'server.jwt_authentication.enabled'
+  | 'server.jwt_authentication.jwks'
+  | 'server.jwt_authentication.jwks_auto_fetch.enabled'
+  | 'server.jwt_authentication.issuers.configuration'
+  | 'server.jwt_authentication.audience'
+  | 'server.jwt_authentication.claim'
+  | 'server.identity_map.configuration'
+  | 'pgsso.clock_tolerance'
+>;

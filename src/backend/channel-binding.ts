@@ -1,0 +1,85 @@
+/**
+ * The channel binding `tls-server-end-point` (RFC 5929, section 4.1): a hash of the server's certificate, with the hash function of the
+ * certificate's own signature. Node.js 20 does not tell the signature's algorithm, so that it is read from the DER here.
+ */
+import { createHash } from 'node:crypto';
+
+/** Object identifiers of signature algorithms, as the bytes of their DER, and the hash each one uses; RFC 5929 raises MD5 and SHA-1. */
+const signatureHashes: ReadonlyMap<string, string> = new Map([
+  ['2a864886f70d010104', 'sha256'], // md5WithRSAEncryption
+  ['2a864886f70d010105', 'sha256'], // sha1WithRSAEncryption
+  ['2a864886f70d01010b', 'sha256'], // sha256WithRSAEncryption
+  ['2a864886f70d01010c', 'sha384'],
+  ['2a864886f70d01010d', 'sha512'],
+  ['2a864886f70d01010e', 'sha224'],
+  ['2a8648ce3d0401', 'sha256'], // ecdsa-with-SHA1
+  ['2a8648ce3d040301', 'sha224'],
+  ['2a8648ce3d040302', 'sha256'], // ecdsa-with-SHA256
+  ['2a8648ce3d040303', 'sha384'],
+  ['2a8648ce3d040304', 'sha512'],
+]);
+
+/** Hash functions as the parameters of RSASSA-PSS name them (RFC 4055, section 2.1). */
+const hashes: ReadonlyMap<string, string> = new Map([
+  ['2b0e03021a', 'sha256'], // SHA-1, raised
+  ['608648016503040204', 'sha224'],
+  ['608648016503040201', 'sha256'],
+  ['608648016503040202', 'sha384'],
+  ['608648016503040203', 'sha512'],
+]);
+
+const RSASSA_PSS = '2a864886f70d01010a';
+
+const OBJECT_IDENTIFIER = 0x06;
+const SEQUENCE = 0x30;
+const CONTEXT_0 = 0xa0;
+
+/** A value of DER: its tag and its content. */
+interface Value {
+  readonly tag: number;
+  readonly content: Buffer;
+}
+
+/** The binding's data for a certificate in DER form; undefined when its signature has no hash function of its own (Ed25519). */
+export function endPointHash(certificate: Buffer): Buffer | undefined {
+  const hash = signatureHash(certificate);
+  return hash === undefined ? undefined : createHash(hash).update(certificate).digest();
+}
+
+/** Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { algorithm, parameters }, signature } (RFC 5280, 4.1). */
+function signatureHash(certificate: Buffer): string | undefined {
+  const [outer] = readValues(certificate);
+  const [, signatureAlgorithm] = readValues(outer?.content);
+  const [algorithm, parameters] = readValues(signatureAlgorithm?.content);
+  if (algorithm?.tag !== OBJECT_IDENTIFIER) return undefined;
+  const name = algorithm.content.toString('hex');
+  return name === RSASSA_PSS ? pssHash(parameters) : signatureHashes.get(name);
+}
+
+/** RSASSA-PSS-params ::= SEQUENCE { [0] hashAlgorithm SEQUENCE { algorithm, … } DEFAULT sha1, … } (RFC 4055, 3.1). */
+function pssHash(parameters: Value | undefined): string | undefined {
+  if (parameters?.tag !== SEQUENCE) return undefined;
+  const explicit = readValues(parameters.content).find(({ tag }) => tag === CONTEXT_0);
+  if (!explicit) return 'sha256';
+  const [hashAlgorithm] = readValues(explicit.content);
+  const [algorithm] = readValues(hashAlgorithm?.content);
+  return hashes.get(algorithm?.content.toString('hex') ?? '');
+}
+
+/** The values that stand one behind the other; what is cut short or has no definite length of at most four bytes ends the list. */
+function readValues(bytes: Buffer = Buffer.alloc(0)): Value[] {
+  const values: Value[] = [];
+  let at = 0;
+  while (at + 2 <= bytes.length) {
+    const tag = bytes.readUInt8(at);
+    const first = bytes.readUInt8(at + 1);
+    const width = first < 0x80 ? 0 : first & 0x7f;
+    const start = at + 2 + width;
+    if (first === 0x80 || width > 4 || start > bytes.length) break;
+    const length = width === 0 ? first : bytes.readUIntBE(at + 2, width);
+    if (start + length > bytes.length) break;
+    values.push({ tag, content: bytes.subarray(start, start + length) });
+    at = start + length;
+  }
+  return values;
+}

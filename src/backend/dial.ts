@@ -1,0 +1,141 @@
+/**
+ * From a backend's name to a connection that is ready for a startup packet: TCP or Unix socket, then TLS as `sslmode` asks. Whatever
+ * fails on the way leaves no socket behind. TLS that fails is never followed by an attempt in plain text, as libpq's `prefer` has it:
+ * whoever can disturb a handshake could then read the rest.
+ */
+import { connect, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { errorText } from '../errors.ts';
+import { sslRequest } from '../protocol/startup.ts';
+import { MessageChannel } from '../transport/message-channel.ts';
+import { startTls, type Verification } from '../transport/tls-client.ts';
+import { unreachable } from './backend-errors.ts';
+import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type SslMode, socketPath } from './backend-url.ts';
+import { withDeadline } from './deadline.ts';
+import type { BackendLeg } from './leg.ts';
+import type { BackendTarget } from './target.ts';
+
+/** Silence after which the kernel begins to probe (wire.md); libuv then probes every second and gives up after ten. */
+const KEEPALIVE_MS = 60_000;
+
+const ANSWER_YES = 0x53; // S
+const ANSWER_NO = 0x4e; // N
+
+const verifications: Readonly<Record<SslMode, Verification>> = {
+  disable: 'none',
+  prefer: 'none',
+  require: 'none',
+  'verify-ca': 'chain',
+  'verify-full': 'identity',
+};
+
+/**
+ * Connects to the first host that can be reached.
+ *
+ * @throws PgError 08001 with every host's reason for the log; the signal's reason
+ */
+export async function dial(target: BackendTarget, signal: AbortSignal): Promise<BackendLeg> {
+  const reasons: string[] = [];
+  let cause: unknown;
+  for (const host of target.url.hosts) {
+    try {
+      return await dialHost(target, host, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      reasons.push(`${formatHost(host)}: ${connectErrorText(error)}`);
+      cause = error;
+    }
+  }
+  throw unreachable(reasons, cause);
+}
+
+/**
+ * Connects to one host, within the connect timeout.
+ *
+ * @throws Error with the cause; the signal's reason
+ */
+export async function dialHost(target: BackendTarget, host: BackendHost, signal: AbortSignal): Promise<BackendLeg> {
+  const { connectTimeout } = target.url;
+  const secured = await withDeadline(connectTimeout, 'no connection within the connect timeout', signal, async (within) =>
+    secure(await openSocket(host, within), target, host, within),
+  );
+  const certificate = secured instanceof TLSSocket ? secured.getPeerX509Certificate()?.raw : undefined;
+  return {
+    channel: new MessageChannel(secured),
+    host,
+    label: formatHost(host),
+    confidential: isConfidential(host),
+    certificate,
+  };
+}
+
+function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    // A query may still be answered when its sender has already closed his side: each direction ends by itself.
+    const socket = isSocketDirectory(host.host)
+      ? connect({ path: socketPath(host), allowHalfOpen: true })
+      : connect({
+          host: host.host,
+          port: host.port,
+          allowHalfOpen: true,
+          noDelay: true,
+          keepAlive: true,
+          keepAliveInitialDelay: KEEPALIVE_MS,
+        });
+    const settle = (error: unknown): void => {
+      socket.off('connect', onConnect);
+      socket.off('error', settle);
+      signal.removeEventListener('abort', onAbort);
+      if (error === undefined) {
+        resolve(socket);
+        return;
+      }
+      socket.destroy();
+      reject(error);
+    };
+    const onConnect = (): void => settle(undefined);
+    const onAbort = (): void => settle(signal.reason);
+    socket.once('connect', onConnect);
+    socket.once('error', settle);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** The socket with TLS on it, or the same socket where `sslmode` allows plain text. Destroys it when that fails. */
+async function secure(socket: Socket, target: BackendTarget, host: BackendHost, signal: AbortSignal): Promise<Socket> {
+  try {
+    if (host.sslMode === 'disable') return socket;
+    const direct = target.url.sslNegotiation === 'direct';
+    if (!direct && !(await requestTls(socket, host, signal))) return socket;
+    const { secureContext } = target;
+    return await startTls(
+      socket,
+      { secureContext, host: host.host, verification: verifications[host.sslMode], requireAlpn: direct },
+      signal,
+    );
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+/** Asks for TLS; false when the server has none and `sslmode` does not insist. */
+async function requestTls(socket: Socket, host: BackendHost, signal: AbortSignal): Promise<boolean> {
+  const channel = new MessageChannel(socket);
+  await channel.write(sslRequest, signal);
+  const answer = await channel.byte(signal);
+  // What came in clear with the answer would otherwise pass for something that was said inside TLS (CVE-2021-23222).
+  if (channel.release().length > 0) throw new Error('the server sent unencrypted data after its answer to SSLRequest');
+  if (answer === ANSWER_YES) return true;
+  if (answer === undefined) throw new Error('the server closed the connection at SSLRequest');
+  if (answer !== ANSWER_NO)
+    throw new Error(`the server answered SSLRequest with byte 0x${answer.toString(16).padStart(2, '0')}`);
+  if (host.sslMode !== 'prefer') throw new Error(`the server has no TLS, and sslmode is ${host.sslMode}`);
+  return false;
+}
+
+/** Several addresses of one name fail as one error without a text of its own. */
+function connectErrorText(error: unknown): string {
+  return error instanceof AggregateError ? error.errors.map(errorText).join(', ') : errorText(error);
+}

@@ -1,0 +1,168 @@
+/**
+ * A login without the JWT option: the backend's business, with its own passwords and rules. Its authentication requests go to the client and
+ * the answers back. The backend sees the front-end's address, however, and may trust it; what keeps this from being a hole is that nothing
+ * of the front-end's own is ever sent, and that only a login counts which the client had to earn.
+ */
+import { PgError } from '../errors.ts';
+import { AUTHENTICATION, FRONTEND, PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
+import { authenticationCleartextPassword, formatMessage, parsePassword } from '../protocol/messages.ts';
+import type { StartupParameter } from '../protocol/startup.ts';
+import type { MessageChannel } from '../transport/message-channel.ts';
+import { withLeg } from './connect.ts';
+import { type BackendSession, readGreeting } from './greeting.ts';
+import { type AuthenticationRequest, answer, type BackendLeg, readRequest, unexpectedRequest } from './leg.ts';
+import { SCRAM_PLUS } from './scram.ts';
+import { parseMechanisms, performScram } from './scram-login.ts';
+import type { BackendTarget } from './target.ts';
+
+/** Who wants to log in where. */
+export interface NativeLoginOptions {
+  readonly target: BackendTarget;
+  /** For the startup packet, the user as the client sent it. */
+  readonly parameters: readonly StartupParameter[];
+  /** The client, at the point where the first authentication request is due. */
+  readonly client: MessageChannel;
+  /** Whether the client is connected over TLS. */
+  readonly clientTls: boolean;
+  /** Called when the client has answered a request: it is more than an open connection from then on. */
+  readonly answered: () => void;
+  readonly signal: AbortSignal;
+}
+
+/** The two sides of a login that is being relayed. */
+interface Relay extends Omit<NativeLoginOptions, 'target' | 'parameters'> {
+  readonly leg: BackendLeg;
+}
+
+/** The client has closed the connection: normal at a password prompt. */
+class ClientLeft extends Error {}
+
+/**
+ * Logs in with the client's own credential.
+ *
+ * @returns undefined when the client left; the connection to the backend is then gone
+ * @throws PgError 28000 when the backend asked the client for nothing, 08P01 for a client that sends something else than an answer; as
+ * connectAs, but every refusal of the backend is in its own words
+ */
+export async function loginNatively(options: NativeLoginOptions): Promise<BackendSession | undefined> {
+  const { target, parameters, signal } = options;
+  try {
+    return await withLeg(target, parameters, signal, async (leg) =>
+      readGreeting(leg, await relayAuthentication({ ...options, leg }), signal),
+    );
+  } catch (error) {
+    if (error instanceof ClientLeft) return undefined;
+    throw error;
+  }
+}
+
+/** Relays until AuthenticationOk, which it returns. */
+async function relayAuthentication(relay: Relay): Promise<Buffer> {
+  const { leg, signal } = relay;
+  let asked = false;
+  for (;;) {
+    const request = await readRequest(leg, signal);
+    switch (request.code) {
+      case AUTHENTICATION.ok:
+        if (!asked) throw unearned(leg);
+        return request.bytes;
+      case AUTHENTICATION.sasl:
+        await relaySasl(relay, request);
+        asked = true;
+        break;
+      case AUTHENTICATION.cleartextPassword:
+      case AUTHENTICATION.md5Password:
+      case AUTHENTICATION.gss:
+      case AUTHENTICATION.sspi:
+      case AUTHENTICATION.saslContinue:
+        await ask(relay, request.bytes);
+        asked = true;
+        break;
+      case AUTHENTICATION.gssContinue:
+        await sendToClient(relay, request.bytes);
+        if (await clientIsNext(relay)) await passAnswer(relay);
+        break;
+      case AUTHENTICATION.saslFinal:
+        await sendToClient(relay, request.bytes);
+        break;
+      default:
+        throw unexpectedRequest(leg, request.code);
+    }
+  }
+}
+
+/**
+ * SCRAM with an offer of channel binding cannot be relayed: the client sees another certificate than the backend has shown, and one
+ * on TLS that finds the offer missing says so, which the backend takes for an attack. A client on TLS is asked for the password itself; one
+ * without would not use the binding and does not miss the offer.
+ */
+async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<void> {
+  const mechanisms = parseMechanisms(request.data);
+  if (!mechanisms.includes(SCRAM_PLUS)) return ask(relay, request.bytes);
+  if (relay.clientTls) {
+    await sendToClient(relay, authenticationCleartextPassword());
+    return performScram(relay.leg, request, parsePassword(await readAnswer(relay)), relay.signal);
+  }
+  const others = mechanisms.filter((mechanism) => mechanism !== SCRAM_PLUS);
+  return ask(relay, formatMessage('R', Buffer.from([0, 0, 0, AUTHENTICATION.sasl]), Buffer.from(`${others.join('\0')}\0\0`)));
+}
+
+/** Puts a request to the client and passes on the answer. */
+async function ask(relay: Relay, request: Buffer): Promise<void> {
+  await sendToClient(relay, request);
+  await passAnswer(relay);
+}
+
+async function passAnswer(relay: Relay): Promise<void> {
+  await answer(relay.leg, await readAnswer(relay), relay.signal);
+}
+
+/** The last GSSContinue of an exchange is not answered (manual 54.2.1, AuthenticationGSSContinue): who is next shows when he speaks. */
+async function clientIsNext({ client, leg, signal }: Relay): Promise<boolean> {
+  const turn = new AbortController();
+  const within = AbortSignal.any([signal, turn.signal]);
+  const speaks = async (channel: MessageChannel): Promise<boolean> => {
+    await channel.peek(within);
+    return channel === client;
+  };
+  try {
+    return await Promise.race([speaks(leg.channel), speaks(client)]);
+  } finally {
+    turn.abort();
+  }
+}
+
+async function sendToClient({ client, signal }: Relay, bytes: Buffer): Promise<void> {
+  await client.write(bytes, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw new ClientLeft('while an authentication request was sent', { cause: error });
+  });
+}
+
+/** The body of the client's answer, whatever its kind. */
+async function readAnswer({ client, answered, signal }: Relay): Promise<Buffer> {
+  const message = await client.message(PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw error instanceof PgError ? error : new ClientLeft('while an answer was awaited', { cause: error });
+  });
+  if (!message) throw new ClientLeft('at the password prompt');
+  if (message.type !== FRONTEND.password) {
+    throw new PgError({
+      code: 'unexpected_message',
+      sqlstate: '08P01',
+      message: `expected password response, got message type ${message.type}`,
+    });
+  }
+  answered();
+  return message.body;
+}
+
+function unearned({ label }: BackendLeg): PgError {
+  return new PgError({
+    code: 'native_login_unearned',
+    sqlstate: '28000',
+    message: 'native login refused: the backend asked for no credential',
+    reason: `${label} trusts the address or the certificate of the front-end; native logins need a rule that asks for a credential`,
+    fault: 'us',
+  });
+}

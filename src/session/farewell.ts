@@ -1,0 +1,27 @@
+/**
+ * The last word to a client that is refused. Closing a socket whose received bytes were not read resets it, and the reset may overtake
+ * the error message; so the rest of what the client sends is read and dropped for a moment before the socket is closed.
+ */
+import type { Socket } from 'node:net';
+
+/** How long, in ms, and how much, in bytes, is read from a client that has been refused. */
+const LINGER_MS = 1000;
+const LINGER_BYTES = 256 * 1024;
+
+/** Sends the bytes, ends our direction, and resolves when the client has closed or its time is up. The caller destroys the socket. */
+export async function sayFarewell(socket: Socket, bytes: Buffer): Promise<void> {
+  if (socket.destroyed || !socket.writable) return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, LINGER_MS);
+    let dropped = 0;
+    socket.on('error', () => undefined);
+    socket.once('end', resolve).once('close', resolve);
+    socket.on('data', (chunk: Buffer) => {
+      dropped += chunk.length;
+      if (dropped > LINGER_BYTES) resolve();
+    });
+    socket.once('close', () => clearTimeout(timer));
+    socket.end(bytes);
+    socket.resume();
+  });
+}

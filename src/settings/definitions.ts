@@ -1,0 +1,169 @@
+/**
+ * Everything that can be SET, one row a setting. SHOW, validation, the manual and what a login reads all come from this table. Names,
+ * defaults and error texts are CockroachDB's for its cluster settings; those that begin with `pgsso.` are our own.
+ */
+import { PgError } from '../errors.ts';
+import { parseCertificates } from './certificates.ts';
+import { parseIdentityRules } from './identity-rules.ts';
+import { parseIssuers } from './issuers.ts';
+import { parseKeySet } from './key-set.ts';
+import { parseAudiences } from './string-list.ts';
+import { formatDuration, parseBoolean, parseDuration } from './values.ts';
+
+/** A setting's text, understood. */
+export interface Parsed<T> {
+  readonly value: T;
+  /** As SHOW prints it and the store keeps it: `15s` for `00:00:15`. */
+  readonly text: string;
+}
+
+/** One row of the table. */
+export interface Definition<T> {
+  /** `setting_type` of SHOW: boolean, string, duration. */
+  readonly type: 'b' | 's' | 'd';
+  /** Other names that are understood, but not shown. */
+  readonly aliases: readonly string[];
+  /** The default as text, in canonical form. */
+  readonly default: string;
+  readonly description: string;
+  /** Whether SHOW PUBLIC lists it. */
+  readonly public: boolean;
+  /** Whether only those who may change it see its value; its error texts never show it. */
+  readonly sensitive: boolean;
+  /** Throws PgError 22023 with the contract's text. */
+  parse(text: string): Parsed<T>;
+}
+
+interface Row {
+  readonly default?: string;
+  readonly description: string;
+  readonly aliases?: readonly string[];
+  readonly sensitive?: true;
+}
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+
+function string(row: Row): Definition<string> {
+  return structured({ ...row, parse: (text) => text });
+}
+
+function structured<T>({ parse, ...row }: Row & { readonly parse: (text: string) => T }): Definition<T> {
+  return { ...common(row), type: 's', default: row.default ?? '', parse: (text) => ({ value: parse(text), text }) };
+}
+
+function boolean({ refuseOn, ...row }: Row & { readonly refuseOn?: () => PgError }): Definition<boolean> {
+  return {
+    ...common(row),
+    type: 'b',
+    default: 'false',
+    parse(text) {
+      const value = parseBoolean(text);
+      if (value && refuseOn !== undefined) throw refuseOn();
+      return { value, text: String(value) };
+    },
+  };
+}
+
+function duration({ maximum, ...row }: Row & { readonly default: string; readonly maximum: number }): Definition<number> {
+  return {
+    ...common(row),
+    type: 'd',
+    default: row.default,
+    parse(text) {
+      const value = parseDuration(text);
+      if (value < 0) throw invalid(`cannot be set to a negative duration: ${formatDuration(value)}`);
+      if (value > maximum) throw invalid(`cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`);
+      return { value, text: formatDuration(value) };
+    },
+  };
+}
+
+function common({ description, aliases = [], sensitive }: Row) {
+  return { description, aliases, sensitive: sensitive ?? false, public: true };
+}
+
+function invalid(message: string, hint?: string): PgError {
+  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message, hint });
+}
+
+/** Creating users and granting roles is done with the rights of another database user than the login's own. */
+function needsDirectory(what: string): () => PgError {
+  return () => invalid(`${what} needs a connection to the backend that may do it`, 'Start pgsso with --directory URL first.');
+}
+
+/** The table, in the order of the manual. */
+export const definitions = {
+  'server.jwt_authentication.enabled': boolean({
+    description: 'whether a JSON web token is taken as the password of a SQL login that asks for it',
+  }),
+  'server.jwt_authentication.jwks': structured({
+    default: '{"keys":[]}',
+    description:
+      'the public keys that verify tokens: one JSON web key or a JWK set; ignored while keys are fetched automatically',
+    parse: parseKeySet,
+  }),
+  'server.jwt_authentication.issuers.configuration': structured({
+    aliases: ['server.jwt_authentication.issuers'],
+    description:
+      'whose tokens are taken: one issuer, a JSON array of issuers, or {"issuer_jwks_map": {…}} from issuers to the URIs of their key sets',
+    parse: parseIssuers,
+  }),
+  'server.jwt_authentication.audience': structured({
+    description: 'the audiences of which a token must name at least one: one audience or a JSON array',
+    parse: parseAudiences,
+  }),
+  'server.jwt_authentication.claim': string({
+    description: 'the claim that names the principal; empty for the subject (sub)',
+  }),
+  'server.jwt_authentication.jwks_auto_fetch.enabled': boolean({
+    description: 'whether the keys are fetched from the issuer, by its discovery document or the configured URI',
+  }),
+  'server.jwt_authentication.issuers.custom_ca': structured({
+    aliases: ['server.jwt_authentication.issuer_custom_ca'],
+    sensitive: true,
+    description:
+      "the certificate authorities, in PEM, that the issuers' servers are verified with; empty for those of the system",
+    parse: parseCertificates,
+  }),
+  'server.jwt_authentication.client.timeout': duration({
+    default: '15s',
+    maximum: DAY,
+    description: 'how long one request to an issuer may take',
+  }),
+  'server.jwt_authentication.authorization.enabled': boolean({
+    description: "whether the user's roles follow the groups that the identity provider names at each login",
+    refuseOn: needsDirectory('granting roles from groups'),
+  }),
+  'server.jwt_authentication.group_claim': string({
+    default: 'groups',
+    description: "the claim that holds the user's groups",
+  }),
+  'server.jwt_authentication.userinfo_group_key': string({
+    default: 'groups',
+    description: "the member of the userinfo endpoint's answer that holds the user's groups when the token names none",
+  }),
+  'security.provisioning.jwt.enabled': boolean({
+    description: 'whether a user who logs in with a valid token and does not exist is created',
+    refuseOn: needsDirectory('creating users at their first login'),
+  }),
+  'server.identity_map.configuration': structured({
+    description: 'which SQL users an external identity may be, one rule a line: issuer, identity or /expression, SQL user',
+    parse: parseIdentityRules,
+  }),
+  'pgsso.clock_tolerance': duration({
+    default: '5s',
+    maximum: MINUTE,
+    description:
+      "how far an issuer's clock may be ahead when the dates nbf and iat of a token are checked; never applied to exp",
+  }),
+} as const satisfies Record<string, Definition<unknown>>;
+
+/** The name of a setting, as SHOW prints it. */
+export type SettingName = keyof typeof definitions;
+
+/** What a setting's text is parsed to. */
+export type SettingValue<N extends SettingName> = ReturnType<(typeof definitions)[N]['parse']>['value'];
+
+/** All names, in the table's order. */
+export const settingNames: readonly SettingName[] = Object.freeze(Object.keys(definitions) as SettingName[]);

@@ -1,0 +1,89 @@
+/**
+ * From what somebody typed to a row of the table: names and aliases in any case, and for a name that is none of them the nearest one.
+ */
+import { PgError } from '../errors.ts';
+import { type Definition, definitions, type Parsed, type SettingName, type SettingValue, settingNames } from './definitions.ts';
+import { quote } from './values.ts';
+
+/** A megabyte holds thousands of keys or rules; what is longer would only make every change slow. */
+const VALUE_LIMIT = 1024 * 1024;
+
+/** Longer than every name. */
+const NAME_LIMIT = 100;
+
+const byName: ReadonlyMap<string, SettingName> = new Map(
+  settingNames.flatMap((name) => [name, ...definitions[name].aliases].map((known) => [known, name] as const)),
+);
+
+/** Every name and alias, with the setting that it stands for. */
+export const knownNames: Iterable<readonly [string, SettingName]> = byName;
+
+/**
+ * The setting of that name or alias, in any case.
+ *
+ * @throws PgError 42704 with a hint that names the nearest setting
+ */
+export function findSetting(name: string): SettingName {
+  const setting = byName.get(name.toLowerCase());
+  if (setting !== undefined) return setting;
+  const shown = quote(name).slice(1, -1);
+  throw new PgError({
+    code: 'unknown_setting',
+    sqlstate: '42704',
+    message: `unknown cluster setting '${shown}'`,
+    hint: `The nearest setting is ${nearestName(name.toLowerCase().slice(0, NAME_LIMIT))}.`,
+  });
+}
+
+/**
+ * Parses and validates a text for a setting.
+ *
+ * @throws PgError 22023 with the contract's text; its reason names the setting
+ */
+export function parseSetting<N extends SettingName>(name: N, text: string): Parsed<SettingValue<N>> {
+  // The table's type knows each row by its name; here the row of a name that is a type parameter is needed.
+  const definition: Definition<unknown> = definitions[name];
+  try {
+    if (text.length > VALUE_LIMIT) throw tooLong();
+    return definition.parse(text) as Parsed<SettingValue<N>>;
+  } catch (error) {
+    if (!(error instanceof PgError)) throw error;
+    const { code, sqlstate, message, hint } = error;
+    throw new PgError({ code, sqlstate, message, hint, reason: `cluster setting '${name}': ${message}`, cause: error });
+  }
+}
+
+function tooLong(): PgError {
+  return new PgError({
+    code: 'invalid_setting_value',
+    sqlstate: '22023',
+    message: `the value is longer than ${VALUE_LIMIT} characters`,
+  });
+}
+
+function nearestName(typed: string): SettingName {
+  let [nearest] = byName.values();
+  let least = Number.POSITIVE_INFINITY;
+  for (const [known, name] of byName) {
+    const distance = editDistance(typed, known);
+    if (distance < least) {
+      least = distance;
+      nearest = name;
+    }
+  }
+  return nearest ?? 'server.jwt_authentication.enabled';
+}
+
+/** Levenshtein's distance, one row of the matrix at a time. */
+function editDistance(from: string, to: string): number {
+  let previous = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (const [row, character] of [...from].entries()) {
+    const current = [row + 1];
+    for (let column = 1; column <= to.length; column += 1) {
+      const replaced = (previous[column - 1] ?? 0) + (character === to[column - 1] ? 0 : 1);
+      current.push(Math.min(replaced, (previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous[to.length] ?? 0;
+}

@@ -1,0 +1,74 @@
+/**
+ * Defaults of this process, from `--set NAME=VALUE` and from the environment: what a deployment configures without a console. They take
+ * the place of the table's defaults, are never written to the store, and RESET returns to them.
+ */
+import { errorText, PgError, UsageError } from '../errors.ts';
+import { type SettingName, settingNames } from './definitions.ts';
+import { findSetting, knownNames, parseSetting } from './lookup.ts';
+import type { ProcessDefaults } from './snapshot.ts';
+
+const VARIABLE_PREFIX = 'PGSSO_SET_';
+
+const byVariable: ReadonlyMap<string, SettingName> = new Map(
+  Array.from(knownNames, ([known, name]) => [variableName(known), name] as const),
+);
+
+/** The environment variable of a setting: upper case, dots as `_`. */
+export function variableName(name: string): string {
+  return VARIABLE_PREFIX + name.toUpperCase().replaceAll('.', '_');
+}
+
+/**
+ * The process's defaults in canonical form. A flag wins over the environment, and a later flag over an earlier one.
+ *
+ * @param flags the values of `--set`
+ * @param environment where PGSSO_SET_… are looked for; one that names no setting is an error, too
+ * @throws UsageError that names the option or the variable
+ */
+export function readProcessDefaults(
+  flags: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): ProcessDefaults {
+  const defaults = new Map<SettingName, string>();
+  for (const [variable, text] of Object.entries(environment)) {
+    if (!variable.startsWith(VARIABLE_PREFIX) || text === undefined) continue;
+    const name = byVariable.get(variable);
+    if (name === undefined) throw new UsageError(`${variable}: there is no such setting; the variables are ${listVariables()}`);
+    if (defaults.has(name)) throw new UsageError(`${variable}: another variable sets '${name}', too`);
+    defaults.set(name, parseDefault(variable, name, text));
+  }
+  for (const flag of flags) {
+    const equals = flag.indexOf('=');
+    // The text is not repeated: without its `=` it may be a value.
+    if (equals === -1) throw new UsageError('--set: give NAME=VALUE');
+    const name = findFlag(flag.slice(0, equals));
+    defaults.set(name, parseDefault(`--set ${name}`, name, flag.slice(equals + 1)));
+  }
+  return defaults;
+}
+
+function findFlag(typed: string): SettingName {
+  try {
+    return findSetting(typed.trim());
+  } catch (error) {
+    throw usageError('--set', error);
+  }
+}
+
+function parseDefault(option: string, name: SettingName, text: string): string {
+  try {
+    return parseSetting(name, text).text;
+  } catch (error) {
+    throw usageError(option, error);
+  }
+}
+
+/** One line: the option, what is wrong, and the hint if there is one. */
+function usageError(option: string, error: unknown): UsageError {
+  const hint = error instanceof PgError && error.hint !== undefined ? ` (${error.hint})` : '';
+  return new UsageError(`${option}: ${errorText(error)}${hint}`, { cause: error });
+}
+
+function listVariables(): string {
+  return settingNames.map(variableName).join(', ');
+}

@@ -1,0 +1,29 @@
+/**
+ * Where settings live, as everybody else sees it: the current snapshot, changes by an operator, and news of changes, whoever made them.
+ * The file store keeps it on one machine; a store in PostgreSQL fits the same interface.
+ */
+import type { SettingName } from './definitions.ts';
+import type { SettingsSnapshot } from './snapshot.ts';
+
+/** What an operator asks for. */
+export type SettingChange =
+  | { readonly kind: 'set'; readonly name: SettingName; readonly text: string }
+  | { readonly kind: 'reset'; readonly name: SettingName };
+
+/** The settings of this front-end and of the others that share the store. */
+export interface SettingsStore {
+  /** What the next login reads. */
+  readonly current: SettingsSnapshot;
+  /**
+   * Applies the changes in their order, all of them or none, and returns when they are durable and in `current`.
+   *
+   * @param user the SQL user who asks; recorded with the store's own time
+   * @throws PgError 22023 for a value that is not valid; another PgError when the store cannot be read, locked or written. Nothing is
+   *   changed then
+   */
+  change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot>;
+  /** Calls the listener with each new snapshot, after `current` has become it. Returns what ends that. */
+  watch(listener: (snapshot: SettingsSnapshot) => void): () => void;
+  /** Finishes the changes that were begun, then lets go of everything. Later changes are refused. */
+  close(): Promise<void>;
+}

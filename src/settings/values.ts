@@ -1,0 +1,123 @@
+/**
+ * Simple values as operators write them in SQL, in options and in files, and as `SHOW` writes them back: booleans and durations. The
+ * text is bounded and read once from left to right, so no value can cost more than its length.
+ */
+import { PgError } from '../errors.ts';
+
+const MILLISECOND = 1;
+const SECOND = 1000 * MILLISECOND;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Longer than any boolean or duration that a person writes. */
+const TEXT_LIMIT = 100;
+
+const booleans: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['on', true],
+  ['yes', true],
+  ['1', true],
+  ['false', false],
+  ['off', false],
+  ['no', false],
+  ['0', false],
+]);
+
+/**
+ * The units of Go's time.ParseDuration and of PostgreSQL's interval (manual, 8.5.4) that have one length: a month or a year has
+ * several. Finer ones than a millisecond are left out: no setting could use them.
+ */
+const units: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    [MILLISECOND]: 'ms msec msecs millisecond milliseconds',
+    [SECOND]: 's sec secs second seconds',
+    [MINUTE]: 'm min mins minute minutes',
+    [HOUR]: 'h hr hrs hour hours',
+    [DAY]: 'd day days',
+  }).flatMap(([milliseconds, names]) => names.split(' ').map((name) => [name, Number(milliseconds)] as const)),
+);
+
+/** The value is of another form than its type allows. */
+function notParsed(text: string, type: string, expected: string): PgError {
+  return new PgError({
+    code: 'invalid_setting_value',
+    sqlstate: '22023',
+    message: `could not parse ${quote(text)} as type ${type}: expected ${expected}`,
+  });
+}
+
+/** An operator's text in a message: in double quotes, control characters escaped, cut after 100 characters. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > TEXT_LIMIT ? `${text.slice(0, TEXT_LIMIT)}…` : text);
+}
+
+/**
+ * A boolean as SQL has it, in any case: `true false on off yes no 1 0`.
+ *
+ * @throws PgError 22023
+ */
+export function parseBoolean(text: string): boolean {
+  const value = text.length > TEXT_LIMIT ? undefined : booleans.get(text.trim().toLowerCase());
+  if (value === undefined) throw notParsed(text, 'bool', 'true, false, on, off, yes, no, 1 or 0');
+  return value;
+}
+
+/**
+ * A duration as CockroachDB and PostgreSQL read one: `15s`, `1m30s`, `15 seconds`, `1 day`, `00:00:15`, `1 day 02:00:00`. A number
+ * without a unit counts seconds, as in an interval; a leading `-` makes the whole negative.
+ *
+ * @returns milliseconds, a whole number
+ * @throws PgError 22023, also for what is finer than a millisecond
+ */
+export function parseDuration(text: string): number {
+  const milliseconds = text.length > TEXT_LIMIT ? undefined : readDuration(text.trim().toLowerCase());
+  if (milliseconds === undefined || !Number.isSafeInteger(milliseconds)) {
+    throw notParsed(text, 'duration', "whole milliseconds, such as 250ms, 15s, 1m30s, '15 seconds' or '00:00:15'");
+  }
+  return milliseconds;
+}
+
+function readDuration(text: string): number | undefined {
+  const negative = text.startsWith('-');
+  const start = negative ? 1 : 0;
+  const part = /(?:(\d{1,9}):(\d{1,2})(?::(\d{1,2}(?:\.\d{1,6})?))?$|(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*))\s*/y;
+  let total = 0;
+  part.lastIndex = start;
+  while (part.lastIndex < text.length) {
+    const match = part.exec(text);
+    if (match === null) return undefined;
+    const [, hours, minutes, seconds = '0', amount, unit] = match;
+    if (amount === undefined) {
+      if (Number(minutes) > 59 || Number(seconds) >= 60) return undefined;
+      total += Number(hours) * HOUR + Number(minutes) * MINUTE + toMilliseconds(seconds, SECOND);
+      continue;
+    }
+    // Only a number that stands alone may be without its unit: `1 30s` is a slip, not 31 seconds.
+    const alone = unit === '' && match.index === start && part.lastIndex === text.length;
+    const length = alone ? SECOND : units.get(unit ?? '');
+    if (length === undefined) return undefined;
+    total += toMilliseconds(amount, length);
+  }
+  if (text.length === start) return undefined;
+  return negative ? 0 - total : total;
+}
+
+/** The amount in milliseconds, exact as long as it is a whole number of them: 1.001 s are 1001 ms. */
+function toMilliseconds(amount: string, unit: number): number {
+  const [whole = '', fraction = ''] = amount.split('.');
+  return Number(whole) * unit + (Number(fraction) * unit) / 10 ** fraction.length;
+}
+
+/** A duration of whole milliseconds as CockroachDB prints it: `15s`, `1m30s`, `24h0m0s`, `250ms`, `0s`. */
+export function formatDuration(milliseconds: number): string {
+  const sign = milliseconds < 0 ? '-' : '';
+  const size = Math.abs(milliseconds);
+  if (size === 0) return '0s';
+  if (size < SECOND) return `${sign}${size}ms`;
+  const hours = Math.floor(size / HOUR);
+  const minutes = Math.floor((size % HOUR) / MINUTE);
+  const seconds = `${(size % MINUTE) / SECOND}s`;
+  if (hours > 0) return `${sign}${hours}h${minutes}m${seconds}`;
+  return minutes > 0 ? `${sign}${minutes}m${seconds}` : `${sign}${seconds}`;
+}

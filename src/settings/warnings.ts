@@ -1,0 +1,40 @@
+/**
+ * Settings that are allowed and yet let in more people than they seem to. CockroachDB is silent about them; here they come as a
+ * WARNING of SET, again at each start, and in SHOW ISSUERS.
+ */
+import { isAnchored } from './pattern.ts';
+import type { SettingValues } from './snapshot.ts';
+import { quote } from './values.ts';
+
+/** One sentence or two for each thing that the operator ought to look at; empty when there is none. */
+export function settingWarnings(values: SettingValues): readonly string[] {
+  return [...warnOfSharedKeys(values), ...warnOfUnmappedIssuers(values), ...warnOfLooseExpressions(values)];
+}
+
+function warnOfSharedKeys(values: SettingValues): string[] {
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
+  if (issuers.length < 2 || fetched || values['server.jwt_authentication.jwks'].length === 0) return [];
+  return [
+    `there are ${issuers.length} issuers and one set of keys in server.jwt_authentication.jwks: whoever holds the private part of any of these keys can sign for each issuer`,
+  ];
+}
+
+function warnOfUnmappedIssuers(values: SettingValues): string[] {
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  const map = values['server.identity_map.configuration'];
+  if (issuers.length < 2) return [];
+  return issuers
+    .filter((issuer) => map.rulesFor(issuer).length === 0)
+    .map((issuer) => `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: its tokens can name any user`);
+}
+
+function warnOfLooseExpressions(values: SettingValues): string[] {
+  return values['server.identity_map.configuration'].rules.flatMap(({ line, pattern }) =>
+    pattern === undefined || isAnchored(pattern)
+      ? []
+      : [
+          `the expression on line ${line} of server.identity_map.configuration is not anchored at both ends with ^ and $: it also matches identities that merely contain what it describes`,
+        ],
+  );
+}

@@ -1,0 +1,86 @@
+/**
+ * One login that passes, described so that a test changes only what it is about: the issuer, its key, a token, the settings
+ * that accept it.
+ */
+import { Authenticator, type AuthenticatorOptions } from '../../src/auth/authenticator.ts';
+import type { Identity, LoginRequest } from '../../src/auth/identity.ts';
+import { staticKeys } from '../../src/auth/key-source.ts';
+import type { LoginSettings } from '../../src/auth/login-settings.ts';
+import { PgError } from '../../src/errors.ts';
+import type { IdentityRule, IdentityRules } from '../../src/settings/identity-rules.ts';
+import type { VerificationKey } from '../../src/settings/key-set.ts';
+import { type Members, mintToken, type TestKey, testKey } from '../support/tokens.ts';
+
+export const NOW = Date.UTC(2026, 10, 22, 12);
+export const SECONDS = NOW / 1000;
+export const ISSUER = 'https://issuer.example';
+export const CLAIMS: Members = { iss: ISSUER, sub: 'alice', aud: 'pgsso', iat: SECONDS - 10, exp: SECONDS + 300 };
+export const KEY = testKey('ES256');
+
+/** What a test changes about the login. */
+export interface LoginChange {
+  readonly token?: string;
+  readonly claims?: Members;
+  readonly header?: Members;
+  readonly user?: string | undefined;
+  readonly namesRole?: boolean;
+  readonly settings?: Partial<LoginSettings>;
+  readonly options?: Partial<AuthenticatorOptions>;
+}
+
+/** One rule of an identity map: the SQL name for a principal, if it matches. */
+export type Matcher = (principal: string) => string | undefined;
+
+export function verificationKey({ kid, algorithm, publicKey }: TestKey): VerificationKey {
+  return { kid, algorithms: [algorithm], key: publicKey };
+}
+
+/** Rules from pairs of a matcher and an issuer, in the form that the identity map's setting is parsed to. */
+export function rulesOf(...matchers: readonly Matcher[]): IdentityRules {
+  const rules: IdentityRule[] = matchers.map((match, index) => ({ issuer: ISSUER, line: index + 1, unanchored: false, match }));
+  return { rules, rulesFor: (issuer) => rules.filter((rule) => rule.issuer === issuer) };
+}
+
+export function settingsOf(change: Partial<LoginSettings> = {}): LoginSettings {
+  return {
+    'server.jwt_authentication.enabled': true,
+    'server.jwt_authentication.jwks': [verificationKey(KEY)],
+    'server.jwt_authentication.issuers.configuration': { issuers: [ISSUER, 'https://other.example'], jwksUris: undefined },
+    'server.jwt_authentication.audience': ['pgsso', ''],
+    'server.jwt_authentication.claim': '',
+    'server.jwt_authentication.jwks_auto_fetch.enabled': false,
+    'server.identity_map.configuration': rulesOf(),
+    'pgsso.clock_tolerance': 5000,
+    ...change,
+  };
+}
+
+export function requestOf(change: LoginChange): LoginRequest {
+  return {
+    token: change.token ?? mintToken(KEY, { ...CLAIMS, ...change.claims }, change.header),
+    user: 'user' in change ? change.user : 'alice',
+    namesRole: change.namesRole ?? false,
+  };
+}
+
+export function authenticatorOf(options: Partial<AuthenticatorOptions> = {}): Authenticator {
+  return new Authenticator({ keys: staticKeys, now: () => NOW, reservedUsers: [], superusers: 'refuse', ...options });
+}
+
+export function login(change: LoginChange = {}): Promise<Identity> {
+  const { signal } = new AbortController();
+  return authenticatorOf(change.options).authenticate(requestOf(change), settingsOf(change.settings), signal);
+}
+
+/** The refusal of a login that must not pass. */
+export async function refusalOf(change: LoginChange): Promise<PgError> {
+  try {
+    await login(change);
+  } catch (error) {
+    if (error instanceof PgError) {
+      return error;
+    }
+    throw error;
+  }
+  throw new Error('the login was let in');
+}

