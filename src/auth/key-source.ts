@@ -6,6 +6,18 @@ import type { KeySet } from '../settings/key-set.ts';
 import { CheckFailure } from './checks.ts';
 import type { LoginSettings } from './login-settings.ts';
 
+/** What is known of an issuer's keys, for operators. */
+export interface IssuerKeys {
+  readonly issuer: string;
+  /** Where they come from: the setting `jwks`, or the address that they are fetched from. */
+  readonly source: string;
+  readonly keyIds: readonly string[];
+  /** When they were fetched, in milliseconds since the epoch; undefined for keys that are not fetched, or not yet. */
+  readonly fetchedAt: number | undefined;
+  /** Why they could not be had last time. */
+  readonly lastError: string | undefined;
+}
+
 /** The key sets of the issuers. */
 export interface KeySource {
   /**
@@ -19,6 +31,8 @@ export interface KeySource {
    * @throws the same as `keysFor`
    */
   refresh(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet | undefined>;
+  /** Every configured issuer with what is known of its keys. */
+  describe(values: LoginSettings): readonly IssuerKeys[];
 }
 
 /** The keys in the setting `server.jwt_authentication.jwks`, each of which may sign for every configured issuer. */
@@ -34,5 +48,15 @@ export const staticKeys: KeySource = {
   },
   async refresh() {
     return undefined;
+  },
+  describe(values) {
+    const keyIds = values['server.jwt_authentication.jwks'].map(({ kid }) => kid ?? '');
+    return values['server.jwt_authentication.issuers.configuration'].issuers.map((issuer) => ({
+      issuer,
+      source: 'server.jwt_authentication.jwks',
+      keyIds,
+      fetchedAt: undefined,
+      lastError: undefined,
+    }));
   },
 };

@@ -500,6 +500,7 @@ t.test('a key that the set lacks is asked for once more', async (t) => {
       asked.push(`refresh ${issuer}`);
       return newer?.map(verificationKey);
     },
+    describe: () => [],
   });
   type TestKeys = readonly (typeof KEY)[] | undefined;
 
@@ -520,6 +521,7 @@ t.test('what is not a failed check goes on as it is', async (t) => {
   const keys: KeySource = {
     keysFor: () => Promise.reject(gone),
     refresh: async () => undefined,
+    describe: () => [],
   };
   await t.rejects(login({ options: { keys } }), gone);
 });
