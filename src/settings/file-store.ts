@@ -231,10 +231,16 @@ async function generations(directory: string): Promise<number[]> {
 
 /** Something that differs whenever the settings may: the newest file's number, size and times. */
 async function look(directory: string): Promise<string> {
-  const number = Math.max(0, ...(await generations(directory)));
-  if (number === 0) return '';
-  const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
-  return [number, size, mtimeMs, ino].join();
+  for (;;) {
+    const number = Math.max(0, ...(await generations(directory)));
+    if (number === 0) return '';
+    try {
+      const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
+      return [number, size, mtimeMs, ino].join();
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
+  }
 }
 
 async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<void> {
