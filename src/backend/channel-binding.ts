@@ -3,6 +3,7 @@
  * certificate's own signature. Node.js 20 does not tell the signature's algorithm, so that it is read from the DER here.
  */
 import { createHash } from 'node:crypto';
+import { DER_TAG, type DerValue, readValues } from '../x509/der-reader.ts';
 
 /** Object identifiers of signature algorithms, as the bytes of their DER, and the hash each one uses; RFC 5929 raises MD5 and SHA-1. */
 const signatureHashes: ReadonlyMap<string, string> = new Map([
@@ -30,16 +31,6 @@ const hashes: ReadonlyMap<string, string> = new Map([
 
 const RSASSA_PSS = '2a864886f70d01010a';
 
-const OBJECT_IDENTIFIER = 0x06;
-const SEQUENCE = 0x30;
-const CONTEXT_0 = 0xa0;
-
-/** A value of DER: its tag and its content. */
-interface Value {
-  readonly tag: number;
-  readonly content: Buffer;
-}
-
 /** The binding's data for a certificate in DER form; undefined when its signature has no hash function of its own (Ed25519). */
 export function endPointHash(certificate: Buffer): Buffer | undefined {
   const hash = signatureHash(certificate);
@@ -51,35 +42,17 @@ function signatureHash(certificate: Buffer): string | undefined {
   const [outer] = readValues(certificate);
   const [, signatureAlgorithm] = readValues(outer?.content);
   const [algorithm, parameters] = readValues(signatureAlgorithm?.content);
-  if (algorithm?.tag !== OBJECT_IDENTIFIER) return undefined;
+  if (algorithm?.tag !== DER_TAG.objectIdentifier) return undefined;
   const name = algorithm.content.toString('hex');
   return name === RSASSA_PSS ? pssHash(parameters) : signatureHashes.get(name);
 }
 
 /** RSASSA-PSS-params ::= SEQUENCE { [0] hashAlgorithm SEQUENCE { algorithm, … } DEFAULT sha1, … } (RFC 4055, 3.1). */
-function pssHash(parameters: Value | undefined): string | undefined {
-  if (parameters?.tag !== SEQUENCE) return undefined;
-  const explicit = readValues(parameters.content).find(({ tag }) => tag === CONTEXT_0);
+function pssHash(parameters: DerValue | undefined): string | undefined {
+  if (parameters?.tag !== DER_TAG.sequence) return undefined;
+  const explicit = readValues(parameters.content).find(({ tag }) => tag === DER_TAG.context0);
   if (!explicit) return 'sha256';
   const [hashAlgorithm] = readValues(explicit.content);
   const [algorithm] = readValues(hashAlgorithm?.content);
   return hashes.get(algorithm?.content.toString('hex') ?? '');
-}
-
-/** The values that stand one behind the other; what is cut short or has no definite length of at most four bytes ends the list. */
-function readValues(bytes: Buffer = Buffer.alloc(0)): Value[] {
-  const values: Value[] = [];
-  let at = 0;
-  while (at + 2 <= bytes.length) {
-    const tag = bytes.readUInt8(at);
-    const first = bytes.readUInt8(at + 1);
-    const width = first < 0x80 ? 0 : first & 0x7f;
-    const start = at + 2 + width;
-    if (first === 0x80 || width > 4 || start > bytes.length) break;
-    const length = width === 0 ? first : bytes.readUIntBE(at + 2, width);
-    if (start + length > bytes.length) break;
-    values.push({ tag, content: bytes.subarray(start, start + length) });
-    at = start + length;
-  }
-  return values;
 }

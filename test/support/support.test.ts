@@ -9,8 +9,8 @@ import { existsSync } from 'node:fs';
 import { buffer, text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { time } from '../../src/x509/der.ts';
 import { makeAuthority } from './certificates.ts';
-import { time } from './der.ts';
 import Reporter from './reporter.ts';
 
 async function report(...lines: string[]): Promise<string> {

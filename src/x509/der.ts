@@ -23,6 +23,9 @@ export function unsigned(bytes: Buffer): Buffer {
 /** BOOLEAN TRUE. FALSE is a default everywhere in a certificate, and DER leaves defaults out. */
 export const booleanTrue = element(0x01, Buffer.of(0xff));
 
+/** NULL. */
+export const none = element(0x05, Buffer.alloc(0));
+
 /** OBJECT IDENTIFIER from its dotted form. */
 export function objectId(dotted: string): Buffer {
   const [first = 0, second = 0, ...others] = dotted.split('.').map(Number);
