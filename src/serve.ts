@@ -5,13 +5,10 @@
 import type { Socket } from 'node:net';
 import { Authenticator } from './auth/authenticator.ts';
 import { staticKeys } from './auth/key-source.ts';
-import { isSocketDirectory, parseBackendUrl } from './backend/backend-url.ts';
-import { forwardCancel } from './backend/cancel.ts';
-import { type Credentials, passwordCredentials, trust } from './backend/credentials.ts';
-import { PasswordFile } from './backend/passfile.ts';
-import { BackendTarget } from './backend/target.ts';
+import type { BackendNotice } from './backend/backend.ts';
+import { type RouteOptions, Routes } from './backend/routes.ts';
 import { openDataDir } from './data-dir.ts';
-import { errorText, UsageError } from './errors.ts';
+import { errorText } from './errors.ts';
 import { Audit } from './observe/audit.ts';
 import type { Log, LogFormat, LogLevel } from './observe/log.ts';
 import { RepeatedEvent } from './observe/repeated-event.ts';
@@ -26,13 +23,8 @@ import { readProcessDefaults } from './settings/process-defaults.ts';
 import { settingWarnings } from './settings/warnings.ts';
 
 /** The options of `pgsso serve`; docs and `--help` explain each. Times are in milliseconds. */
-export interface ServeOptions extends ClientTlsOptions {
+export interface ServeOptions extends ClientTlsOptions, RouteOptions {
   readonly listen: readonly ListenAddress[];
-  readonly backend: string;
-  /** Whether the URL stands in the command line, where everybody can read it. */
-  readonly backendFromFlag: boolean;
-  readonly backendAuth: 'trust' | 'password';
-  readonly backendPassfile?: string;
   readonly dataDir: string;
   /** `NAME=VALUE` each. */
   readonly settings: readonly string[];
@@ -65,8 +57,7 @@ export interface RunningServer {
  * @throws UsageError for options that cannot be right; Error with one line for what cannot be used
  */
 export async function serve(options: ServeOptions, log: Log): Promise<RunningServer> {
-  const target = await openBackend(options);
-  const { credentials, passwords } = await openCredentials(options, target, log);
+  const routes = await Routes.open(options, logNotice(log));
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({ address, tls: certificate.forListener(address) }));
   const processDefaults = readProcessDefaults(options.settings, options.environment);
@@ -83,8 +74,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   const parts: SessionParts = {
     settings,
     authenticator: new Authenticator({ keys: staticKeys, now: Date.now, reservedUsers, superusers }),
-    target,
-    credentials,
+    routes,
     superusers,
     nativeLogins: options.nativeLogins,
     loginTimeout: options.loginTimeout,
@@ -93,7 +83,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       new RepeatedEvent(log, 'logins_dropped', `unfinished logins dropped: there are ${options.maxLogins}, --max-logins`),
     ),
     sessions: new SessionLimit(options.maxSessions),
-    cancels: new Cancels(log, (packet, signal) => forwardCancel(target, packet, signal)),
+    cancels: new Cancels(log, (packet, signal) => routes.cancel(packet, signal)),
     audit: new Audit(log),
   };
 
@@ -110,15 +100,16 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     await settings.close();
     throw error;
   }
+  routes.start();
   const addresses = open.map((listener) => listener.address);
   log.info({ event: 'start', listen: addresses.map(({ host, port }) => `${host}:${port}`) }, 'ready for connections');
 
   return {
     addresses,
     async reload() {
-      for (const file of [certificate, target, passwords]) {
+      for (const files of [certificate, ...routes.all.map(({ backend }) => backend)]) {
         try {
-          await file?.reload();
+          await files.reload();
         } catch (error) {
           log.error({ event: 'reload', reason: errorText(error) }, 'file not read again: the old one stays in use');
         }
@@ -127,6 +118,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     },
     async drain() {
       for (const listener of open) listener.close();
+      routes.close();
       const overdue = setTimeout(() => {
         log.warn({ event: 'shutdown', sessions: connections.size }, 'sessions ended: --drain-timeout is over');
         connections.destroy();
@@ -139,45 +131,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   };
 }
 
-async function openBackend({ backend, backendFromFlag }: ServeOptions): Promise<BackendTarget> {
-  let url: ReturnType<typeof parseBackendUrl>;
-  try {
-    url = parseBackendUrl(backend, backendFromFlag ? 'flag' : 'environment');
-  } catch (error) {
-    throw new UsageError(`--backend: ${errorText(error)}`);
-  }
-  try {
-    return await BackendTarget.open(url);
-  } catch (error) {
-    throw new Error(`--backend: ${errorText(error)}`, { cause: error });
-  }
-}
-
-/** How to log in at the backend, and the password file if there is one. */
-async function openCredentials(
-  { backendAuth, backendPassfile }: ServeOptions,
-  { url }: BackendTarget,
-  log: Log,
-): Promise<{ credentials: Credentials; passwords?: PasswordFile }> {
-  if (backendAuth === 'trust') {
-    if (backendPassfile !== undefined) throw new UsageError('--backend-passfile is of no use with --backend-auth trust');
-    if (!url.hosts.every(({ host }) => isSocketDirectory(host))) {
-      log.warn(
-        { event: 'start' },
-        '--backend-auth trust over TCP: whoever else reaches the backend from a trusted address gets in as anybody, too',
-      );
-    }
-    return { credentials: trust };
-  }
-  if (url.password !== undefined) {
-    const password = Buffer.from(url.password);
-    return { credentials: passwordCredentials(url.requireAuth, () => password) };
-  }
-  if (backendPassfile === undefined) throw new UsageError('--backend-auth password needs --backend-passfile');
-  try {
-    const passwords = await PasswordFile.open(backendPassfile);
-    return { credentials: passwordCredentials(url.requireAuth, (key) => passwords.find(key)), passwords };
-  } catch (error) {
-    throw new Error(`--backend-passfile: ${errorText(error)}`, { cause: error });
-  }
+/** What a backend makes an operator look up for: an alarm is as loud as an error. */
+function logNotice(log: Log): BackendNotice {
+  return (level, text) => log[level === 'alarm' ? 'error' : 'warn']({ event: 'backend' }, text);
 }

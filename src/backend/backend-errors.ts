@@ -32,12 +32,13 @@ export class BackendRefusal extends PgError {
   }
 }
 
-/** No host could be reached: 08001. */
-export function unreachable(reasons: readonly string[], cause: unknown): PgError {
+/** No host could be reached, or none is as it should be: 08001. Which ones there are is for the log; the client learns how many. */
+export function unreachable(reasons: readonly string[], hosts: number, cause: unknown): PgError {
   return new PgError({
     code: 'backend_unreachable',
     sqlstate: '08001',
     message: 'could not connect to the backend',
+    detail: hosts === 1 ? undefined : `None of its ${hosts} hosts can be used.`,
     hint: LOOK_INTO_THE_LOG,
     reason: reasons.join('; '),
     fault: 'backend',
@@ -45,10 +46,12 @@ export function unreachable(reasons: readonly string[], cause: unknown): PgError
   });
 }
 
+const CONNECTION_LOST = 'backend_lost';
+
 /** The connection ended before the login did: 08006. */
 export function connectionLost(host: string, cause?: unknown): PgError {
   return new PgError({
-    code: 'backend_lost',
+    code: CONNECTION_LOST,
     sqlstate: '08006',
     message: 'the backend ended the connection during the login',
     hint: LOOK_INTO_THE_LOG,
@@ -56,6 +59,11 @@ export function connectionLost(host: string, cause?: unknown): PgError {
     fault: 'backend',
     cause,
   });
+}
+
+/** Whether the error is one of {@link connectionLost}. */
+export function isConnectionLost(error: unknown): boolean {
+  return error instanceof PgError && error.code === CONNECTION_LOST;
 }
 
 /** The backend sent what no server sends at this point: 08P01. */

@@ -18,6 +18,18 @@ const sslNegotiations = ['postgres', 'direct'] as const;
 export type PasswordMethod = (typeof passwordMethods)[number];
 const passwordMethods = ['scram-sha-256', 'md5', 'password'] as const;
 
+/** libpq's `target_session_attrs`: which of several hosts a session may go to. */
+export type TargetSessionAttrs = (typeof targetSessionAttrs)[number];
+const targetSessionAttrs = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const;
+
+/** libpq's `load_balance_hosts`. */
+type LoadBalanceHosts = (typeof loadBalanceHosts)[number];
+const loadBalanceHosts = ['disable', 'random'] as const;
+
+/** The ways to log in at a backend: `--backend-auth`, or the parameter `backend_auth` for one backend of several. */
+export type BackendAuth = (typeof backendAuths)[number];
+export const backendAuths = ['trust', 'password', 'cert', 'issue-cert'] as const;
+
 /** One place to dial. */
 export interface BackendHost {
   /** A host name, an address (IPv6 without brackets), or the directory of a Unix socket, which begins with `/`. */
@@ -37,10 +49,23 @@ export interface BackendUrl {
   readonly rootCertificate: string | undefined;
   readonly sslNegotiation: SslNegotiation;
   readonly requireAuth: ReadonlySet<PasswordMethod>;
-  /** For one host, until TLS stands, in milliseconds; 0: no limit but the login's own. */
+  readonly targetSessionAttrs: TargetSessionAttrs;
+  readonly loadBalanceHosts: LoadBalanceHosts;
+  /** For one host, up to its greeting where no person has to type meanwhile, in milliseconds; 0: no limit but the login's own. */
   readonly connectTimeout: number;
+  readonly credentials: CredentialParameters;
   /** One for every user, as libpq's: it comes before a password file. */
   readonly password: string | undefined;
+}
+
+/** How to log in, as far as the URL says so; what it leaves open the options of the command line decide. All but the method are paths. */
+export interface CredentialParameters {
+  readonly method: BackendAuth | undefined;
+  readonly passwordFile: string | undefined;
+  readonly clientCertificate: string | undefined;
+  readonly clientKey: string | undefined;
+  readonly issueCaCertificate: string | undefined;
+  readonly issueCaKey: string | undefined;
 }
 
 const DEFAULT_PORT = 5432;
@@ -56,9 +81,18 @@ const parameterNames = [
   'password',
   'sslmode',
   'sslrootcert',
+  'sslcert',
+  'sslkey',
   'sslnegotiation',
   'require_auth',
+  'passfile',
+  'target_session_attrs',
+  'load_balance_hosts',
   'connect_timeout',
+  // pgsso's own, for what libpq has no name for
+  'backend_auth',
+  'issue_ca_cert',
+  'issue_ca_key',
 ] as const;
 type ParameterName = (typeof parameterNames)[number];
 type Parameters = ReadonlyMap<ParameterName, string>;
@@ -94,6 +128,9 @@ export function parseBackendUrl(text: string, source: 'flag' | 'environment'): B
     rootCertificate: rootCertificate === 'system' ? undefined : rootCertificate,
     sslNegotiation,
     requireAuth,
+    targetSessionAttrs: oneOf('target_session_attrs', parameters.get('target_session_attrs') ?? 'any', targetSessionAttrs),
+    loadBalanceHosts: oneOf('load_balance_hosts', parameters.get('load_balance_hosts') ?? 'disable', loadBalanceHosts),
+    credentials: parseCredentials(parameters),
     connectTimeout: parseConnectTimeout(parameters.get('connect_timeout')),
     password,
   };
@@ -165,6 +202,21 @@ function parsePassword(
   if (source === 'flag')
     throw invalid('a password in a flag can be read by everybody on the machine: use a password file or the environment');
   return password;
+}
+
+function parseCredentials(parameters: Parameters): CredentialParameters {
+  const method = parameters.get('backend_auth');
+  const clientCertificate = parameters.get('sslcert');
+  const clientKey = parameters.get('sslkey');
+  if ((clientCertificate === undefined) !== (clientKey === undefined)) throw invalid('sslcert and sslkey are given together');
+  return {
+    method: method === undefined ? undefined : oneOf('backend_auth', method, backendAuths),
+    passwordFile: parameters.get('passfile'),
+    clientCertificate,
+    clientKey,
+    issueCaCertificate: parameters.get('issue_ca_cert'),
+    issueCaKey: parameters.get('issue_ca_key'),
+  };
 }
 
 function parseHosts(authority: string, parameters: Parameters): { host: string; port: number }[] {

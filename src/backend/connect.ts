@@ -1,24 +1,47 @@
 /**
- * To the backend as the mapped user: dial, startup packet, the front-end's own credential, greeting. Either there is a session in the end or
- * the connection is gone.
+ * To the backend as the mapped user: a connection to one of its hosts, startup packet, the front-end's own credential, greeting. Either there
+ * is a session in the end or the connection is gone.
  */
+import type { SecureContext } from 'node:tls';
+import { errorText } from '../errors.ts';
 import { PROTOCOL_3_0 } from '../protocol/constants.ts';
 import { formatStartup, type StartupParameter } from '../protocol/startup.ts';
-import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './backend-errors.ts';
+import { BackendRefusal, isAboutFrontEnd, isConnectionLost, notAdmitted } from './backend-errors.ts';
+import { type BackendHost, formatHost, type TargetSessionAttrs } from './backend-url.ts';
 import type { Credentials } from './credentials.ts';
-import { dial } from './dial.ts';
+import { withDeadline } from './deadline.ts';
+import { dialHost } from './dial.ts';
+import { HostFailure, tryHosts } from './failover.ts';
 import { type BackendSession, readGreeting } from './greeting.ts';
 import { type BackendLeg, write } from './leg.ts';
+import type { OpenedAhead } from './opened-ahead.ts';
+import { checkSession } from './session-attributes.ts';
 import type { BackendTarget } from './target.ts';
 
-/** What the backend is to be told, and how the front-end proves that it may. */
-export interface ConnectOptions {
+/** Where to and what to say there. */
+interface LoginOptions {
   readonly target: BackendTarget;
-  readonly credentials: Credentials;
   /** For the startup packet; `user` is whom the login was decided for. */
   readonly parameters: readonly StartupParameter[];
+  /** Connections that wait for a login. */
+  readonly ahead?: OpenedAhead | undefined;
   /** Ends the login: time is up, or the client has gone. */
   readonly signal: AbortSignal;
+}
+
+/** What the backend is to be told, and how the front-end proves that it may. */
+export interface ConnectOptions extends LoginOptions {
+  readonly credentials: Credentials;
+}
+
+/** How a login is made over whichever connection there is. */
+export interface LegOptions extends LoginOptions {
+  /** How to speak TLS. */
+  readonly secureContext: SecureContext;
+  /** For the login at one host, in milliseconds; 0: none. */
+  readonly limit: number;
+  /** Whether the login can still be made over another connection: not once a client has been asked for something. */
+  readonly mayRepeat: () => boolean;
 }
 
 /**
@@ -27,35 +50,102 @@ export interface ConnectOptions {
  * @throws PgError 08001 or 08006 when the backend is away, 08P01 when it breaks the protocol, 28000 when it does not admit the front-end;
  * BackendRefusal with its own words otherwise; the signal's reason
  */
-export async function connectAs({ target, credentials, parameters, signal }: ConnectOptions): Promise<BackendSession> {
+export async function connectAs({ credentials, ...options }: ConnectOptions): Promise<BackendSession> {
+  const { target, parameters } = options;
   const user = lastValue(parameters, 'user') ?? '';
   // Without a database PostgreSQL takes the one of the user's name, and so does libpq when it looks into a password file.
   const database = lastValue(parameters, 'database') || user;
-  return withLeg(target, parameters, signal, async (leg) => {
-    try {
-      return await readGreeting(leg, await credentials.authenticate({ leg, user, database, signal }), signal);
-    } catch (error) {
-      if (!(error instanceof BackendRefusal && isAboutFrontEnd(error))) throw error;
-      throw notAdmitted(user, `${error.reason} (${error.sqlstate}), with --backend-auth ${credentials.method}`, error);
-    }
-  });
-}
-
-/** Dials, sends the startup packet and goes on with the rest of a login; the connection is destroyed when that fails. */
-export async function withLeg<T>(
-  target: BackendTarget,
-  parameters: readonly StartupParameter[],
-  signal: AbortSignal,
-  login: (leg: BackendLeg) => Promise<T>,
-): Promise<T> {
-  const leg = await dial(target, signal);
+  const ownContext = credentials.secureContext?.(user);
+  const secureContext = ownContext ?? target.secureContext;
+  const limit = target.url.connectTimeout;
   try {
-    await write(leg, formatStartup(PROTOCOL_3_0, parameters), signal);
-    return await login(leg);
+    return await logInAtSomeHost({ ...options, secureContext, limit, mayRepeat: () => true }, async (leg, signal) =>
+      readGreeting(leg, await credentials.authenticate({ leg, user, database, signal }), signal),
+    );
   } catch (error) {
-    leg.channel.destroy();
+    const way = `with --backend-auth ${credentials.method}`;
+    if (error instanceof BackendRefusal && isAboutFrontEnd(error)) {
+      throw notAdmitted(user, `${error.reason} (${error.sqlstate}), ${way}`, error);
+    }
+    if (error instanceof CertificateRefused) throw notAdmitted(user, `${error.message}, ${way}`, error);
     throw error;
   }
+}
+
+/**
+ * Finds a connection, opened ahead or new, sends the startup packet and goes on with the rest of a login; the connection is destroyed when
+ * that fails.
+ */
+export async function logInAtSomeHost(
+  options: LegOptions,
+  login: (leg: BackendLeg, signal: AbortSignal) => Promise<BackendSession>,
+): Promise<BackendSession> {
+  const { target, ahead, signal, secureContext, limit, mayRepeat } = options;
+  const atHost = async (host: BackendHost, wanted: TargetSessionAttrs, within: AbortSignal): Promise<BackendSession> => {
+    const over = (leg: BackendLeg): Promise<BackendSession> => logInOver(leg, options, wanted, within, login);
+    const waiting = ahead?.take(host, secureContext);
+    if (waiting) {
+      try {
+        return await over(waiting);
+      } catch (error) {
+        // It may have been closed at the very moment when it was taken; a new connection tells how the host really is.
+        if (!isConnectionLost(error) || !mayRepeat()) throw error;
+      }
+    }
+    return over(await dialHost(target, host, within, secureContext).catch((error: unknown) => failedDial(host, error, within)));
+  };
+  return tryHosts({ target, first: ahead?.host(secureContext), mayRepeat, signal }, (host, wanted) =>
+    withDeadline(limit, 'no login within the connect timeout', signal, async (within) => {
+      try {
+        return await atHost(host, wanted, within);
+      } catch (error) {
+        if (within.aborted && !signal.aborted) throw new HostFailure(errorText(within.reason));
+        throw error;
+      }
+    }),
+  );
+}
+
+async function logInOver(
+  leg: BackendLeg,
+  { parameters }: LegOptions,
+  wanted: TargetSessionAttrs,
+  signal: AbortSignal,
+  login: (leg: BackendLeg, signal: AbortSignal) => Promise<BackendSession>,
+): Promise<BackendSession> {
+  try {
+    await write(leg, formatStartup(PROTOCOL_3_0, parameters), signal);
+    const session = await login(leg, signal);
+    checkSession(session, wanted);
+    return session;
+  } catch (error) {
+    leg.channel.destroy();
+    throw isConnectionLost(error) ? (refusedCertificate(leg.label, error) ?? error) : error;
+  }
+}
+
+/** The backend ended the TLS handshake because of our certificate. With TLS 1.3 that shows only when something is read. */
+class CertificateRefused extends Error {}
+
+function failedDial(host: BackendHost, error: unknown, signal: AbortSignal): never {
+  signal.throwIfAborted();
+  throw refusedCertificate(formatHost(host), error) ?? new HostFailure(errorText(error), { cause: error });
+}
+
+/** OpenSSL's names of the alerts by which a server refuses a client's certificate (RFC 8446, section 6.2). */
+const CERTIFICATE_ALERT = /ALERT_(?:BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|ACCESS_DENIED)/;
+
+function refusedCertificate(label: string, error: unknown): CertificateRefused | undefined {
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    if ('code' in cause && typeof cause.code === 'string' && CERTIFICATE_ALERT.test(cause.code)) {
+      const alert = cause.code
+        .replace(/^.*ALERT_/, '')
+        .toLowerCase()
+        .replaceAll('_', ' ');
+      return new CertificateRefused(`${label}: the backend does not accept the certificate: ${alert}`, { cause: error });
+    }
+  }
+  return undefined;
 }
 
 /** Of a name that is repeated the last value counts, as in the server. */

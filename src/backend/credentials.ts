@@ -4,15 +4,16 @@
  * everybody beside it.
  */
 import { createHash } from 'node:crypto';
+import type { SecureContext } from 'node:tls';
 import { AUTHENTICATION } from '../protocol/constants.ts';
 import { notAdmitted } from './backend-errors.ts';
-import type { PasswordMethod } from './backend-url.ts';
+import type { BackendAuth, PasswordMethod } from './backend-url.ts';
 import { type AuthenticationRequest, answer, type BackendLeg, expectRequest, readRequest, requestName } from './leg.ts';
 import type { PasswordKey } from './passfile.ts';
 import { performScram } from './scram-login.ts';
 
 /** One login at the backend, its startup packet sent. */
-interface BackendLogin {
+export interface BackendLogin {
   readonly leg: BackendLeg;
   readonly user: string;
   readonly database: string;
@@ -22,7 +23,11 @@ interface BackendLogin {
 /** A way to log in. */
 export interface Credentials {
   /** Its name in `--backend-auth`. */
-  readonly method: string;
+  readonly method: BackendAuth;
+  /** How to speak TLS as this user, when that is what the backend knows the front-end by; without it, as the target says. */
+  secureContext?(user: string): SecureContext;
+  /** Reads files again; what cannot be read is thrown, and what was read before stays in use. */
+  reload?(): Promise<void>;
   /**
    * Answers the backend until it sends AuthenticationOk.
    *

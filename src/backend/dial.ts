@@ -4,12 +4,10 @@
  * whoever can disturb a handshake could then read the rest.
  */
 import { connect, type Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
-import { errorText } from '../errors.ts';
+import { type SecureContext, TLSSocket } from 'node:tls';
 import { sslRequest } from '../protocol/startup.ts';
 import { MessageChannel } from '../transport/message-channel.ts';
 import { startTls, type Verification } from '../transport/tls-client.ts';
-import { unreachable } from './backend-errors.ts';
 import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type SslMode, socketPath } from './backend-url.ts';
 import { withDeadline } from './deadline.ts';
 import type { BackendLeg } from './leg.ts';
@@ -30,34 +28,20 @@ const verifications: Readonly<Record<SslMode, Verification>> = {
 };
 
 /**
- * Connects to the first host that can be reached.
- *
- * @throws PgError 08001 with every host's reason for the log; the signal's reason
- */
-export async function dial(target: BackendTarget, signal: AbortSignal): Promise<BackendLeg> {
-  const reasons: string[] = [];
-  let cause: unknown;
-  for (const host of target.url.hosts) {
-    try {
-      return await dialHost(target, host, signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      reasons.push(`${formatHost(host)}: ${connectErrorText(error)}`);
-      cause = error;
-    }
-  }
-  throw unreachable(reasons, cause);
-}
-
-/**
  * Connects to one host, within the connect timeout.
  *
+ * @param secureContext how to speak TLS: that of the target, or one with a certificate of our own
  * @throws Error with the cause; the signal's reason
  */
-export async function dialHost(target: BackendTarget, host: BackendHost, signal: AbortSignal): Promise<BackendLeg> {
+export async function dialHost(
+  target: BackendTarget,
+  host: BackendHost,
+  signal: AbortSignal,
+  secureContext: SecureContext = target.secureContext,
+): Promise<BackendLeg> {
   const { connectTimeout } = target.url;
   const secured = await withDeadline(connectTimeout, 'no connection within the connect timeout', signal, async (within) =>
-    secure(await openSocket(host, within), target, host, within),
+    secure(await openSocket(host, within), target, host, secureContext, within),
   );
   const certificate = secured instanceof TLSSocket ? secured.getPeerX509Certificate()?.raw : undefined;
   return {
@@ -103,12 +87,17 @@ function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
 }
 
 /** The socket with TLS on it, or the same socket where `sslmode` allows plain text. Destroys it when that fails. */
-async function secure(socket: Socket, target: BackendTarget, host: BackendHost, signal: AbortSignal): Promise<Socket> {
+async function secure(
+  socket: Socket,
+  target: BackendTarget,
+  host: BackendHost,
+  secureContext: SecureContext,
+  signal: AbortSignal,
+): Promise<Socket> {
   try {
     if (host.sslMode === 'disable') return socket;
     const direct = target.url.sslNegotiation === 'direct';
     if (!direct && !(await requestTls(socket, host, signal))) return socket;
-    const { secureContext } = target;
     return await startTls(
       socket,
       { secureContext, host: host.host, verification: verifications[host.sslMode], requireAlpn: direct },
@@ -133,9 +122,4 @@ async function requestTls(socket: Socket, host: BackendHost, signal: AbortSignal
     throw new Error(`the server answered SSLRequest with byte 0x${answer.toString(16).padStart(2, '0')}`);
   if (host.sslMode !== 'prefer') throw new Error(`the server has no TLS, and sslmode is ${host.sslMode}`);
   return false;
-}
-
-/** Several addresses of one name fail as one error without a text of its own. */
-function connectErrorText(error: unknown): string {
-  return error instanceof AggregateError ? error.errors.map(errorText).join(', ') : errorText(error);
 }

@@ -6,6 +6,7 @@ import { BACKEND } from '../protocol/constants.ts';
 import { parseParameterStatus } from '../protocol/messages.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
 import { protocolViolation } from './backend-errors.ts';
+import type { BackendHost } from './backend-url.ts';
 import { type BackendLeg, readMessage, unexpectedMessage } from './leg.ts';
 
 /** A backend that a user is logged in at. */
@@ -19,8 +20,12 @@ export interface BackendSession {
   readonly greeting: Buffer;
   /** What the backend reported, `on` if it ever did; undefined when it reported nothing. */
   readonly isSuperuser: 'on' | 'off' | undefined;
+  /** Every ParameterStatus, the last value of each. */
+  readonly reported: ReadonlyMap<string, string>;
   /** Process and secret key of BackendKeyData; undefined when there was none. */
   readonly cancelKey: Buffer | undefined;
+  /** Where it is. */
+  readonly address: BackendHost;
   /** Host and port, for the log. */
   readonly host: string;
 }
@@ -38,6 +43,7 @@ export async function readGreeting(leg: BackendLeg, authenticationOk: Buffer, si
   const messages = [authenticationOk];
   let left = GREETING_LIMIT;
   let isSuperuser: 'on' | 'off' | undefined;
+  const reported = new Map<string, string>();
   let cancelKey: Buffer | undefined;
   for (;;) {
     const message = await readMessage(leg, left, signal);
@@ -47,6 +53,7 @@ export async function readGreeting(leg: BackendLeg, authenticationOk: Buffer, si
     switch (message.type) {
       case BACKEND.parameterStatus: {
         const { name, value } = parseParameterStatus(message.body);
+        reported.set(name, value);
         if (name === 'is_superuser') isSuperuser = isSuperuser === 'on' || value !== 'off' ? 'on' : 'off';
         break;
       }
@@ -56,7 +63,15 @@ export async function readGreeting(leg: BackendLeg, authenticationOk: Buffer, si
       case BACKEND.noticeResponse:
         break;
       case BACKEND.readyForQuery:
-        return { channel: leg.channel, greeting: Buffer.concat(messages), isSuperuser, cancelKey, host: leg.label };
+        return {
+          channel: leg.channel,
+          greeting: Buffer.concat(messages),
+          isSuperuser,
+          reported,
+          cancelKey,
+          address: leg.host,
+          host: leg.label,
+        };
       default:
         throw unexpectedMessage(leg, message.type, 'ReadyForQuery');
     }

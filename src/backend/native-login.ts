@@ -8,9 +8,10 @@ import { AUTHENTICATION, FRONTEND, PASSWORD_BODY_LIMIT } from '../protocol/const
 import { authenticationCleartextPassword, formatMessage, parsePassword } from '../protocol/messages.ts';
 import type { StartupParameter } from '../protocol/startup.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
-import { withLeg } from './connect.ts';
+import { logInAtSomeHost } from './connect.ts';
 import { type BackendSession, readGreeting } from './greeting.ts';
 import { type AuthenticationRequest, answer, type BackendLeg, readRequest, unexpectedRequest } from './leg.ts';
+import type { OpenedAhead } from './opened-ahead.ts';
 import { SCRAM_PLUS } from './scram.ts';
 import { parseMechanisms, performScram } from './scram-login.ts';
 import type { BackendTarget } from './target.ts';
@@ -24,14 +25,18 @@ export interface NativeLoginOptions {
   readonly client: MessageChannel;
   /** Whether the client is connected over TLS. */
   readonly clientTls: boolean;
+  /** Connections that wait for a login. */
+  readonly ahead?: OpenedAhead | undefined;
   /** Called when the client has answered a request: it is more than an open connection from then on. */
   readonly answered: () => void;
   readonly signal: AbortSignal;
 }
 
 /** The two sides of a login that is being relayed. */
-interface Relay extends Omit<NativeLoginOptions, 'target' | 'parameters'> {
+interface Relay extends Omit<NativeLoginOptions, 'target' | 'parameters' | 'ahead'> {
   readonly leg: BackendLeg;
+  /** Called before the client is asked for something. */
+  readonly asking: () => void;
 }
 
 /** The client has closed the connection: normal at a password prompt. */
@@ -45,11 +50,16 @@ class ClientLeft extends Error {}
  * connectAs, but every refusal of the backend is in its own words
  */
 export async function loginNatively(options: NativeLoginOptions): Promise<BackendSession | undefined> {
-  const { target, parameters, signal } = options;
+  const { target, parameters, ahead, signal } = options;
+  let asked = false;
+  const mayRepeat = (): boolean => !asked;
+  // The front-end's own certificate is not shown: the backend would let the client in for it.
+  const leg = { target, parameters, ahead, signal, secureContext: target.secureContext, limit: 0, mayRepeat };
   try {
-    return await withLeg(target, parameters, signal, async (leg) =>
-      readGreeting(leg, await relayAuthentication({ ...options, leg }), signal),
-    );
+    return await logInAtSomeHost(leg, async (leg) => {
+      const relay = { ...options, leg, asking: () => (asked = true) };
+      return readGreeting(leg, await relayAuthentication(relay), signal);
+    });
   } catch (error) {
     if (error instanceof ClientLeft) return undefined;
     throw error;
@@ -132,7 +142,8 @@ async function clientIsNext({ client, leg, signal }: Relay): Promise<boolean> {
   }
 }
 
-async function sendToClient({ client, signal }: Relay, bytes: Buffer): Promise<void> {
+async function sendToClient({ client, asking, signal }: Relay, bytes: Buffer): Promise<void> {
+  asking();
   await client.write(bytes, signal).catch((error: unknown) => {
     signal.throwIfAborted();
     throw new ClientLeft('while an authentication request was sent', { cause: error });

@@ -3,9 +3,8 @@
  * `\`, `#` for a comment, the first line that fits wins, and a file that others may read is not used. It is kept in memory and read
  * again on request, so that a login needs no file.
  */
-import { open } from 'node:fs/promises';
-import { errorText, PgError } from '../errors.ts';
 import { isSocketDirectory } from './backend-url.ts';
+import { readPrivateFile } from './private-file.ts';
 
 /** What a password is looked up by: the backend, and who logs in there. */
 export interface PasswordKey {
@@ -25,34 +24,32 @@ interface Entry {
 /** A Unix socket in the default directory is `localhost`: PostgreSQL's own default, and the one of Debian and Red Hat. */
 const DEFAULT_SOCKET_DIRECTORIES: ReadonlySet<string> = new Set(['/tmp', '/var/run/postgresql', '/run/postgresql']);
 
-/** A file of a megabyte has lines for 20,000 users; a larger one is something else. */
-const SIZE_LIMIT = 1024 * 1024;
-
-const OTHERS = 0o077;
-
 /** The passwords of a password file. */
 export class PasswordFile {
   readonly #path: string;
+  readonly #name: string;
   #entries: readonly Entry[] = [];
 
-  private constructor(path: string) {
+  private constructor(path: string, name: string) {
     this.#path = path;
+    this.#name = name;
   }
 
   /**
    * Reads a password file.
    *
+   * @param name what errors call it: the option or parameter that it was given with
    * @throws PgError F0000 when it cannot be read, is no plain file, or group or world have access to it
    */
-  static async open(path: string): Promise<PasswordFile> {
-    const file = new PasswordFile(path);
+  static async open(path: string, name = 'password file'): Promise<PasswordFile> {
+    const file = new PasswordFile(path, name);
     await file.reload();
     return file;
   }
 
   /** Reads the file again. Throws as open does; the passwords known so far then stay in use. */
   async reload(): Promise<void> {
-    this.#entries = parsePasswordFile(await readPrivate(this.#path));
+    this.#entries = parsePasswordFile((await readPrivateFile(this.#name, this.#path)).toString('latin1'));
   }
 
   /** The password of the first line that fits; undefined when none does. */
@@ -92,28 +89,4 @@ function parseField(text: string | undefined): string | undefined {
 
 function unescapeField(text: string): string {
   return text.replace(/\\(.)/gs, '$1');
-}
-
-/** The text of a file that only its owner can read; what was checked is what is read, since both go through one handle. */
-async function readPrivate(path: string): Promise<string> {
-  try {
-    const file = await open(path, 'r');
-    try {
-      const status = await file.stat();
-      if (!status.isFile()) throw new Error('it is not a plain file');
-      if ((status.mode & OTHERS) !== 0) throw new Error('group or world has access to it; it has to be 0600 or stricter');
-      if (status.size > SIZE_LIMIT) throw new Error(`it is larger than ${SIZE_LIMIT} bytes`);
-      return await file.readFile('latin1');
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    throw new PgError({
-      code: 'unusable_password_file',
-      sqlstate: 'F0000',
-      message: `password file ${path}: ${errorText(error)}`,
-      fault: 'us',
-      cause: error,
-    });
-  }
 }

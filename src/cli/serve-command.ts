@@ -3,17 +3,20 @@
  * value may be is checked here; what needs a look at a file or at other options is checked where it is used.
  */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { UsageError } from '../errors.ts';
+import { backendAuths } from '../backend/backend-url.ts';
 import { LOG_LEVELS } from '../observe/log.ts';
 import type { ServeOptions } from '../serve.ts';
 import type { ListenAddress } from '../session/listener.ts';
-import { parseCount, parseListenAddress, parseTimeout, repeatable } from './values.ts';
+import { parseCount, parseListenAddress, parseSize, parseTimeout, repeatable } from './values.ts';
 
 /** The options as commander leaves them, by their names in camel case. */
-interface ParsedOptions
-  extends Omit<ServeOptions, 'listen' | 'backend' | 'backendFromFlag' | 'settings' | 'reservedUsers' | 'environment'> {
+export interface ParsedOptions
+  extends Omit<
+    ServeOptions,
+    'listen' | 'backendFromFlag' | 'routes' | 'routesFromFlag' | 'settings' | 'reservedUsers' | 'environment'
+  > {
   readonly listen?: readonly ListenAddress[];
-  readonly backend?: string;
+  readonly route?: readonly string[];
   readonly set?: readonly string[];
   readonly reservedUser?: readonly string[];
 }
@@ -34,9 +37,15 @@ Example: let tokens of one issuer in as themselves, in front of a PostgreSQL on 
 
 /** Adds the command to the program; `run` gets the options once they are read. */
 export function addServeCommand(program: Command, run: (options: ServeOptions) => Promise<void>): void {
-  const command = program
-    .command('serve')
-    .description('Take logins with JSON web tokens and hand the sessions to the database.')
+  const command = addServeOptions(
+    program.command('serve').description('Take logins with JSON web tokens and hand the sessions to the database.'),
+  ).addHelpText('after', EXAMPLE);
+  command.action((parsed: ParsedOptions) => run(readServeOptions(command, parsed)));
+}
+
+/** The options of `serve`, also for a command that looks at them before they go live. */
+export function addServeOptions(command: Command): Command {
+  return command
     .optionsGroup('Where:')
     .addOption(
       new Option('--listen <HOST:PORT>', 'where clients connect; may be repeated (default: 127.0.0.1:26257)')
@@ -49,21 +58,44 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       ),
     )
     .addOption(
+      new Option(
+        '--route <PATTERN=URL>',
+        'another backend for the databases that fit, * for anything; may be repeated, the first that fits (variable: one a line)',
+      )
+        .env('PGSSO_ROUTE')
+        .argParser(collectLines),
+    )
+    .addOption(
       new Option('--data-dir <DIR>', 'where settings are kept; made with mode 0700 if missing')
         .env('PGSSO_DATA_DIR')
         .default('./pgsso-data'),
     )
     .optionsGroup('How to log in at the database:')
     .addOption(
-      new Option('--backend-auth <METHOD>', 'trust: it lets this address in; password: with a password file')
+      new Option(
+        '--backend-auth <METHOD>',
+        'trust: it lets this address in; password: a password file; cert: sslcert and sslkey in the URL; issue-cert: a certificate for each user',
+      )
         .env('PGSSO_BACKEND_AUTH')
-        .choices(['trust', 'password'])
+        .choices(backendAuths)
         .default('password'),
     )
     .addOption(
       new Option('--backend-passfile <FILE>', "passwords for --backend-auth password, in the form of libpq's .pgpass").env(
         'PGSSO_BACKEND_PASSFILE',
       ),
+    )
+    .addOption(
+      new Option('--issue-ca-cert <FILE>', 'the authority that issues for issue-cert; `pgsso ca init` makes one').env(
+        'PGSSO_ISSUE_CA_CERT',
+      ),
+    )
+    .addOption(new Option('--issue-ca-key <FILE>', 'its private key, mode 0600').env('PGSSO_ISSUE_CA_KEY'))
+    .addOption(
+      new Option('--backend-ahead <N>', 'connections opened ahead of logins, for each backend')
+        .env('PGSSO_BACKEND_AHEAD')
+        .argParser(parseSize)
+        .default(0),
     )
     .optionsGroup('Who may log in:')
     .addOption(
@@ -127,22 +159,21 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
         .env('PGSSO_LOG_LEVEL')
         .choices(LOG_LEVELS)
         .default('info'),
-    )
-    .addHelpText('after', EXAMPLE);
+    );
+}
 
-  command.action(async ({ listen, backend, set, reservedUser, ...rest }: ParsedOptions) => {
-    if (backend === undefined)
-      throw new UsageError('option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database');
-    await run({
-      ...rest,
-      listen: listen ?? [DEFAULT_LISTEN],
-      backend,
-      backendFromFlag: command.getOptionValueSource('backend') === 'cli',
-      settings: set ?? [],
-      reservedUsers: reservedUser ?? [],
-      environment: process.env,
-    });
-  });
+/** What the options come to. */
+export function readServeOptions(command: Command, { listen, route, set, reservedUser, ...rest }: ParsedOptions): ServeOptions {
+  return {
+    ...rest,
+    listen: listen ?? [DEFAULT_LISTEN],
+    backendFromFlag: command.getOptionValueSource('backend') === 'cli',
+    routes: route ?? [],
+    routesFromFlag: command.getOptionValueSource('route') === 'cli',
+    settings: set ?? [],
+    reservedUsers: reservedUser ?? [],
+    environment: process.env,
+  };
 }
 
 function timeout(flags: string, description: string): Option {
@@ -155,6 +186,11 @@ function count(flags: string, description: string): Option {
 
 function collect(text: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), text];
+}
+
+/** A URL may hold commas, so that a variable has one a line. */
+function collectLines(text: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), ...text.split('\n').filter((line) => line.trim() !== '')];
 }
 
 function parseUserName(text: string): string {

@@ -23,6 +23,12 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
+/** How many of something there may be, none included. */
+export function parseSize(text: string): number {
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('Give a whole number from 0 to 9999.');
+  return Number(text);
+}
+
 /** A duration such as `30s` or `1m30s`, longer than nothing and shorter than a timer's longest; in milliseconds. */
 export function parseTimeout(text: string): number {
   let milliseconds: number;

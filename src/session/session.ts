@@ -7,11 +7,8 @@ import type { Authenticator } from '../auth/authenticator.ts';
 import type { Identity } from '../auth/identity.ts';
 import { superuserRefusal } from '../auth/superuser-rule.ts';
 import { BackendRefusal } from '../backend/backend-errors.ts';
-import { connectAs } from '../backend/connect.ts';
-import type { Credentials } from '../backend/credentials.ts';
 import type { BackendSession } from '../backend/greeting.ts';
-import { loginNatively } from '../backend/native-login.ts';
-import type { BackendTarget } from '../backend/target.ts';
+import type { Routes } from '../backend/routes.ts';
 import { errorText, PgError } from '../errors.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
 import { FRONTEND, PASSWORD_BODY_LIMIT, PROTOCOL_3_0 } from '../protocol/constants.ts';
@@ -35,8 +32,7 @@ import { splice, type Traffic } from './splice.ts';
 export interface SessionParts {
   readonly settings: { readonly current: SettingsSnapshot };
   readonly authenticator: Authenticator;
-  readonly target: BackendTarget;
-  readonly credentials: Credentials;
+  readonly routes: Routes;
   readonly superusers: 'refuse' | 'allow';
   readonly nativeLogins: 'allow' | 'deny';
   /** Accept to ReadyForQuery, in milliseconds. */
@@ -156,8 +152,7 @@ async function logInWithToken(
 
   const parameters = backendParameters(login, Buffer.from(identity.user));
   return admit(channel, parts.sessions, record, async () => {
-    const { target, credentials } = parts;
-    const backend = await connectAs({ target, credentials, parameters, signal });
+    const backend = await parts.routes.find(databaseOf(login, identity.user)).login(parameters, signal);
     const refused = parts.superusers === 'refuse' ? superuserRefusal(identity.user, backend.isSuperuser, values) : undefined;
     if (!refused) return backend;
     backend.channel.destroy();
@@ -174,12 +169,17 @@ async function logInNatively(
 ): Promise<Admission | undefined> {
   if (parts.nativeLogins === 'deny') throw nativeLoginsDenied();
   if (!login.user?.length) throw noUser();
-  const { target } = parts;
+  const route = parts.routes.find(databaseOf(login, login.user.toString()));
   const parameters = backendParameters(login, login.user);
   const clientTls = record.transport !== 'plain';
   return admit(channel, parts.sessions, record, () =>
-    loginNatively({ target, parameters, client: channel, clientTls, answered: () => slot.keep(), signal }),
+    route.loginNatively({ parameters, client: channel, clientTls, answered: () => slot.keep(), signal }),
   );
+}
+
+/** The database that the backend will take; without one that is the user's name (manual 54.7, StartupMessage). */
+function databaseOf(login: LoginParameters, user: string): string {
+  return login.database?.toString() || user;
 }
 
 /** Takes a place among the running sessions for as long as there is one. */

@@ -50,6 +50,22 @@ t.test('the other parameters, and what holds without them', (t) => {
     requireAuth: new Set(['scram-sha-256']),
     connectTimeout: 10_000,
     password: undefined,
+    targetSessionAttrs: 'any',
+    loadBalanceHosts: 'disable',
+    credentials: { method: undefined, passwordFile: undefined, clientCertificate: undefined, issueCaKey: undefined },
+  });
+  t.match(
+    parse('postgres://a,b?target_session_attrs=prefer-standby&load_balance_hosts=random&backend_auth=cert&sslcert=c&sslkey=k'),
+    {
+      targetSessionAttrs: 'prefer-standby',
+      loadBalanceHosts: 'random',
+      credentials: { method: 'cert', clientCertificate: 'c', clientKey: 'k' },
+    },
+  );
+  t.match(parse('postgres://a?passfile=p&issue_ca_cert=c&issue_ca_key=k').credentials, {
+    passwordFile: 'p',
+    issueCaCertificate: 'c',
+    issueCaKey: 'k',
   });
   const given =
     'postgres://db/?dbname=a%20b&sslrootcert=%2Fca.pem&sslnegotiation=direct&require_auth=md5,scram-sha-256,password&connect_timeout=0';
@@ -86,7 +102,12 @@ t.test('what cannot be used is named', (t) => {
     ['postgres://a?sslmode=verify-ca&sslrootcert=system', /sslrootcert=system needs sslmode=verify-full/],
     ['postgres://a?sslmode=prefer&sslrootcert=/ca.pem', /sslrootcert has no effect with sslmode=prefer/],
     ['postgres://localhost?sslnegotiation=direct', /sslnegotiation=direct needs/],
-    ['postgres://a?sslcert=/c.pem', /parameter "sslcert" is not known; there are host, port/],
+    ['postgres://a?sslcrl=/c.pem', /parameter "sslcrl" is not known; there are host, port/],
+    ['postgres://a?sslcert=/c.pem', /sslcert and sslkey are given together/],
+    ['postgres://a?sslkey=/c.pem', /sslcert and sslkey are given together/],
+    ['postgres://a?target_session_attrs=master', /target_session_attrs "master" is not one of any, read-write/],
+    ['postgres://a?load_balance_hosts=yes', /load_balance_hosts "yes" is not one of disable, random/],
+    ['postgres://a?backend_auth=magic', /backend_auth "magic" is not one of trust, password, cert, issue-cert/],
     ['postgres://a?sslmode', /sslmode is not of the form sslmode=value/],
     ['postgres://a?dbname=x=y', /%3D/],
     ['postgres://a?sslmode=require&sslmode=disable', /sslmode is given twice/],

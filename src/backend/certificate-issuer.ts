@@ -1,0 +1,117 @@
+/**
+ * Issues client certificates (`--backend-auth issue-cert`): one for each user, valid for minutes, its common name the SQL user. The backend
+ * needs neither a password nor a map, and a certificate that somebody gets hold of is worthless soon. The authority's key is kept as a
+ * key object, outside of JavaScript's heap, and is never written anywhere.
+ */
+import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
+import type { SecureContext } from 'node:tls';
+import { keyToPem, newKey, type Signer, signCertificate, signerOf } from '../x509/certificate.ts';
+import type { IdentityFiles } from './certificate-credentials.ts';
+import { readPrivateFile, unusableFile } from './private-file.ts';
+import { readCertificates, type TlsIdentity } from './target.ts';
+
+/** How far the backend's clock may be behind ours, or ahead for the half of it that a cached certificate may have lived, in ms. */
+export const CLOCK_TOLERANCE_MS = 120_000;
+
+/** How long a certificate is valid from now on, in ms; PostgreSQL looks at it once, when the connection is made. */
+const VALIDITY_MS = 300_000;
+
+/** How long a certificate is used again for its user, in ms. The rest of its validity is for a backend whose clock is ahead. */
+const REUSE_MS = 120_000;
+
+/** A context has 20 to 50 KB in OpenSSL; beyond this the user that was least recently seen gets a new certificate next time. */
+const CACHE_LIMIT = 1000;
+
+interface Issued {
+  readonly context: SecureContext;
+  /** On the issuer's clock. */
+  readonly at: number;
+}
+
+/** What the files of an authority hold. */
+interface AuthorityFiles {
+  readonly signer: Signer;
+  /** Certificates between the authority and one that the backend knows; PEM. */
+  readonly chain: string;
+}
+
+/** An authority, and the certificates that it has issued lately. */
+export class CertificateIssuer {
+  readonly #files: IdentityFiles;
+  readonly #now: () => number;
+  /** User → certificate in use, the least recently used first. */
+  readonly #issued = new Map<string, Issued>();
+  #authority: AuthorityFiles;
+
+  private constructor(files: IdentityFiles, authority: AuthorityFiles, now: () => number) {
+    this.#files = files;
+    this.#authority = authority;
+    this.#now = now;
+  }
+
+  /**
+   * Reads the authority.
+   *
+   * @param now milliseconds since the epoch
+   * @throws PgError F0000 for files that cannot be used: not private, not of each other, not of an authority
+   */
+  static async open(files: IdentityFiles, now: () => number = Date.now): Promise<CertificateIssuer> {
+    return new CertificateIssuer(files, await readAuthority(files), now);
+  }
+
+  /** Reads the authority again and forgets what it has issued. Throws as open does; the old one then stays in use. */
+  async reload(): Promise<void> {
+    this.#authority = await readAuthority(this.#files);
+    this.#issued.clear();
+  }
+
+  /** The user's certificate, as a context that `create` made of it: the one in use, or a new one. */
+  contextFor(user: string, create: (identity: TlsIdentity) => SecureContext): SecureContext {
+    const at = this.#now();
+    const known = this.#issued.get(user);
+    this.#issued.delete(user);
+    const usable = known && at >= known.at && at < known.at + REUSE_MS;
+    const issued = usable ? known : { context: create(this.issue(user)), at };
+    this.#issued.set(user, issued);
+    for (const oldest of this.#issued.keys()) {
+      if (this.#issued.size <= CACHE_LIMIT) break;
+      this.#issued.delete(oldest);
+    }
+    return issued.context;
+  }
+
+  /** A new certificate for the user, with a new key. */
+  issue(user: string): TlsIdentity {
+    const { signer, chain } = this.#authority;
+    const key = newKey();
+    const at = this.#now();
+    const cert = signCertificate(signer, {
+      cn: user,
+      publicKey: createPublicKey(key),
+      notBefore: new Date(at - CLOCK_TOLERANCE_MS),
+      notAfter: new Date(at + VALIDITY_MS),
+      purposes: ['client'],
+    });
+    return { cert: cert + chain, key: keyToPem(key) };
+  }
+}
+
+async function readAuthority(files: IdentityFiles): Promise<AuthorityFiles> {
+  const certificates = (await readCertificates(files.certificateName, files.certificate)).map(
+    (pem) => new X509Certificate(pem),
+  );
+  const [authority] = certificates;
+  const pem = await readPrivateFile(files.keyName, files.key);
+  try {
+    if (!authority) throw new Error('there is no certificate');
+    const signer = signerOf(authority, createPrivateKey(pem));
+    // The backend knows the root itself; what is between has to be shown to it (RFC 8446, section 4.4.2).
+    const chain = certificates.filter(({ subject, issuer }) => subject !== issuer).join('');
+    return { signer, chain };
+  } catch (error) {
+    throw unusableFile(files.keyName, files.key, error);
+  } finally {
+    // Node.js keeps the key outside of the heap from here on.
+    pem.fill(0);
+  }
+}
