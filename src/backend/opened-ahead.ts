@@ -113,6 +113,7 @@ export class OpenedAhead {
     } catch {
       // The login that comes next finds the host in the same state, and its refusal says why.
       this.#opening--;
+      if (signal.aborted) return;
       this.#target.hosts.failed(host);
       this.#fillLater();
     }
