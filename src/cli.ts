@@ -5,6 +5,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { addCaCommand } from './cli/ca-command.ts';
+import { addCheckCommand } from './cli/check-command.ts';
 import { addServeCommand } from './cli/serve-command.ts';
 import { errorText, UsageError } from './errors.ts';
 import { createLog } from './observe/log.ts';
@@ -24,6 +26,8 @@ const program = new Command('pgsso')
   .configureOutput({ outputError: (text, write) => write(`${oneLine(text.replace(/^error: /, 'pgsso: '))}\n`) });
 
 addServeCommand(program, runServe);
+addCheckCommand(program);
+addCaCommand(program);
 
 try {
   await program.parseAsync();
@@ -39,13 +43,15 @@ try {
 /** Serves until a signal: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reads files again. */
 async function runServe(options: ServeOptions): Promise<void> {
   const log = createLog(options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'), options.logLevel);
-  const server = await serve(options, log);
-  process.on('SIGHUP', () => void server.reload());
+  const starting = serve(options, log);
+  // Signals are listened to before the log says that the server is ready: a script may send one as soon as it has read that.
+  process.on('SIGHUP', () => void starting.then((server) => server.reload()));
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => resolve(signal));
     }
   });
+  const server = await starting;
   log.info({ event: 'shutdown', signal: await stopped }, 'draining: no new connections');
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => process.exit(EXIT_RUN_TIME));

@@ -64,7 +64,7 @@ t.test('wrong use is one line that names the option, and status 2', async (t) =>
     ['timeout', ['serve', ...usable, '--login-timeout', 'soon'], /--login-timeout.*30s/],
     ['no timeout', ['serve', ...usable, '--drain-timeout', '0'], /--drain-timeout/],
     ['count', ['serve', ...usable, '--max-logins', '0'], /--max-logins.*whole number/],
-    ['method', ['serve', '--backend', backend, '--backend-auth', 'magic'], /--backend-auth.*trust, password/],
+    ['method', ['serve', '--backend', backend, '--backend-auth', 'magic'], /--backend-auth.*trust, password, cert, issue-cert/],
     ['mode', ['serve', ...usable, '--superusers', 'maybe'], /--superusers.*refuse, allow/],
     ['level', ['serve', ...usable, '--log-level', 'loud'], /--log-level.*info/],
     ['backend URL', ['serve', '--backend', 'mysql://x', '--backend-auth', 'trust'], /--backend.*postgres:\/\//],
@@ -75,6 +75,10 @@ t.test('wrong use is one line that names the option, and status 2', async (t) =>
     ],
     ['no password file', ['serve', '--backend', backend], /--backend-passfile/],
     ['needless password file', ['serve', ...usable, '--backend-passfile', 'x'], /--backend-passfile.*trust/],
+    ['route', ['serve', ...usable, '--route', 'sales'], /--route.*DATABASE_PATTERN=URL/],
+    ['ahead', ['serve', ...usable, '--backend-ahead', '-1'], /--backend-ahead.*whole number/],
+    ['needless authority', ['check', ...usable, '--issue-ca-cert', 'x'], /--issue-ca-cert is of no use/],
+    ['days', ['ca', 'init', '--days', 'many'], /--days.*whole number/],
     ['key without certificate', ['serve', ...usable, '--tls-key', 'x'], /--tls-key.*--tls-cert/],
     ['TLS required', ['serve', ...usable, '--listen', '0.0.0.0:0'], /--listen 0\.0\.0\.0:0.*--tls-cert.*--client-tls/],
     ['setting', ['serve', ...usable, '--set', 'server.jwt_authentication.enabeld=true'], /--set.*enabeld/],
@@ -140,6 +144,31 @@ t.test('what cannot be used is one line that names it, and status 1', async (t) 
     t.notMatch(stderr, /\n\s+at /, `${name}: no stack`);
   }
   busy.close();
+});
+
+t.test('ca init makes an authority once, and says what to do with it', async (t) => {
+  const first = await run(['ca', 'init'], { PGSSO_ISSUE_CA_KEY: 'authority.key' });
+  t.match(first, { status: 0, stderr: '', stdout: /hostssl {2}all {2}\+app_users .*cert\n/ });
+  t.match(await run(['ca', 'init', '--issue-ca-key', 'authority.key']), { status: 1, stderr: /^pgsso: .*authority\.key'\n$/ });
+  t.match(await run(['ca', 'init', '--issue-ca-key', 'another.key']), { status: 1, stderr: /^pgsso: .*pgsso-ca\.crt'\n$/ });
+  t.match(
+    await run(['ca', 'init', '--issue-ca-cert', 'x.crt', '--issue-ca-key', 'another.key']),
+    { status: 0 },
+    'nothing was left',
+  );
+});
+
+t.test('check prints a line a finding, or JSON, and ends with status 1 for an error', async (t) => {
+  const args = ['check', '--backend', 'postgres:///?host=/nowhere', '--backend-auth', 'trust'];
+  const { status, stdout, stderr } = await run(args);
+  t.match({ status, stderr }, { status: 1, stderr: '' });
+  t.match(stdout, /^error +settings: server\.jwt_authentication\.enabled is false.*\nok +settings: they are valid\n/);
+  t.match(stdout, /\nerror +--backend \/nowhere\/\.s\.PGSQL\.5432: connect ENOENT/);
+  const lines = (await run([...args, '--json'])).stdout.trim().split('\n');
+  t.match(
+    lines.map((line) => JSON.parse(line)),
+    lines.map(() => ({ level: /^(?:ok|warning|error)$/, subject: String, text: String })),
+  );
 });
 
 t.test('help and version', async (t) => {

@@ -20,7 +20,7 @@ export interface RouteOptions extends BackendOptions {
 }
 
 /** A pattern, understood. */
-interface Rule {
+export interface Rule {
   /** How errors and findings call it: the option. */
   readonly name: string;
   readonly fits: (database: string) => boolean;
@@ -49,7 +49,6 @@ export class Routes {
    */
   static async open(options: RouteOptions, notice: BackendNotice): Promise<Routes> {
     const rules = parseRules(options);
-    checkOptions(rules, options);
     const routes: Route[] = [];
     try {
       for (const { name, fits, url } of rules) {
@@ -99,7 +98,13 @@ export class Routes {
   }
 }
 
-function parseRules({ backend, backendFromFlag, routes, routesFromFlag }: RouteOptions): Rule[] {
+/**
+ * The options, understood.
+ *
+ * @throws UsageError for what cannot be right
+ */
+export function parseRules(options: RouteOptions): Rule[] {
+  const { backend, backendFromFlag, routes, routesFromFlag } = options;
   const rules = routes.map((text) => {
     const equals = text.indexOf('=');
     const pattern = text.slice(0, Math.max(equals, 0)).trim();
@@ -113,6 +118,7 @@ function parseRules({ backend, backendFromFlag, routes, routesFromFlag }: RouteO
   if (rules.length === 0) {
     throw new UsageError('option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database');
   }
+  checkOptions(rules, options);
   return rules;
 }
 
