@@ -45,7 +45,14 @@ async function runServe(options: ServeOptions): Promise<void> {
   const log = createLog(options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'), options.logLevel);
   const starting = serve(options, log);
   // Signals are listened to before the log says that the server is ready: a script may send one as soon as it has read that.
-  process.on('SIGHUP', () => void starting.then((server) => server.reload()));
+  process.on(
+    'SIGHUP',
+    () =>
+      void starting.then(
+        (server) => server.reload(),
+        () => undefined,
+      ),
+  );
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => resolve(signal));
