@@ -13,6 +13,8 @@ export interface BenchFrontEnd {
   readonly port: number;
   /** Resident memory in kB. */
   residentKb(): number;
+  /** CPU time so far, user and system, in seconds. */
+  cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
@@ -44,6 +46,13 @@ export async function startBenchFrontEnd(backend: string, options: readonly stri
   return {
     port,
     residentKb: () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
+    cpuSeconds() {
+      // Fields 14 and 15, counted behind the name, which may hold spaces; in ticks of 10 ms (proc(5)).
+      const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8')
+        .replace(/^.*\) /, '')
+        .split(' ');
+      return (Number(fields[11]) + Number(fields[12])) / 100;
+    },
     async stop() {
       child.kill('SIGTERM');
       child.kill('SIGTERM');

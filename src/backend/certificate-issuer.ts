@@ -10,13 +10,13 @@ import type { IdentityFiles } from './certificate-credentials.ts';
 import { readPrivateFile, unusableFile } from './private-file.ts';
 import { readCertificates, type TlsIdentity } from './target.ts';
 
-/** How far the backend's clock may be behind ours, or ahead for the half of it that a cached certificate may have lived, in ms. */
+/** How far the backend's clock may be behind ours, in ms. */
 export const CLOCK_TOLERANCE_MS = 120_000;
 
 /** How long a certificate is valid from now on, in ms; PostgreSQL looks at it once, when the connection is made. */
 const VALIDITY_MS = 300_000;
 
-/** How long a certificate is used again for its user, in ms. The rest of its validity is for a backend whose clock is ahead. */
+/** How long a certificate is used again for its user, in ms. The rest of its validity is how far the backend's clock may be ahead. */
 const REUSE_MS = 120_000;
 
 /** A context has 20 to 50 KB in OpenSSL; beyond this the user that was least recently seen gets a new certificate next time. */

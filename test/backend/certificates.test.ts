@@ -54,15 +54,23 @@ interface Scene {
   open(parameters: string, options?: Partial<CredentialOptions>): Promise<{ backend: Backend; notices: Notice[] }>;
 }
 
+/** One server of each version, which takes other rules for each test. */
+const servers = new Map<PostgresVersion, Promise<Postgres>>();
+
+function serverOf(version: PostgresVersion): Promise<Postgres> {
+  const known = servers.get(version);
+  if (known !== undefined) return known;
+  const ssl = { ...serverCertificate, ca: clientAuthority.cert };
+  const started = startPostgres({ version, ssl, hba: [], initSql: roles });
+  servers.set(version, started);
+  t.teardown(async () => (await started).close());
+  return started;
+}
+
 async function startScene(t: Test, version: PostgresVersion, hba: string[], ident?: string[]): Promise<Scene> {
-  const postgres = await startPostgres({
-    version,
-    ssl: { ...serverCertificate, ca: clientAuthority.cert },
-    hba,
-    ident,
-    initSql: roles,
-  });
-  t.teardown(() => postgres.close());
+  const postgres = await serverOf(version);
+  writeFileSync(join(postgres.dataDir, 'root.crt'), clientAuthority.cert);
+  await postgres.reload({ hba, ident });
   const directory = t.testdir({ 'server-ca.pem': serverAuthority.cert });
   const file = (name: string, text: string): string => {
     writeFileSync(join(directory, name), text, { mode: 0o600 });
@@ -236,6 +244,20 @@ t.test('certificates and authorities are read again: rotation while running', as
   );
   scene.file('server-ca.pem', other.cert + serverAuthority.cert);
   await backend.reload();
+  t.equal(await logIn(backend, 'alice'), 'alice');
+});
+
+t.test('the one certificate is read again, and a pair that does not fit leaves the old one in use', async (t) => {
+  const { hba, ident } = rules['cert']?.(18) ?? { hba: [] };
+  const scene = await startScene(t, 18, hba, ident);
+  const issue = (notAfter?: Date) => clientAuthority.issue({ cn: 'front', usage: 'client', ...(notAfter && { notAfter }) });
+  const { backend } = await scene.open(certificateParameters(scene, issue(new Date(Date.now() - day))));
+  await t.rejects(logIn(backend, 'alice'), { ...ours, reason: /does not accept the certificate: certificate expired/ });
+  certificateParameters(scene, issue());
+  await backend.reload();
+  t.equal(await logIn(backend, 'alice'), 'alice');
+  scene.file('front.key', issue().key);
+  await t.rejects(backend.reload(), { message: /sslkey .*front\.key/ });
   t.equal(await logIn(backend, 'alice'), 'alice');
 });
 

@@ -323,7 +323,9 @@ t.test('TLS is verified as sslmode says', async (t) => {
   const ca = `${t.testdir({ 'ca.pem': authority.cert, 'other.pem': makeAuthority().cert, 'no.pem': 'none' })}`;
   const named = authority.issue({ cn: 'localhost', san: ['localhost'], usage: 'server' });
   const expired = authority.issue({ cn: 'db', san: ['127.0.0.1'], notAfter: new Date(Date.now() - 1000) });
+  const early = authority.issue({ cn: 'db', san: ['127.0.0.1'], notBefore: new Date(Date.now() + 3_600_000) });
   const cases: [string, typeof server, string, RegExp | undefined][] = [
+    ['not valid yet', early, `sslmode=verify-full&sslrootcert=${ca}/ca.pem`, /not yet valid/],
     ['require takes any', makeAuthority().issue({ cn: 'x' }), 'sslmode=require', undefined],
     ['prefer takes any', makeAuthority().issue({ cn: 'x' }), 'sslmode=prefer', undefined],
     ['verify-full', server, `sslmode=verify-full&sslrootcert=${ca}/ca.pem`, undefined],
