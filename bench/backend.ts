@@ -28,6 +28,7 @@ const CLIENTS = 8;
 /** Between the logins of the one client: what was opened ahead is replaced in it, as it would be outside of a benchmark. */
 const PAUSE_MS = 15;
 const WARM_UP = 200;
+const AHEAD = ', 8 ahead';
 const READY_FOR_QUERY = 0x5a;
 
 /** One way to log in. */
@@ -74,9 +75,9 @@ const ways: readonly Way[] = [
   await direct('direct, SCRAM', byTls, 'postgres', 'password'),
   await direct('direct, certificate', byCertificate, 'front', 'cert'),
   await through('trust, Unix socket', bySocket, 'postgres', []),
-  await through('trust, Unix socket, 8 ahead', bySocket, 'postgres', ['--backend-ahead', '8']),
+  await through(`trust, Unix socket${AHEAD}`, bySocket, 'postgres', ['--backend-ahead', '8']),
   await through('password', byTls, 'postgres', ['--backend-auth', 'password', '--backend-passfile', passfile]),
-  await through('password, 8 ahead', byTls, 'postgres', [
+  await through(`password${AHEAD}`, byTls, 'postgres', [
     '--backend-auth',
     'password',
     '--backend-passfile',
@@ -85,7 +86,7 @@ const ways: readonly Way[] = [
     '8',
   ]),
   await through('cert', byCertificate, 'front', ['--backend-auth', 'cert']),
-  await through('cert, 8 ahead', byCertificate, 'front', ['--backend-auth', 'cert', '--backend-ahead', '8']),
+  await through(`cert${AHEAD}`, byCertificate, 'front', ['--backend-auth', 'cert', '--backend-ahead', '8']),
   await through('issue-cert', byTls, 'issued', ['--backend-auth', 'issue-cert', ...authority]),
 ];
 
@@ -187,10 +188,8 @@ async function measure({ login, frontEnd }: Way, count: number): Promise<Figures
 function report(): void {
   process.stdout.write(`${rounds} rounds; median (range over rounds); a ratio is to direct SCRAM in the same round\n`);
   process.stdout.write(row('', 'p50 ms', 'ratio', 'logins/s', 'ratio', 'CPU ms'));
-  const base = measured.get(ways[0] as Way) ?? [];
   for (const [{ name }, figures] of measured) {
-    const ratios = (of: 'p50' | 'rate'): number[] =>
-      figures.map((figure, round) => figure[of] / (base[round]?.[of] ?? Number.NaN));
+    const ratios = (of: 'p50' | 'rate'): number[] => ratiosTo('direct, SCRAM', figures, of);
     const cpu = figures.flatMap(({ cpu }) => cpu ?? []);
     process.stdout.write(
       row(
@@ -206,6 +205,19 @@ function report(): void {
       ),
     );
   }
+  process.stdout.write('opened ahead, as a ratio to the same way without, in the same round\n');
+  for (const [{ name }, figures] of measured) {
+    const [way, ahead] = name.split(AHEAD);
+    if (way === undefined || ahead === undefined) continue;
+    const [p50, rate] = [ratiosTo(way, figures, 'p50'), ratiosTo(way, figures, 'rate')];
+    process.stdout.write(row(way, '', spread(p50, 2), '', spread(rate, 2)));
+  }
+}
+
+/** Round by round, the ratio to another way. */
+function ratiosTo(other: string, figures: readonly Figures[], of: 'p50' | 'rate'): number[] {
+  const [base = []] = Array.from(measured).flatMap(([{ name }, of]) => (name === other ? [of] : []));
+  return figures.map((figure, round) => figure[of] / (base[round]?.[of] ?? Number.NaN));
 }
 
 function row(name: string, ...cells: readonly string[]): string {

@@ -185,6 +185,8 @@ t.test('every option has its variable', async (t) => {
     PGSSO_LISTEN: '127.0.0.1:0,127.0.0.1:0',
     PGSSO_BACKEND: 'postgres://:secret@127.0.0.1',
     PGSSO_BACKEND_AUTH: 'password',
+    PGSSO_BACKEND_AHEAD: '1',
+    PGSSO_ROUTE: 'sales=postgres://:secret@127.0.0.1,localhost\nhr_*=postgres://127.0.0.1?backend_auth=trust\n',
     PGSSO_DATA_DIR: join(files, 'by-variable'),
     PGSSO_LOG_FORMAT: 'json',
     PGSSO_SET_SERVER_JWT_AUTHENTICATION_ENABLED: 'true',

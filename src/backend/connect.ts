@@ -92,7 +92,9 @@ export async function logInAtSomeHost(
         if (!isConnectionLost(error) || !mayRepeat()) throw error;
       }
     }
-    return over(await dialHost(target, host, within, secureContext).catch((error: unknown) => failedDial(host, error, within)));
+    return over(
+      await dialHost(target, host, within, secureContext).catch((error: unknown) => failedDial(host, error, options, within)),
+    );
   };
   return tryHosts({ target, first: ahead?.host(secureContext), mayRepeat, signal }, (host, wanted) =>
     withDeadline(limit, 'no login within the connect timeout', signal, async (within) => {
@@ -108,34 +110,39 @@ export async function logInAtSomeHost(
 
 async function logInOver(
   leg: BackendLeg,
-  { parameters }: LegOptions,
+  options: LegOptions,
   wanted: TargetSessionAttrs,
   signal: AbortSignal,
   login: (leg: BackendLeg, signal: AbortSignal) => Promise<BackendSession>,
 ): Promise<BackendSession> {
   try {
-    await write(leg, formatStartup(PROTOCOL_3_0, parameters), signal);
+    await write(leg, formatStartup(PROTOCOL_3_0, options.parameters), signal);
     const session = await login(leg, signal);
     checkSession(session, wanted);
     return session;
   } catch (error) {
     leg.channel.destroy();
-    throw isConnectionLost(error) ? (refusedCertificate(leg.label, error) ?? error) : error;
+    throw isConnectionLost(error) ? (refusedCertificate(leg.label, error, options) ?? error) : error;
   }
 }
 
 /** The backend ended the TLS handshake because of our certificate. With TLS 1.3 that shows only when something is read. */
 class CertificateRefused extends Error {}
 
-function failedDial(host: BackendHost, error: unknown, signal: AbortSignal): never {
+function failedDial(host: BackendHost, error: unknown, options: LegOptions, signal: AbortSignal): never {
   signal.throwIfAborted();
-  throw refusedCertificate(formatHost(host), error) ?? new HostFailure(errorText(error), { cause: error });
+  throw refusedCertificate(formatHost(host), error, options) ?? new HostFailure(errorText(error), { cause: error });
 }
 
 /** OpenSSL's names of the alerts by which a server refuses a client's certificate (RFC 8446, section 6.2). */
 const CERTIFICATE_ALERT = /ALERT_(?:BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|ACCESS_DENIED)/;
 
-function refusedCertificate(label: string, error: unknown): CertificateRefused | undefined {
+function refusedCertificate(
+  label: string,
+  error: unknown,
+  { secureContext, target }: LegOptions,
+): CertificateRefused | undefined {
+  if (secureContext === target.secureContext) return undefined;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     if ('code' in cause && typeof cause.code === 'string' && CERTIFICATE_ALERT.test(cause.code)) {
       const alert = cause.code

@@ -10,6 +10,7 @@ import { Backend } from '../../src/backend/backend.ts';
 import { parseBackendUrl } from '../../src/backend/backend-url.ts';
 import { CertificateIssuer } from '../../src/backend/certificate-issuer.ts';
 import type { CredentialOptions } from '../../src/backend/open-credentials.ts';
+import { admitsWithoutCredential } from '../../src/backend/probe.ts';
 import { type Authority, type Certificate, makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import type { PostgresVersion } from '../support/postgres-install.ts';
@@ -117,6 +118,15 @@ async function logIn(backend: Backend, user: string, database = 'postgres'): Pro
   return session.reported.get('session_authorization');
 }
 
+/** Whether alice gets in without anything to show. */
+async function openToAll({ target }: Backend): Promise<boolean[]> {
+  const parameters = [
+    { name: 'user', value: Buffer.from('alice') },
+    { name: 'database', value: Buffer.from('postgres') },
+  ];
+  return Promise.all(target.url.hosts.map((host) => admitsWithoutCredential(target, host, parameters, signal)));
+}
+
 const ours = { sqlstate: '28000', message: /^the backend did not admit .* through this front-end$/, fault: 'us' };
 
 for (const version of versions) {
@@ -129,6 +139,7 @@ for (const version of versions) {
     await t.rejects(logIn(backend, 'outsider'), ours);
     await t.rejects(logIn(backend, 'postgres'), ours, 'a superuser');
     t.same(notices, []);
+    t.same(await openToAll(backend), [false], 'without the certificate');
 
     const now = Date.now();
     const refused: [string, Certificate][] = [
@@ -154,6 +165,7 @@ for (const version of versions) {
     await t.rejects(logIn(backend, 'outsider'), ours);
     await t.rejects(logIn(backend, 'postgres'), ours, 'a superuser');
     t.same(notices, []);
+    t.same(await openToAll(backend), [false], 'without the certificate');
     const { backend: foreign } = await scene.open('', authorityOptions(scene, makeAuthority('somebody')));
     await t.rejects(logIn(foreign, 'alice'), { ...ours, reason: /does not accept the certificate: unknown ca/ });
   });
