@@ -18,6 +18,7 @@ const { escapeIdentifier, escapeLiteral } = pg;
 export const postgres: Dialect = {
   rolesQuery: {
     name: 'pgsso-roles',
+    // Aggregates instead of EXISTS: the planner may hash the latter, and read every user that we have created for it.
     text: `
 WITH RECURSIVE self AS (
   SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user
@@ -26,25 +27,28 @@ WITH RECURSIVE self AS (
 ), relevant AS (
   SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($2::text[])
   UNION
-  SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN subject ON m.member = subject.oid
+  SELECT m.roleid FROM pg_catalog.pg_auth_members m WHERE m.member = (SELECT oid FROM subject)
 ), reach (start, oid) AS (
   SELECT oid, oid FROM relevant
   UNION
   SELECT reach.start, m.roleid FROM reach JOIN pg_catalog.pg_auth_members m ON m.member = reach.oid
+  WHERE reach.oid <> (SELECT oid FROM self)
 ), facts AS (
-  SELECT r.oid::bigint AS oid, r.rolname AS name,
-    EXISTS (SELECT FROM pg_catalog.pg_auth_members m, subject, self
-      WHERE m.roleid = r.oid AND m.member = subject.oid AND m.grantor = self.oid) AS ours,
-    EXISTS (SELECT FROM pg_catalog.pg_auth_members m, subject, self
-      WHERE m.roleid = r.oid AND m.member = subject.oid AND m.grantor <> self.oid) AS others,
-    EXISTS (SELECT FROM pg_catalog.pg_auth_members m, self
-      WHERE m.roleid = r.oid AND m.member = self.oid AND m.admin_option) AS grantable,
-    EXISTS (SELECT FROM reach JOIN pg_catalog.pg_roles s ON s.oid = reach.oid
-      WHERE reach.start = r.oid AND s.rolsuper) AS superuser,
-    EXISTS (SELECT FROM reach JOIN self ON self.oid = reach.oid WHERE reach.start = r.oid) AS directory,
-    EXISTS (SELECT FROM reach JOIN subject ON subject.oid = reach.oid WHERE reach.start = r.oid) AS circular,
-    COALESCE(${IS_PERSON}, false) AS person
-  FROM relevant JOIN pg_catalog.pg_roles r ON r.oid = relevant.oid
+  SELECT r.oid::bigint AS oid, r.rolname AS name, COALESCE(membership.ours, false) AS ours,
+    COALESCE(membership.others, false) AS others, COALESCE(own.admin, false) AS grantable,
+    above.superuser, above.directory, COALESCE(above.circular, false) AS circular, COALESCE(${IS_PERSON}, false) AS person
+  FROM relevant JOIN pg_catalog.pg_roles r ON r.oid = relevant.oid, LATERAL (
+    SELECT pg_catalog.bool_or(m.grantor = (SELECT oid FROM self)) AS ours,
+      pg_catalog.bool_or(m.grantor <> (SELECT oid FROM self)) AS others
+    FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = (SELECT oid FROM subject)
+  ) membership, LATERAL (
+    SELECT pg_catalog.bool_or(m.admin_option) AS admin
+    FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = (SELECT oid FROM self)
+  ) own, LATERAL (
+    SELECT pg_catalog.bool_or(s.rolsuper) AS superuser, pg_catalog.bool_or(s.oid = (SELECT oid FROM self)) AS directory,
+      pg_catalog.bool_or(s.oid = (SELECT oid FROM subject)) AS circular
+    FROM reach JOIN pg_catalog.pg_roles s ON s.oid = reach.oid WHERE reach.start = r.oid
+  ) above
 )
 SELECT EXISTS (SELECT FROM subject) AS exists,
   EXISTS (SELECT FROM subject WHERE rolcanlogin) AS can_login,

@@ -29,14 +29,14 @@ export const directorySettings = [
 export const vetWithoutDirectory: Vet = async (values, changed) => {
   for (const name of directorySettings) {
     if (values[name] && changed.has(name)) {
-      throw needsDirectory(name, 'needs a connection to the backend that may do it', 'Start pgsso with --directory URL first.');
+      throw needsDirectory(name, 'needs --directory: a connection to the backend that may create users and grant roles');
     }
   }
 };
 
 /** The refusal of one of the directory's settings. */
-export function needsDirectory(name: (typeof directorySettings)[number], what: string, hint?: string): PgError {
-  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message: `cluster setting '${name}' ${what}`, hint });
+export function needsDirectory(name: (typeof directorySettings)[number], what: string): PgError {
+  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message: `cluster setting '${name}' ${what}` });
 }
 
 /** The settings of this front-end and of the others that share the store. */
