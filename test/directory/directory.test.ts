@@ -1,4 +1,5 @@
 /** Users and roles on every PostgreSQL that is installed: what is created, granted, revoked and left alone, alone and all at once. */
+import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import t from 'tap';
 import { Directory, type DirectoryRequest } from '../../src/directory/directory.ts';
@@ -11,22 +12,26 @@ const ISSUER = 'https://id.example.test';
 const ROLES = ['analysts', 'developers', 'readers', 'team a', 'team_b'];
 const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-/** What docs/directory.md tells an operator to run. */
+const manual = readFileSync(new URL('../../../docs/directory.md', import.meta.url), 'utf8');
+
+/** The statements that docs/directory.md tells an operator to run, for the roles of this test. */
 function setUp(version: number): string[] {
-  const options = version >= 16 ? 'WITH ADMIN TRUE, INHERIT FALSE, SET FALSE' : 'WITH ADMIN OPTION';
-  return [
-    'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
-    ...ROLES.map((role) => `CREATE ROLE ${quote(role)}`),
-    ...ROLES.map((role) => `GRANT ${quote(role)} TO pgsso_directory ${options}`),
-  ];
+  const heading = version >= 16 ? '### PostgreSQL 16 and later' : '### PostgreSQL 15';
+  const [, block = ''] = /```sql\n(.*?)```/s.exec(manual.slice(manual.indexOf(heading))) ?? [];
+  const statements = block.replace('GRANT developers, readers', `GRANT ${ROLES.map(quote).join(', ')}`).split(';');
+  return [...ROLES.map((role) => `CREATE ROLE ${quote(role)}`), ...statements.filter((statement) => statement.trim() !== '')];
 }
 
-function connectionOf({ socketDir, port }: Postgres, user = 'pgsso_directory'): DirectoryConnection {
+function connectionOf(
+  { socketDir, port }: Postgres,
+  user = 'pgsso_directory',
+  database = 'pgsso_directory',
+): DirectoryConnection {
   return {
     label: socketDir,
     host: socketDir,
     port,
-    database: 'postgres',
+    database,
     user,
     password: () => undefined,
     tls: () => undefined,
@@ -53,7 +58,6 @@ async function refusal(promise: Promise<unknown>): Promise<PgError> {
   throw new Error('it was not refused');
 }
 
-const { signal } = new AbortController();
 const roles = (...names: string[]): DirectoryRequest['roles'] => names.map((name) => ({ name, isListed: false }));
 const existing = (user: string, ...names: string[]): DirectoryRequest => ({
   user,
@@ -71,7 +75,7 @@ for (const version of installedVersions()) {
     const { rows } = await database.query('SHOW server_version_num');
     t.equal(Math.floor(rows[0].server_version_num / 10_000), version, 'the version that was asked for');
 
-    const prepare = (request: DirectoryRequest, from = directory) => from.prepare(request, signal);
+    const prepare = (request: DirectoryRequest, from = directory) => from.prepare(request, new AbortController().signal);
     /** What was logged while `work` ran, of statements that contain the text. */
     const statements = async (text: string, work: () => Promise<unknown>): Promise<number> => {
       const before = database.log().length;
@@ -216,7 +220,7 @@ for (const version of installedVersions()) {
       ]) {
         await database.query(sql);
       }
-      const heir = new Directory(connectionOf(database, 'heir'));
+      const heir = new Directory(connectionOf(database, 'heir', 'postgres'));
       t.match(await heir.problem('grant'), /heir may grant no role/);
       t.match(await prepare(existing('erin', 'owned'), heir), { granted: [], skipped: [{ role: 'owned' }] });
       await heir.close();
@@ -290,7 +294,7 @@ for (const version of installedVersions()) {
     });
 
     t.test("a user who cannot be created is refused with the contract's message, and gets no role", async (t) => {
-      const lame = new Directory(connectionOf(database, 'bob'));
+      const lame = new Directory(connectionOf(database, 'bob', 'postgres'));
       const error = await refusal(prepare(first('greta', 'readers'), lame));
       t.match(error, {
         sqlstate: '28000',

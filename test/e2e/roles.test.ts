@@ -99,6 +99,25 @@ for (const version of installedVersions()) {
       t.equal((await database.query("SELECT FROM pg_roles WHERE rolname = 'never seen'")).rowCount, 0);
     });
 
+    t.test('a session that runs goes on, with what the next login leaves of its roles', async (t) => {
+      const { port } = await start({ ...PROVISION, ...SYNC });
+      const password = token('runner', { groups: ['readers'] });
+      const running = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user: 'runner',
+        password,
+        database: 'postgres',
+        options: JWT_OPTION,
+      });
+      await running.connect();
+      await running.query('SELECT FROM notes');
+      await run(port, 'runner', { groups: ['writers'] });
+      await t.rejects(running.query('SELECT FROM notes'), { code: '42501', message: /permission denied/ });
+      t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
+      await running.end();
+    });
+
     t.test('a hundred first logins at once', async (t) => {
       const { port } = await start({ ...PROVISION, ...SYNC });
       const results = await Promise.all(Array.from({ length: 100 }, () => run(port, 'crowd', { groups: ['readers'] })));
