@@ -11,10 +11,13 @@ import { type Credentials, passwordCredentials, trust } from './backend/credenti
 import { PasswordFile } from './backend/passfile.ts';
 import { BackendTarget } from './backend/target.ts';
 import { openDataDir } from './data-dir.ts';
-import { errorText, UsageError } from './errors.ts';
+import type { Directory } from './directory/directory.ts';
+import { vetWithDirectory } from './directory/vet.ts';
+import { errorText, PgError, UsageError } from './errors.ts';
 import { Audit } from './observe/audit.ts';
 import type { Log, LogFormat, LogLevel } from './observe/log.ts';
 import { RepeatedEvent } from './observe/repeated-event.ts';
+import { type DirectoryOptions, openDirectory } from './serve-directory.ts';
 import { Cancels } from './session/cancels.ts';
 import { ClientCertificate, type ClientTlsOptions } from './session/client-tls.ts';
 import { Connections, type ListenAddress, Listener } from './session/listener.ts';
@@ -23,10 +26,11 @@ import { runSession, type SessionParts } from './session/session.ts';
 import { SessionLimit } from './session/session-limit.ts';
 import { FileStore } from './settings/file-store.ts';
 import { readProcessDefaults } from './settings/process-defaults.ts';
+import { directorySettings, type SettingsStore, type Vet, vetWithoutDirectory } from './settings/store.ts';
 import { settingWarnings } from './settings/warnings.ts';
 
 /** The options of `pgsso serve`; docs and `--help` explain each. Times are in milliseconds. */
-export interface ServeOptions extends ClientTlsOptions {
+export interface ServeOptions extends ClientTlsOptions, DirectoryOptions {
   readonly listen: readonly ListenAddress[];
   readonly backend: string;
   /** Whether the URL stands in the command line, where everybody can read it. */
@@ -67,6 +71,8 @@ export interface RunningServer {
 export async function serve(options: ServeOptions, log: Log): Promise<RunningServer> {
   const target = await openBackend(options);
   const { credentials, passwords } = await openCredentials(options, target, log);
+  const directory = await openDirectory(options);
+  const vet = directory ? vetWithDirectory(directory.directory) : vetWithoutDirectory;
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({ address, tls: certificate.forListener(address) }));
   const processDefaults = readProcessDefaults(options.settings, options.environment);
@@ -76,15 +82,25 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     now: Date.now,
     onProblem: (error) =>
       log.error({ event: 'settings', reason: errorText(error) }, 'settings not read: the last good ones stay'),
+    vet,
   });
+  try {
+    await vetAtStart(settings, vet, directory?.directory, log);
+  } catch (error) {
+    await settings.close();
+    await directory?.directory.close();
+    throw error;
+  }
   for (const warning of settingWarnings(settings.current.values)) log.warn({ event: 'settings' }, warning);
 
-  const { superusers, reservedUsers } = options;
+  const { superusers } = options;
+  const reservedUsers = [...options.reservedUsers, ...(directory ? [directory.user] : [])];
   const parts: SessionParts = {
     settings,
     authenticator: new Authenticator({ keys: staticKeys, now: Date.now, reservedUsers, superusers }),
     target,
     credentials,
+    directory: directory?.directory,
     superusers,
     nativeLogins: options.nativeLogins,
     loginTimeout: options.loginTimeout,
@@ -108,6 +124,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   } catch (error) {
     for (const listener of open) listener.close();
     await settings.close();
+    await directory?.directory.close();
     throw error;
   }
   const addresses = open.map((listener) => listener.address);
@@ -116,7 +133,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   return {
     addresses,
     async reload() {
-      for (const file of [certificate, target, passwords]) {
+      for (const file of [certificate, target, passwords, directory]) {
         try {
           await file?.reload();
         } catch (error) {
@@ -134,9 +151,22 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       await connections.ended();
       clearTimeout(overdue);
       await settings.close();
+      await directory?.directory.close();
       log.info({ event: 'shutdown' }, 'stopped');
     },
   };
+}
+
+/** A directory that is away at the start may be there at the first login that needs it; one that is not fit for its task ends the start. */
+async function vetAtStart({ current }: SettingsStore, vet: Vet, directory: Directory | undefined, log: Log): Promise<void> {
+  try {
+    const problem = await directory?.problem();
+    if (problem !== undefined) throw new Error(`--directory: ${problem}`);
+    await vet(current.values, new Set(directorySettings));
+  } catch (error) {
+    if (!(error instanceof PgError && error.sqlstate === '57P03')) throw error;
+    log.warn({ event: 'start', reason: error.reason }, 'the directory is away: logins that need it are refused');
+  }
 }
 
 async function openBackend({ backend, backendFromFlag }: ServeOptions): Promise<BackendTarget> {

