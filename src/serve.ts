@@ -8,10 +8,13 @@ import { staticKeys } from './auth/key-source.ts';
 import type { BackendNotice } from './backend/backend.ts';
 import { type RouteOptions, Routes } from './backend/routes.ts';
 import { openDataDir } from './data-dir.ts';
-import { errorText } from './errors.ts';
+import type { Directory } from './directory/directory.ts';
+import { vetWithDirectory } from './directory/vet.ts';
+import { errorText, PgError } from './errors.ts';
 import { Audit } from './observe/audit.ts';
 import type { Log, LogFormat, LogLevel } from './observe/log.ts';
 import { RepeatedEvent } from './observe/repeated-event.ts';
+import { type DirectoryOptions, openDirectory } from './serve-directory.ts';
 import { Cancels } from './session/cancels.ts';
 import { ClientCertificate, type ClientTlsOptions } from './session/client-tls.ts';
 import { Connections, type ListenAddress, Listener } from './session/listener.ts';
@@ -20,10 +23,11 @@ import { runSession, type SessionParts } from './session/session.ts';
 import { SessionLimit } from './session/session-limit.ts';
 import { FileStore } from './settings/file-store.ts';
 import { readProcessDefaults } from './settings/process-defaults.ts';
+import { directorySettings, type SettingsStore, type Vet, vetWithoutDirectory } from './settings/store.ts';
 import { settingWarnings } from './settings/warnings.ts';
 
 /** The options of `pgsso serve`; docs and `--help` explain each. Times are in milliseconds. */
-export interface ServeOptions extends ClientTlsOptions, RouteOptions {
+export interface ServeOptions extends ClientTlsOptions, RouteOptions, DirectoryOptions {
   readonly listen: readonly ListenAddress[];
   readonly dataDir: string;
   /** `NAME=VALUE` each. */
@@ -58,6 +62,8 @@ export interface RunningServer {
  */
 export async function serve(options: ServeOptions, log: Log): Promise<RunningServer> {
   const routes = await Routes.open(options, logNotice(log));
+  const directory = await openDirectory(options);
+  const vet = directory ? vetWithDirectory(directory.directory) : vetWithoutDirectory;
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({ address, tls: certificate.forListener(address) }));
   const processDefaults = readProcessDefaults(options.settings, options.environment);
@@ -67,14 +73,24 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     now: Date.now,
     onProblem: (error) =>
       log.error({ event: 'settings', reason: errorText(error) }, 'settings not read: the last good ones stay'),
+    vet,
   });
+  try {
+    await vetAtStart(settings, vet, directory?.directory, log);
+  } catch (error) {
+    await settings.close();
+    await directory?.directory.close();
+    throw error;
+  }
   for (const warning of settingWarnings(settings.current.values)) log.warn({ event: 'settings' }, warning);
 
-  const { superusers, reservedUsers } = options;
+  const { superusers } = options;
+  const reservedUsers = [...options.reservedUsers, ...(directory ? [directory.user] : [])];
   const parts: SessionParts = {
     settings,
     authenticator: new Authenticator({ keys: staticKeys, now: Date.now, reservedUsers, superusers }),
     routes,
+    directory: directory?.directory,
     superusers,
     nativeLogins: options.nativeLogins,
     loginTimeout: options.loginTimeout,
@@ -98,6 +114,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   } catch (error) {
     for (const listener of open) listener.close();
     await settings.close();
+    await directory?.directory.close();
     throw error;
   }
   routes.start();
@@ -107,9 +124,9 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   return {
     addresses,
     async reload() {
-      for (const files of [certificate, ...routes.all.map(({ backend }) => backend)]) {
+      for (const files of [certificate, ...routes.all.map(({ backend }) => backend), directory]) {
         try {
-          await files.reload();
+          await files?.reload();
         } catch (error) {
           log.error({ event: 'reload', reason: errorText(error) }, 'file not read again: the old one stays in use');
         }
@@ -126,6 +143,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       await connections.ended();
       clearTimeout(overdue);
       await settings.close();
+      await directory?.directory.close();
       log.info({ event: 'shutdown' }, 'stopped');
     },
   };
@@ -134,4 +152,16 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
 /** What a backend makes an operator look up for: an alarm is as loud as an error. */
 function logNotice(log: Log): BackendNotice {
   return (level, text) => log[level === 'alarm' ? 'error' : 'warn']({ event: 'backend' }, text);
+}
+
+/** A directory that is away at the start may be there at the first login that needs it; one that is not fit for its task ends the start. */
+async function vetAtStart({ current }: SettingsStore, vet: Vet, directory: Directory | undefined, log: Log): Promise<void> {
+  try {
+    const problem = await directory?.problem();
+    if (problem !== undefined) throw new Error(`--directory: ${problem}`);
+    await vet(current.values, new Set(directorySettings));
+  } catch (error) {
+    if (!(error instanceof PgError && error.sqlstate === '57P03')) throw error;
+    log.warn({ event: 'start', reason: error.reason }, 'the directory is away: logins that need it are refused');
+  }
 }

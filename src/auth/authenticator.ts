@@ -5,6 +5,7 @@
  */
 import type { KeySet } from '../settings/key-set.ts';
 import { CheckFailure, type PassedCheck, refusal } from './checks.ts';
+import { readGroups, type UserinfoLookup } from './groups.ts';
 import type { Identity, LoginRequest } from './identity.ts';
 import { type MappedNames, mapPrincipals } from './identity-map.ts';
 import type { KeySource } from './key-source.ts';
@@ -25,6 +26,8 @@ export interface AuthenticatorOptions {
   readonly reservedUsers: readonly string[];
   /** Whether a token may belong to a superuser of the backend, so that the startup message may name a role. */
   readonly superusers: 'refuse' | 'allow';
+  /** How to ask an issuer for groups that the token does not name; undefined where that cannot be done. */
+  readonly userinfo?: UserinfoLookup | undefined;
 }
 
 /** Decides on token logins. Holds no state of its own between two of them. */
@@ -33,12 +36,14 @@ export class Authenticator {
   readonly #now: () => number;
   readonly #isReserved: (user: string) => boolean;
   readonly #superusers: 'refuse' | 'allow';
+  readonly #userinfo: UserinfoLookup | undefined;
 
   constructor(options: AuthenticatorOptions) {
     this.#keys = options.keys;
     this.#now = options.now;
     this.#isReserved = reserveNames(options.reservedUsers);
     this.#superusers = options.superusers;
+    this.#userinfo = options.userinfo;
   }
 
   /**
@@ -109,7 +114,13 @@ export class Authenticator {
     this.#checkRole(request);
     yield { check: 'role', found: request.namesRole ? 'a role in the startup message' : 'none' };
 
-    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt };
+    let groups: readonly string[] | undefined;
+    if (values['server.jwt_authentication.authorization.enabled']) {
+      groups = await readGroups(token, values, this.#userinfo, signal);
+      yield { check: 'groups', found: formatList(groups) };
+    }
+
+    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt, groups };
   }
 
   /** Check 5, first half. A key that the set lacks may be newer than the set, which is asked for once more. */

@@ -21,7 +21,10 @@ export interface Check {
   expected(values: LoginSettings): string;
 }
 
-/** Every check, in the order in which they are made; `role` and `superuser` follow the eleven and borrow the tenth's message. */
+/**
+ * Every check, in the order in which they are made; `role` and `superuser` follow the eleven and borrow the tenth's message. Those
+ * between the two are made only where roles follow groups.
+ */
 export const checks = {
   enabled: {
     number: 1,
@@ -108,8 +111,36 @@ export const checks = {
     decidedBy: '--superusers',
     expected: () => 'a startup message without role and session_authorization, behind which a superuser could hide',
   },
-  superuser: {
+  overage: {
     number: 13,
+    code: 'groups_overage',
+    message: 'JWT authorization: groups are missing from the token',
+    decidedBy: 'server.jwt_authentication.group_claim',
+    expected: () => 'the groups in the token itself',
+  },
+  endpoint: {
+    number: 14,
+    code: 'no_userinfo_endpoint',
+    message: 'JWT authorization: No userinfo endpoint',
+    decidedBy: 'server.jwt_authentication.group_claim',
+    expected: () => 'the groups in the token, or an issuer with a userinfo endpoint',
+  },
+  userinfo: {
+    number: 15,
+    code: 'userinfo_failed',
+    message: 'JWT authorization: userinfo lookup failed',
+    decidedBy: 'server.jwt_authentication.group_claim, server.jwt_authentication.userinfo_group_key',
+    expected: () => 'the groups in the token, or in the answer of userinfo about the same subject',
+  },
+  groups: {
+    number: 16,
+    code: 'empty_group_list',
+    message: 'JWT authorization: empty group list',
+    decidedBy: 'server.jwt_authentication.authorization.enabled',
+    expected: () => 'at least one group, and at most 1000',
+  },
+  superuser: {
+    number: 17,
     code: 'superuser',
     message: 'JWT authentication: invalid identity',
     decidedBy: '--superusers',

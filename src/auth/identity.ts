@@ -23,4 +23,6 @@ export interface Identity {
   readonly issuer: string;
   /** When the token expires, in milliseconds since the epoch; always a valid time value for `Date`. */
   readonly expiresAt: number;
+  /** The groups that the identity provider says he is in, folded and distinct; undefined unless roles follow groups. */
+  readonly groups: readonly string[] | undefined;
 }

@@ -13,6 +13,9 @@ export type LoginSettings = Pick<
   | 'server.jwt_authentication.issuers.configuration'
   | 'server.jwt_authentication.audience'
   | 'server.jwt_authentication.claim'
+  | 'server.jwt_authentication.authorization.enabled'
+  | 'server.jwt_authentication.group_claim'
+  | 'server.jwt_authentication.userinfo_group_key'
   | 'server.identity_map.configuration'
   | 'pgsso.clock_tolerance'
 >;

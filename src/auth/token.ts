@@ -46,12 +46,9 @@ export function parseToken(compact: string): Token {
   if (header === undefined || payload === undefined || signature === undefined || surplus.length > 0) {
     throw malformed('the token is not three parts separated by dots');
   }
+  const algorithmAndKey = readHeader(parseObject('header', header));
   decodePart('signature', signature);
-  return {
-    compact,
-    ...readHeader(parseObject('header', header)),
-    ...readClaims(parseObject('payload', payload)),
-  };
+  return { compact, ...algorithmAndKey, ...readClaims(parseObject('payload', payload)) };
 }
 
 /**

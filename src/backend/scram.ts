@@ -104,12 +104,16 @@ export async function prove(
   return { proof, serverSignature: hmac(hmac(salted, 'Server Key'), exchange) };
 }
 
+/** Bytes. Half a millisecond at the worst. */
+const PREPARED_LIMIT = 1024;
+
 /**
  * The password as it is hashed: SASLprep (RFC 4013), or the bytes as they are where that is not possible, because PostgreSQL takes passwords
- * in any encoding (manual 54.3.1). Plain ASCII is its own preparation.
+ * in any encoding (manual 54.3.1). Plain ASCII is its own preparation. A longer password than any real one is not prepared either: normalising
+ * takes quadratic time for text that is made for it, and the text may be a stranger's.
  */
 export function preparePassword(password: Buffer): Buffer {
-  if (password.every((byte) => byte < 0x80)) return password;
+  if (password.length > PREPARED_LIMIT || password.every((byte) => byte < 0x80)) return password;
   try {
     return Buffer.from(saslprep(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(password)));
   } catch {

@@ -13,7 +13,14 @@ import { parseCount, parseListenAddress, parseSize, parseTimeout, repeatable } f
 export interface ParsedOptions
   extends Omit<
     ServeOptions,
-    'listen' | 'backendFromFlag' | 'routes' | 'routesFromFlag' | 'settings' | 'reservedUsers' | 'environment'
+    | 'listen'
+    | 'backendFromFlag'
+    | 'directoryFromFlag'
+    | 'routes'
+    | 'routesFromFlag'
+    | 'settings'
+    | 'reservedUsers'
+    | 'environment'
   > {
   readonly listen?: readonly ListenAddress[];
   readonly route?: readonly string[];
@@ -97,6 +104,13 @@ export function addServeOptions(command: Command): Command {
         .argParser(parseSize)
         .default(0),
     )
+    .optionsGroup('Users and roles:')
+    .addOption(
+      new Option(
+        '--directory <URL>',
+        'a role that creates users and grants roles: postgres://ROLE@host/database?passfile=… (docs/directory.md)',
+      ).env('PGSSO_DIRECTORY'),
+    )
     .optionsGroup('Who may log in:')
     .addOption(
       new Option(
@@ -168,6 +182,7 @@ export function readServeOptions(command: Command, { listen, route, set, reserve
     ...rest,
     listen: listen ?? [DEFAULT_LISTEN],
     backendFromFlag: command.getOptionValueSource('backend') === 'cli',
+    directoryFromFlag: command.getOptionValueSource('directory') === 'cli',
     routes: route ?? [],
     routesFromFlag: command.getOptionValueSource('route') === 'cli',
     settings: set ?? [],

@@ -21,6 +21,15 @@ export interface LoginRecord {
   issuer?: string | undefined;
   /** When the token expires, ISO 8601. */
   tokenExpires?: string | undefined;
+  /** Whether the user was created for this login. */
+  created?: boolean;
+  /** Roles that were granted and revoked for this login. */
+  granted?: readonly string[];
+  revoked?: readonly string[];
+  /** Roles that a group stands for and that were not granted, each with the reason. */
+  notGranted?: readonly string[];
+  /** Roles that no group stands for and that somebody else granted. */
+  notRevoked?: readonly string[];
   /** Host and port, or socket, that the session went to. */
   backend?: string | undefined;
 }

@@ -16,8 +16,14 @@ export type Log = Logger;
 /** Members that hold secrets wherever they appear. */
 const SECRETS = ['token', 'password', 'secret', 'privateKey', 'authorization'];
 
+/** The process's own standard error. Nobody may be reading it any more; that must not end the sessions. */
+function standardError(): DestinationStream {
+  process.stderr.on('error', () => undefined);
+  return process.stderr;
+}
+
 /** A log that writes to the stream, one line an event. */
-export function createLog(format: LogFormat, level: LogLevel, stream: DestinationStream = process.stderr): Log {
+export function createLog(format: LogFormat, level: LogLevel, stream: DestinationStream = standardError()): Log {
   return pino(
     {
       level,

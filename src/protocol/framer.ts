@@ -20,6 +20,8 @@ export class Framer {
   #store: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
+  /** Length of the frame that was last found incomplete. */
+  #awaited = 0;
 
   /** Adds what was read from the stream. The chunk is ours from then on. */
   push(chunk: Buffer): void {
@@ -29,14 +31,17 @@ export class Framer {
       this.#end = chunk.length;
       return;
     }
-    if (this.#end + chunk.length > this.#store.length) {
-      const grown = Buffer.allocUnsafeSlow(2 * (this.length + chunk.length));
-      this.#store.copy(grown, 0, this.#start, this.#end);
-      this.#end = this.length;
-      this.#start = 0;
-      this.#store = grown;
-    }
+    if (this.#end + chunk.length > this.#store.length) this.#grow(this.length + chunk.length);
     this.#end += chunk.copy(this.#store, this.#end);
+  }
+
+  /** Makes room: for the frame that is being waited for, once its length is known, and otherwise by doubling. */
+  #grow(needed: number): void {
+    const grown = Buffer.allocUnsafeSlow(needed <= this.#awaited ? this.#awaited : 2 * needed);
+    this.#store.copy(grown, 0, this.#start, this.#end);
+    this.#end = this.length;
+    this.#start = 0;
+    this.#store = grown;
   }
 
   /** How many bytes are held. */
@@ -59,7 +64,7 @@ export class Framer {
     const type = this.peek();
     if (type === undefined || this.length < 5) return undefined;
     const end = 1 + this.#frameLength(1, limit);
-    if (this.length < end) return undefined;
+    if (this.length < end) return this.#await(end);
     const bytes = this.#take(end);
     return { type, body: bytes.subarray(5), bytes };
   }
@@ -72,7 +77,7 @@ export class Framer {
   startupBody(): Buffer | undefined {
     if (this.length < 4) return undefined;
     const end = this.#frameLength(0, STARTUP_BODY_LIMIT);
-    return this.length < end ? undefined : this.#take(end).subarray(4);
+    return this.length < end ? this.#await(end) : this.#take(end).subarray(4);
   }
 
   /** Takes one byte: the answer to SSLRequest is the protocol's only unframed one. */
@@ -80,9 +85,13 @@ export class Framer {
     return this.length === 0 ? undefined : this.#take(1)[0];
   }
 
-  /** Takes all that is left. */
+  /** Takes all that is left, in a buffer of its own: a token that was read before it is not kept alive for a whole session. */
   rest(): Buffer {
-    return this.#take(this.length);
+    const rest = Buffer.from(this.#take(this.length));
+    this.#store = Buffer.alloc(0);
+    this.#start = 0;
+    this.#end = 0;
+    return rest;
   }
 
   /** The length word, which counts itself, checked against the limit for what follows it. */
@@ -97,6 +106,11 @@ export class Framer {
       });
     }
     return length;
+  }
+
+  #await(length: number): undefined {
+    this.#awaited = length;
+    return undefined;
   }
 
   #take(count: number): Buffer {

@@ -78,7 +78,8 @@ function parseJwtOption({ value, prefixed, end }: NamedOption, words: readonly W
 export function dropOptions(text: string, matches: (name: string) => boolean): string {
   const words = splitWords(text);
   const hides = (word: Word | undefined): boolean => {
-    const decoded = namedOptions(splitWords(percentDecode(word?.text ?? '').replaceAll('+', ' ')));
+    if (!word || !/[%+]/.test(word.text)) return false;
+    const decoded = namedOptions(splitWords(percentDecode(word.text).replaceAll('+', ' ')));
     return decoded.some((option) => matches(option.name));
   };
   const dropped = namedOptions(words).filter((option) => matches(option.name) || hides(words[option.end - 1]));
@@ -94,7 +95,8 @@ const WITH_ARGUMENT: ReadonlySet<string> = new Set([...'BCcDdfhkNprStvW-']);
  */
 export function optionNames(text: string): ReadonlySet<string> {
   const decoded = percentDecode(text);
-  const readings = new Set([text, decoded, decoded.replaceAll('+', ' ')]);
+  // Where the server's C library takes NEL and the no-break space for white space (BSD, macOS), they separate words, too.
+  const readings = new Set([text, text.replace(/[\x85\xa0]/g, ' '), decoded, decoded.replaceAll('+', ' ')]);
   return new Set([...readings].flatMap((reading) => getoptNames(splitWords(reading))));
 }
 

@@ -63,7 +63,8 @@ export class Listener {
       connected,
     );
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`)));
+      // It stays when the promise is settled: running out of descriptors at an accept must not end the process.
+      server.on('error', (error) => reject(new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`)));
       server.listen({ host, port }, resolve);
     });
     return new Listener(server);

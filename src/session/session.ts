@@ -9,6 +9,7 @@ import { superuserRefusal } from '../auth/superuser-rule.ts';
 import { BackendRefusal } from '../backend/backend-errors.ts';
 import type { BackendSession } from '../backend/greeting.ts';
 import type { Routes } from '../backend/routes.ts';
+import type { Directory } from '../directory/directory.ts';
 import { errorText, PgError } from '../errors.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
 import { FRONTEND, PASSWORD_BODY_LIMIT, PROTOCOL_3_0 } from '../protocol/constants.ts';
@@ -25,6 +26,7 @@ import type { Cancels } from './cancels.ts';
 import { sayFarewell } from './farewell.ts';
 import type { LoginSlot, LoginSlots } from './login-slots.ts';
 import { type ClientTls, type Door, negotiate, openDoor } from './negotiate.ts';
+import { prepareUser } from './prepare-user.ts';
 import type { SessionLimit } from './session-limit.ts';
 import { splice, type Traffic } from './splice.ts';
 
@@ -33,6 +35,8 @@ export interface SessionParts {
   readonly settings: { readonly current: SettingsSnapshot };
   readonly authenticator: Authenticator;
   readonly routes: Routes;
+  /** Creates users and grants roles; undefined without `--directory`. */
+  readonly directory: Directory | undefined;
   readonly superusers: 'refuse' | 'allow';
   readonly nativeLogins: 'allow' | 'deny';
   /** Accept to ReadyForQuery, in milliseconds. */
@@ -93,7 +97,7 @@ async function attemptLogin(
   const attempt: Attempt = { door: openDoor(socket), record, slot, signal: abort.signal };
   try {
     const admission = await logIn(attempt, tls, parts);
-    if (admission) parts.audit.accepted(record, elapsed(started));
+    if (admission) accept(record, elapsed(started), parts);
     return admission;
   } catch (error) {
     await refuse(attempt.door, record, error, elapsed(started), parts.audit);
@@ -149,6 +153,7 @@ async function logInWithToken(
   const request = { token, user: login.user?.toString(), namesRole: login.namesRole };
   const identity = await parts.authenticator.authenticate(request, values, signal);
   identify(record, identity);
+  await prepareUser(identity, values, parts.directory, record, signal);
 
   const parameters = backendParameters(login, Buffer.from(identity.user));
   return admit(channel, parts.sessions, record, async () => {
@@ -253,6 +258,11 @@ function describe(record: LoginRecord, transport: string, login: LoginParameters
   record.user = login.user?.toString();
   record.database = login.database?.toString();
   record.applicationName = applicationName?.toString();
+}
+
+function accept(record: LoginRecord, durationMs: number, { audit, directory }: SessionParts): void {
+  audit.accepted(record, durationMs);
+  if (record.method === 'token' && record.user !== undefined) directory?.noteLogin(record.user, Date.now());
 }
 
 function identify(record: LoginRecord, identity: Identity): void {

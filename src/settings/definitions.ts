@@ -7,6 +7,8 @@ import { parseCertificates } from './certificates.ts';
 import { parseIdentityRules } from './identity-rules.ts';
 import { parseIssuers } from './issuers.ts';
 import { parseKeySet } from './key-set.ts';
+import { parseProvisioningPattern } from './provisioning-pattern.ts';
+import { parseRoleRules } from './role-rules.ts';
 import { parseAudiences } from './string-list.ts';
 import { formatDuration, parseBoolean, parseDuration } from './values.ts';
 
@@ -52,14 +54,13 @@ function structured<T>({ parse, ...row }: Row & { readonly parse: (text: string)
   return { ...common(row), type: 's', default: row.default ?? '', parse: (text) => ({ value: parse(text), text }) };
 }
 
-function boolean({ refuseOn, ...row }: Row & { readonly refuseOn?: () => PgError }): Definition<boolean> {
+function boolean(row: Row): Definition<boolean> {
   return {
     ...common(row),
     type: 'b',
     default: 'false',
     parse(text) {
       const value = parseBoolean(text);
-      if (value && refuseOn !== undefined) throw refuseOn();
       return { value, text: String(value) };
     },
   };
@@ -83,13 +84,8 @@ function common({ description, aliases = [], sensitive }: Row) {
   return { description, aliases, sensitive: sensitive ?? false, public: true };
 }
 
-function invalid(message: string, hint?: string): PgError {
-  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message, hint });
-}
-
-/** Creating users and granting roles is done with the rights of another database user than the login's own. */
-function needsDirectory(what: string): () => PgError {
-  return () => invalid(`${what} needs a connection to the backend that may do it`, 'Start pgsso with --directory URL first.');
+function invalid(message: string): PgError {
+  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message });
 }
 
 /** The table, in the order of the manual. */
@@ -133,11 +129,10 @@ export const definitions = {
   }),
   'server.jwt_authentication.authorization.enabled': boolean({
     description: "whether the user's roles follow the groups that the identity provider names at each login",
-    refuseOn: needsDirectory('granting roles from groups'),
   }),
   'server.jwt_authentication.group_claim': string({
     default: 'groups',
-    description: "the claim that holds the user's groups",
+    description: "the claim that holds the user's groups; a path such as realm_access.roles reaches into nested claims",
   }),
   'server.jwt_authentication.userinfo_group_key': string({
     default: 'groups',
@@ -145,7 +140,6 @@ export const definitions = {
   }),
   'security.provisioning.jwt.enabled': boolean({
     description: 'whether a user who logs in with a valid token and does not exist is created',
-    refuseOn: needsDirectory('creating users at their first login'),
   }),
   'server.identity_map.configuration': structured({
     description: 'which SQL users an external identity may be, one rule a line: issuer, identity or /expression, SQL user',
@@ -156,6 +150,16 @@ export const definitions = {
     maximum: MINUTE,
     description:
       "how far an issuer's clock may be ahead when the dates nbf and iat of a token are checked; never applied to exp",
+  }),
+  'pgsso.role_map.configuration': structured({
+    description:
+      'which roles the groups of the identity provider stand for, one rule a line: group or /expression, role; empty if each group is the role of its own name',
+    parse: parseRoleRules,
+  }),
+  'pgsso.provisioning.pattern': structured({
+    description:
+      'a regular expression that the names of users who may be created at their first login match; empty for every name',
+    parse: parseProvisioningPattern,
   }),
 } as const satisfies Record<string, Definition<unknown>>;
 

@@ -11,7 +11,7 @@ import { errorText } from '../errors.ts';
 import { formatSettings, parseSettings, sameSettings } from './file-format.ts';
 import { parseSetting } from './lookup.ts';
 import { buildSnapshot, type ProcessDefaults, type SettingsSnapshot, type StoredSettings } from './snapshot.ts';
-import type { SettingChange, SettingsStore } from './store.ts';
+import { type SettingChange, type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a file store is made with. */
 export interface FileStoreOptions {
@@ -22,6 +22,8 @@ export interface FileStoreOptions {
   readonly now: () => number;
   /** Told when a change by somebody else cannot be taken; the last good settings stay. */
   readonly onProblem: (error: Error) => void;
+  /** Asked before a change is written; by default for a process without a directory. */
+  readonly vet?: Vet;
 }
 
 /** A file with settings, or none yet. */
@@ -87,6 +89,8 @@ export class FileStore implements SettingsStore {
         const stored = applyChanges(newest.stored, changes, user, this.#options.now());
         // Built before it is written: what cannot be read back is not stored.
         const snapshot = this.#build(stored);
+        const { vet = vetWithoutDirectory } = this.#options;
+        await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
         const next = { number: newest.number + 1, stored };
         if (!(await writeGeneration(this.#options.directory, next))) continue;
         this.#seen = await look(this.#options.directory);

@@ -2,13 +2,42 @@
  * Where settings live, as everybody else sees it: the current snapshot, changes by an operator, and news of changes, whoever made them.
  * The file store keeps it on one machine; a store in PostgreSQL fits the same interface.
  */
+import { PgError } from '../errors.ts';
 import type { SettingName } from './definitions.ts';
-import type { SettingsSnapshot } from './snapshot.ts';
+import type { SettingsSnapshot, SettingValues } from './snapshot.ts';
 
 /** What an operator asks for. */
 export type SettingChange =
   | { readonly kind: 'set'; readonly name: SettingName; readonly text: string }
   | { readonly kind: 'reset'; readonly name: SettingName };
+
+/**
+ * Whether this process is able to do what settings ask for: more than a value's own text can tell. Settings that are not `changed` are
+ * not looked at, so that what they need may be away while others are changed.
+ *
+ * @throws PgError 22023 that names the setting; 57P03 when it cannot be told now
+ */
+export type Vet = (values: SettingValues, changed: ReadonlySet<SettingName>) => Promise<void>;
+
+/** Settings that are of no use, and must not seem to be on, without a connection that may create users and grant roles. */
+export const directorySettings = [
+  'security.provisioning.jwt.enabled',
+  'server.jwt_authentication.authorization.enabled',
+] as const satisfies readonly SettingName[];
+
+/** For a process without a directory. */
+export const vetWithoutDirectory: Vet = async (values, changed) => {
+  for (const name of directorySettings) {
+    if (values[name] && changed.has(name)) {
+      throw needsDirectory(name, 'needs --directory: a connection to the backend that may create users and grant roles');
+    }
+  }
+};
+
+/** The refusal of one of the directory's settings. */
+export function needsDirectory(name: (typeof directorySettings)[number], what: string): PgError {
+  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message: `cluster setting '${name}' ${what}` });
+}
 
 /** The settings of this front-end and of the others that share the store. */
 export interface SettingsStore {

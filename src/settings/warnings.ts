@@ -30,11 +30,22 @@ function warnOfUnmappedIssuers(values: SettingValues): string[] {
 }
 
 function warnOfLooseExpressions(values: SettingValues): string[] {
-  return values['server.identity_map.configuration'].rules.flatMap(({ line, pattern }) =>
-    pattern === undefined || isAnchored(pattern)
-      ? []
-      : [
-          `the expression on line ${line} of server.identity_map.configuration is not anchored at both ends with ^ and $: it also matches identities that merely contain what it describes`,
-        ],
-  );
+  const identities = values['server.identity_map.configuration'].rules;
+  const roles = values['pgsso.role_map.configuration'];
+  const provisioning = values['pgsso.provisioning.pattern'];
+  return [
+    ...identities
+      .filter(isLoose)
+      .map(({ line }) => loose(`the expression on line ${line} of server.identity_map.configuration`)),
+    ...roles.filter(isLoose).map(({ line }) => loose(`the expression on line ${line} of pgsso.role_map.configuration`)),
+    ...(provisioning && isLoose({ pattern: provisioning.source }) ? [loose('pgsso.provisioning.pattern')] : []),
+  ];
+}
+
+function isLoose({ pattern }: { readonly pattern?: string }): boolean {
+  return pattern !== undefined && !isAnchored(pattern);
+}
+
+function loose(what: string): string {
+  return `${what} is not anchored at both ends with ^ and $: it also matches what merely contains what it describes`;
 }

@@ -296,6 +296,10 @@ t.test('messages are those of the contract', async (t) => {
       'invalid identity',
       'invalid audience',
       'invalid identity',
+      'JWT authorization: groups are missing from the token',
+      'JWT authorization: No userinfo endpoint',
+      'JWT authorization: userinfo lookup failed',
+      'JWT authorization: empty group list',
       'invalid identity',
     ],
   );
@@ -374,9 +378,13 @@ t.test('an examination yields what passed, in order, and stops at what did not',
   ]);
 });
 
-t.test('an identity has the user, the principal, the issuer and the expiry, and nothing else', async (t) => {
-  t.strictSame(await login(), { user: 'alice', principal: 'alice', issuer: ISSUER, expiresAt: NOW + 300_000 });
-});
+t.test(
+  'an identity has the user, the principal, the issuer, the expiry, the groups if they are asked for, and nothing else',
+  async (t) => {
+    const expiresAt = NOW + 300_000;
+    t.strictSame(await login(), { user: 'alice', principal: 'alice', issuer: ISSUER, expiresAt, groups: undefined });
+  },
+);
 
 t.test('a login passes', async (t) => {
   const mapped = rulesOf(

@@ -118,3 +118,8 @@ t.test('the end point is hashed as the certificate is signed', (t) => {
   }
   t.end();
 });
+
+t.test('a password made to be slow to normalise is not normalised', async (t) => {
+  const slow = Buffer.from('\u0345'.repeat(16_000) + '\u0334'.repeat(16_000));
+  t.equal(preparePassword(slow), slow);
+});

@@ -1,16 +1,18 @@
 /** The client side of the wire before a login: encryption requests, versions, limits and refusals, byte by byte against a real backend. */
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import { ALPN_PROTOCOL, BACKEND } from '../../src/protocol/constants.ts';
 import { sslRequest } from '../../src/protocol/startup.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
-import { password, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
+import { password, RawClient, startup, tokenStartup, upgrade } from '../support/raw-client.ts';
 
 const gssRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30]);
 const authority = makeAuthority();
@@ -146,8 +148,7 @@ t.test('a new certificate is used after a reload; a broken one is reported and t
   await secure.reload();
   const second = await RawClient.connectTls(secure.port, trusting);
   const subject = (client: RawClient): unknown =>
-    'getPeerCertificate' in client.channel.socket &&
-    (client.channel.socket as import('node:tls').TLSSocket).getPeerCertificate().subject.CN;
+    'getPeerCertificate' in client.channel.socket && (client.channel.socket as TLSSocket).getPeerCertificate().subject.CN;
   t.equal(subject(second), 'second');
   second.close();
   await writeFile(tlsCert, 'broken');
@@ -156,6 +157,7 @@ t.test('a new certificate is used after a reload; a broken one is reported and t
   const still = await RawClient.connectTls(secure.port, trusting);
   t.equal(subject(still), 'second');
   still.close();
+  await writeCertificate('third');
 });
 
 t.test('a version above 3.0 and protocol options are negotiated down before authentication', async (t) => {
@@ -268,3 +270,57 @@ t.test('draining lets sessions finish, takes no new ones, and ends what outstays
   t.match(await draining.event({ event: 'shutdown', level: 'warn' }), { sessions: 1, msg: /--drain-timeout/ });
   await draining.close();
 });
+
+t.test('a TLS client that is reset ends its session and gives its place back', async (t) => {
+  const two = await startFrontEnd(backend, { tlsCert, tlsKey, maxSessions: 2 });
+  t.teardown(() => two.close());
+  for (let i = 0; i < 6; i++) {
+    const { socket, raw } = await tlsOver(two.port);
+    const client = new RawClient(socket);
+    t.equal(await logIn(client), 'RRSKZ', `login ${i}`);
+    if (i % 2) raw.resetAndDestroy();
+    else client.close();
+    await waitFor(() => two.events.filter(({ event }) => event === 'session_end').length === i + 1);
+  }
+});
+
+t.test('a broken TLS record after the handshake ends the connection', async (t) => {
+  const { socket, raw } = await tlsOver(secure.port);
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  socket
+    .on('error', () => undefined)
+    .on('end', () => socket.destroy())
+    .resume();
+  raw.write(Buffer.concat([Buffer.from([0x17, 3, 3, 0, 64]), Buffer.alloc(64, 7)]));
+  t.equal(await Promise.race([closed.then(() => 'closed'), sleep(3000, 'open')]), 'closed');
+});
+
+t.test('a client that leaves in the middle of a TLS handshake frees its slot at once', async (t) => {
+  const few = await startFrontEnd(backend, { tlsCert, tlsKey });
+  t.teardown(() => few.close());
+  const client = await RawClient.connect(few.port);
+  client.send(sslRequest);
+  await client.byte();
+  client.send(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]));
+  client.channel.socket.end();
+  await client.closed();
+  t.match(await few.event({ outcome: 'abandoned' }).catch(() => few.event({ code: 'tls_handshake_failed' })), {
+    event: 'login',
+  });
+});
+
+/** TLS over a socket that stays at hand. */
+async function tlsOver(port: number): Promise<{ socket: TLSSocket; raw: Socket }> {
+  const plainText = await RawClient.connect(port);
+  plainText.send(sslRequest);
+  await plainText.byte();
+  plainText.channel.release();
+  const raw = plainText.channel.socket;
+  raw.on('error', () => undefined);
+  return { socket: await upgrade(connectTls({ socket: raw, ...trusting })), raw };
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 200 && !condition(); tries++) await sleep(10);
+  if (!condition()) throw new Error('it did not come about within 2 seconds');
+}

@@ -218,3 +218,15 @@ t.test('backend messages that are too short are the fault of the backend', async
     t.throws(() => parseParameterStatus(Buffer.from(body)), { name: 'PgError', sqlstate: '08P01', fault: 'backend' }, body);
   }
 });
+
+t.test('a frame that comes in pieces takes up its own length, and nothing of it is kept with the rest', async (t) => {
+  const message = formatMessage('p', Buffer.alloc(65_000, 0x78));
+  const framer = new Framer();
+  for (let at = 0; at < message.length; at += 1000) {
+    framer.push(Buffer.from(message.subarray(at, at + 1000)));
+    const whole = framer.message(65_535);
+    if (whole) t.ok(whole.bytes.buffer.byteLength < 70_000, `${whole.bytes.buffer.byteLength} bytes are held`);
+  }
+  framer.push(Buffer.from('rest'));
+  t.ok(framer.rest().buffer.byteLength < 20_000, 'a small buffer of its own');
+});

@@ -120,6 +120,8 @@ t.test('settings are found in every way the backend would read them', async (t) 
     '--role%3Dx',
     '-c a=b+--role=x',
     '-S 64 -c role=x',
+    '-e\x85-crole=x',
+    '-e\xa0--role=x',
   ];
   for (const text of naming) t.ok(optionNames(text).has('role'), text);
   for (const text of ['-S -crole=x', '-c search_path=role', '-d -c', '-c', '--', '-', ''])

@@ -106,7 +106,8 @@ export class RawClient {
   }
 }
 
-async function upgrade(socket: TLSSocket): Promise<TLSSocket> {
+/** Waits until TLS stands. */
+export async function upgrade(socket: TLSSocket): Promise<TLSSocket> {
   await once(socket, 'secureConnect');
   return socket;
 }

@@ -1,0 +1,137 @@
+/**
+ * The groups that the identity provider says a user is in: from a claim of the token, or, where the token has no such claim, from the
+ * issuer's userinfo endpoint. Only text comes out, folded like a SQL name; what it means to the database is not known here.
+ */
+import { errorText } from '../errors.ts';
+import { CheckFailure } from './checks.ts';
+import type { JsonObject } from './json.ts';
+import type { LoginSettings } from './login-settings.ts';
+import { foldName } from './names.ts';
+import { formatText, isUsableText } from './text.ts';
+import type { Token } from './token.ts';
+
+/**
+ * Asks the issuer's userinfo endpoint (OpenID Connect Core 5.3) with the token as bearer, by the settings of the login.
+ *
+ * @returns the members of its answer; nothing of them has been looked at
+ * @throws NoUserinfoEndpoint when the issuer's discovery document names none; any other Error when there is no answer to go by
+ */
+export type UserinfoLookup = (issuer: string, token: string, values: LoginSettings, signal: AbortSignal) => Promise<JsonObject>;
+
+/** The issuer has no userinfo endpoint. */
+export class NoUserinfoEndpoint extends Error {}
+
+/** Entra ID names at most 200 groups in a token; an answer of userinfo may have a megabyte, and each group is held against each rule. */
+const GROUP_LIMIT = 1000;
+
+/** Characters. The distinguished name of a group in a directory is longer than a SQL name. */
+const GROUP_LENGTH_LIMIT = 1024;
+
+/**
+ * The distinct groups of a token whose checks have passed; empty when the identity provider says that there are none.
+ *
+ * @param lookup undefined where userinfo cannot be asked
+ * @throws CheckFailure of check `overage`, `endpoint`, `userinfo` or `groups`; whatever the signal aborts with
+ */
+export async function readGroups(
+  token: Token,
+  values: LoginSettings,
+  lookup: UserinfoLookup | undefined,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const claim = values['server.jwt_authentication.group_claim'];
+  const groups = toGroups(findMember(token.claims, claim));
+  if (groups !== undefined) return groups;
+  checkOverage(token.claims, claim);
+  return askUserinfo(token, values, lookup, signal);
+}
+
+async function askUserinfo(
+  token: Token,
+  values: LoginSettings,
+  lookup: UserinfoLookup | undefined,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const claim = formatText(values['server.jwt_authentication.group_claim']);
+  const key = values['server.jwt_authentication.userinfo_group_key'];
+  if (lookup === undefined) throw userinfoFailure(`no claim ${claim} in the token, and no way to ask the issuer`);
+  let answer: JsonObject;
+  try {
+    answer = await lookup(token.issuer, token.compact, values, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof NoUserinfoEndpoint) {
+      throw new CheckFailure('endpoint', {
+        found: `no claim ${claim} in the token: ${error.message}`,
+        fault: 'identity provider',
+      });
+    }
+    throw userinfoFailure(`no claim ${claim} in the token, and no answer of userinfo: ${errorText(error)}`, error);
+  }
+  // OpenID Connect Core 5.3.2: an answer about somebody else must not be used.
+  const subject = answer.get('sub');
+  if (typeof subject !== 'string' || subject === '' || subject !== token.claims.get('sub')) {
+    throw userinfoFailure('an answer of userinfo whose sub is not that of the token');
+  }
+  const groups = toGroups(findMember(answer, key));
+  if (groups === undefined)
+    throw userinfoFailure(`no claim ${claim} in the token, and no ${formatText(key)} in the answer of userinfo`);
+  return groups;
+}
+
+/**
+ * The value of a claim: of exactly that name (Auth0's are URLs with dots), or else by a path whose parts are separated by dots,
+ * as in Keycloak's `realm_access.roles`.
+ */
+function findMember(members: JsonObject, name: string): unknown {
+  if (members.has(name)) return members.get(name);
+  const [first = '', ...path] = name.split('.');
+  let value: unknown = members.get(first);
+  for (const part of path) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value) || !Object.hasOwn(value, part)) return undefined;
+    value = (value as Readonly<Record<string, unknown>>)[part];
+  }
+  return path.length === 0 ? undefined : value;
+}
+
+/** The groups in a value; undefined when it is neither a list nor text. Text is split at commas only: a name may hold a space. */
+function toGroups(value: unknown): readonly string[] | undefined {
+  if (typeof value !== 'string' && !Array.isArray(value)) return undefined;
+  const elements: readonly unknown[] = typeof value === 'string' ? value.split(',') : value;
+  const groups = new Set<string>();
+  for (const element of elements) {
+    const group = foldName(readElement(element)).trim();
+    if (group.length > GROUP_LENGTH_LIMIT || !isUsableText(group)) continue;
+    groups.add(group);
+    if (groups.size > GROUP_LIMIT) {
+      throw new CheckFailure('groups', { found: `more than ${GROUP_LIMIT} groups`, fault: 'identity provider' });
+    }
+  }
+  return [...groups];
+}
+
+/** What has no name of its own as text, such as an object, is no group. */
+function readElement(element: unknown): string {
+  return typeof element === 'string' || typeof element === 'number' || typeof element === 'boolean' ? String(element) : '';
+}
+
+/**
+ * Entra ID leaves the groups out of a token when there are more than 200 and points to Microsoft Graph instead, which takes another
+ * token than this one (OpenID Connect Core 5.6.2, distributed claims; `hasgroups` in the implicit flow).
+ */
+function checkOverage(claims: JsonObject, claim: string): void {
+  const elsewhere = claims.get('_claim_names');
+  const isNamed = typeof elsewhere === 'object' && elsewhere !== null && Object.hasOwn(elsewhere, claim);
+  const hasGroups = claims.get('hasgroups');
+  if (!isNamed && hasGroups !== true && hasGroups !== 'true') return;
+  throw new CheckFailure('overage', {
+    found: `${isNamed ? '_claim_names' : 'hasgroups'} instead of the claim ${formatText(claim)}`,
+    detail:
+      'the identity provider left the groups out of the token because there are too many: have it name only the groups that are assigned to the application, or use application roles (roles) instead',
+    fault: 'identity provider',
+  });
+}
+
+function userinfoFailure(found: string, cause?: unknown): CheckFailure {
+  return new CheckFailure('userinfo', { found, fault: 'identity provider', cause });
+}

@@ -1,0 +1,53 @@
+/**
+ * Between the decision and the backend: the user exists, and has the roles that his groups stand for. Here what `auth` says about a
+ * person meets what `directory` knows about the database; neither knows the other.
+ */
+import { emptyGroupsRefusal } from '../auth/groups-rule.ts';
+import type { Identity } from '../auth/identity.ts';
+import { creationRefusal, mayBeCreated } from '../auth/provisioning-rule.ts';
+import { mapGroups } from '../auth/role-map.ts';
+import type { Directory, DirectoryOutcome } from '../directory/directory.ts';
+import { unavailable } from '../directory/directory-errors.ts';
+import type { LoginRecord } from '../observe/audit.ts';
+import type { SettingValues } from '../settings/snapshot.ts';
+
+/**
+ * Creates the user and changes his roles, as far as the settings ask for either, and notes in the record what was done.
+ *
+ * @throws PgError when that fails, when the user may not be created, or is in no group; the signal's reason
+ */
+export async function prepareUser(
+  identity: Identity,
+  values: SettingValues,
+  directory: Directory | undefined,
+  record: LoginRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  const { user, groups, issuer } = identity;
+  const provisions = values['security.provisioning.jwt.enabled'];
+  if (!provisions && groups === undefined) return;
+  // Another process may have switched it on: SET asks only the process where it is given.
+  if (!directory) throw unavailable('a setting needs it, and this process was started without it');
+  const noGroups = emptyGroupsRefusal(identity, values);
+  const mayCreate = mayBeCreated(user, values['pgsso.provisioning.pattern']);
+  const outcome = await directory.prepare(
+    {
+      user,
+      // Somebody who is going to be refused is not created first.
+      createFor: provisions && mayCreate && !noGroups ? issuer : undefined,
+      roles: groups && mapGroups(values['pgsso.role_map.configuration'], groups),
+    },
+    signal,
+  );
+  note(record, outcome);
+  if (noGroups) throw noGroups;
+  if (provisions && !outcome.exists) throw creationRefusal(identity, values);
+}
+
+function note(record: LoginRecord, { created, granted, revoked, skipped, kept }: DirectoryOutcome): void {
+  if (created) record.created = true;
+  if (granted.length > 0) record.granted = granted;
+  if (revoked.length > 0) record.revoked = revoked;
+  if (skipped.length > 0) record.notGranted = skipped.map(({ role, why }) => `${role}: ${why}`);
+  if (kept.length > 0) record.notRevoked = kept;
+}

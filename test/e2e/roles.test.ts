@@ -1,0 +1,200 @@
+/** Logins of users who do not exist yet, and whose roles follow their groups: from the token to what they may do in the database. */
+import pg from 'pg';
+import t from 'tap';
+import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { startPostgres } from '../support/postgres.ts';
+import { installedVersions } from '../support/postgres-versions.ts';
+import type { Members } from '../support/tokens.ts';
+
+const PROVISION = { 'security.provisioning.jwt.enabled': 'true' };
+const SYNC = { 'server.jwt_authentication.authorization.enabled': 'true' };
+
+for (const version of installedVersions()) {
+  t.test(`PostgreSQL ${version}`, async (t) => {
+    const database = await startPostgres({
+      version,
+      initSql: [
+        'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
+        'CREATE ROLE readers',
+        'CREATE ROLE writers',
+        'CREATE TABLE notes (note text)',
+        'GRANT SELECT ON notes TO readers',
+        'GRANT INSERT ON notes TO writers',
+        ...['readers', 'writers', 'pg_monitor'].map((role) => `GRANT ${role} TO pgsso_directory WITH ADMIN OPTION`),
+      ],
+    });
+    t.teardown(() => database.close());
+    const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const directory = `postgres://pgsso_directory@/postgres?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const start = async (settings: Record<string, string>) => {
+      const frontEnd = await startFrontEnd(backend, { directory, settings });
+      t.teardown(() => frontEnd.close());
+      return frontEnd;
+    };
+
+    /** Logs in with these claims and runs a query. */
+    async function run(port: number, user: string, claims: Members, sql = 'SELECT 1'): Promise<pg.QueryResult> {
+      const client = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user,
+        password: token(user, claims),
+        database: 'postgres',
+        options: JWT_OPTION,
+      });
+      await client.connect();
+      try {
+        return await client.query(sql);
+      } finally {
+        await client.end();
+      }
+    }
+
+    async function refused(port: number, user: string, claims: Members = {}): Promise<pg.DatabaseError> {
+      try {
+        await run(port, user, claims);
+      } catch (error) {
+        return error as pg.DatabaseError;
+      }
+      throw new Error('the login was accepted');
+    }
+
+    async function rolesOf(user: string): Promise<string[]> {
+      const { rows } = await database.query(
+        'SELECT roleid::regrole::text AS role FROM pg_auth_members WHERE member = $1::regrole ORDER BY 1',
+        [`"${user}"`],
+      );
+      return rows.map(({ role }) => role);
+    }
+
+    t.test('provisioning and roles together: the first login may do what the groups say', async (t) => {
+      const { port, event } = await start({ ...PROVISION, ...SYNC });
+      const { rows } = await run(
+        port,
+        'newcomer',
+        { groups: ['Readers', 'nobody knows'] },
+        'SELECT count(*)::int AS n FROM notes',
+      );
+      t.strictSame(rows, [{ n: 0 }]);
+      t.match(await event({ event: 'login', user: 'newcomer' }), { outcome: 'accepted', created: true, granted: ['readers'] });
+      await t.rejects(run(port, 'newcomer', { groups: 'readers' }, "INSERT INTO notes VALUES ('x')"), { code: '42501' });
+
+      await run(port, 'newcomer', { groups: ['readers', 'writers'] });
+      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'two roles as an array');
+      await run(port, 'newcomer', { groups: 'WRITERS' });
+      t.strictSame(await rolesOf('newcomer'), ['writers'], 'one role as text revokes the other');
+      await run(port, 'newcomer', { groups: 'writers, Readers' });
+      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'text with a comma');
+
+      const error = await refused(port, 'newcomer');
+      t.match(error, { code: '28000', message: 'JWT authorization: userinfo lookup failed' }, 'no claim');
+      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'a failure leaves everything as it was');
+
+      t.match(await refused(port, 'newcomer', { groups: [] }), {
+        code: '28000',
+        message: 'JWT authorization: empty group list',
+      });
+      t.strictSame(await rolesOf('newcomer'), [], 'thrown out of the last group, stripped of the last role');
+      t.match(await refused(port, 'never seen', { groups: [] }), { message: 'JWT authorization: empty group list' });
+      t.equal((await database.query("SELECT FROM pg_roles WHERE rolname = 'never seen'")).rowCount, 0);
+    });
+
+    t.test('a session that runs goes on, with what the next login leaves of its roles', async (t) => {
+      const { port } = await start({ ...PROVISION, ...SYNC });
+      const password = token('runner', { groups: ['readers'] });
+      const running = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user: 'runner',
+        password,
+        database: 'postgres',
+        options: JWT_OPTION,
+      });
+      await running.connect();
+      await running.query('SELECT FROM notes');
+      await run(port, 'runner', { groups: ['writers'] });
+      await t.rejects(running.query('SELECT FROM notes'), { code: '42501', message: /permission denied/ });
+      t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
+      await running.end();
+    });
+
+    t.test('a hundred first logins at once', async (t) => {
+      const { port } = await start({ ...PROVISION, ...SYNC });
+      const results = await Promise.all(Array.from({ length: 100 }, () => run(port, 'crowd', { groups: ['readers'] })));
+      t.equal(results.length, 100);
+      t.strictSame(await rolesOf('crowd'), ['readers']);
+    });
+
+    t.test('provisioning alone: roles are not looked at, and a pattern narrows who is created', async (t) => {
+      const { port, event } = await start({ ...PROVISION, 'pgsso.provisioning.pattern': '^svc-[a-z]+$' });
+      await run(port, 'svc-reports', { groups: ['readers'] });
+      t.strictSame(await rolesOf('svc-reports'), []);
+      const error = await refused(port, 'mallory');
+      t.match(error, {
+        code: '28000',
+        message: 'JWT authentication: invalid claim value',
+        detail: /^the value mallory for the issuer /,
+      });
+      t.match(await event({ event: 'login', user: 'mallory' }), { reason: /pgsso\.provisioning\.pattern/ });
+      await run(port, 'newcomer', {});
+      t.match(
+        await refused(port, 'pgsso_directory'),
+        { message: 'JWT authentication: invalid identity' },
+        'its own name is reserved',
+      );
+    });
+
+    t.test('roles alone: who does not exist is not created, and the backend says so', async (t) => {
+      const { port } = await start({ ...SYNC, 'pgsso.role_map.configuration': 'watchers pg_monitor\n/^db-(.*)$ \\1' });
+      t.match(await refused(port, 'stranger', { groups: ['db-readers'] }), {
+        code: '28000',
+        message: 'role "stranger" does not exist',
+      });
+      await run(port, 'newcomer', { groups: ['watchers', 'db-readers', 'writers'] });
+      t.strictSame(await rolesOf('newcomer'), ['pg_monitor', 'readers']);
+      await run(port, 'newcomer', { groups: ['db-pg_monitor'] });
+      t.strictSame(await rolesOf('newcomer'), [], 'a pg_ role has to be named in full');
+    });
+
+    t.test('without the directory: 57P03 where it is needed, nothing where it is not', async (t) => {
+      const needing = await start(SYNC);
+      const plain = await startFrontEnd(backend);
+      t.teardown(() => plain.close());
+      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT 0');
+      await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsso_directory'");
+      const error = await refused(needing.port, 'newcomer', { groups: ['readers'] });
+      t.match(error, { code: '57P03', message: 'the directory of users and roles is not available' });
+      t.match(await needing.event({ code: 'directory_unavailable' }), {
+        reason: /--directory: .*(53300|57P01|terminated)/,
+        fault: 'backend',
+      });
+      await run(plain.port, 'newcomer', {});
+      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
+      await run(needing.port, 'newcomer', { groups: ['readers'] });
+      t.strictSame(await rolesOf('newcomer'), ['readers']);
+    });
+
+    t.test('the start is refused where the directory is missing or not fit, and warns where it is away', async (t) => {
+      await t.rejects(startFrontEnd(backend, { settings: PROVISION }), {
+        message: /security\.provisioning\.jwt\.enabled.*directory/,
+      });
+      await t.rejects(startFrontEnd(backend, { settings: SYNC }), { message: /authorization\.enabled.*directory/ });
+      const as = (user: string) => directory.replace('pgsso_directory', user);
+      await t.rejects(startFrontEnd(backend, { directory: as('postgres') }), {
+        message: /--directory: postgres is a superuser/,
+      });
+      await t.rejects(startFrontEnd(backend, { directory: as('newcomer'), settings: PROVISION }), {
+        message: /newcomer may not create users/,
+      });
+      await t.rejects(startFrontEnd(backend, { directory: as('newcomer'), settings: SYNC }), {
+        message: /newcomer may grant no role/,
+      });
+      const away = await startFrontEnd(backend, {
+        directory: 'postgres://pgsso_directory@127.0.0.1:1/postgres',
+        settings: SYNC,
+      });
+      t.teardown(() => away.close());
+      t.match(await away.event({ event: 'start', level: 'warn' }), { reason: /127\.0\.0\.1:1.*ECONNREFUSED/ });
+    });
+  });
+}

