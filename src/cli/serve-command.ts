@@ -116,9 +116,14 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
         .env('PGSSO_DRAIN_TIMEOUT')
         .default(30_000, '30s'),
     )
-    .optionsGroup('Log, on stderr:')
+    .optionsGroup('Metrics and log:')
     .addOption(
-      new Option('--log-format <FORMAT>', 'json or pretty (default: json, and pretty on a terminal)')
+      new Option('--metrics-listen <HOST:PORT>', '/metrics, /healthz and /readyz over http, for operators only')
+        .env('PGSSO_METRICS_LISTEN')
+        .argParser(parseListenAddress),
+    )
+    .addOption(
+      new Option('--log-format <FORMAT>', 'json or pretty, on stderr (default: json, and pretty on a terminal)')
         .env('PGSSO_LOG_FORMAT')
         .choices(['json', 'pretty']),
     )
