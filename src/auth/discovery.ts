@@ -70,22 +70,22 @@ export class Discovery {
    * @param signal ends the fetch for everybody who waits for it: the end of the process, never that of a login
    * @throws HttpFailure, or Error when the document is not the issuer's or lacks what is needed
    */
-  async find(issuer: string, access: ProviderAccess, signal: AbortSignal): Promise<ProviderDocument> {
+  find(issuer: string, access: ProviderAccess, signal: AbortSignal): Promise<ProviderDocument> {
     const { ca, allowInsecure } = access;
     const known = this.#entries.get(issuer);
     if (known && known.ca === ca && known.allowInsecure === allowInsecure && this.#now() < known.freshUntil) {
       return known.document;
     }
-    const fetching = this.#fetch(issuer, access, signal);
-    const document = fetching.then((fetched) => fetched.document);
-    const entry: Entry = { ca, allowInsecure, document, freshUntil: Number.POSITIVE_INFINITY };
-    this.#entries.set(issuer, entry);
-    try {
-      entry.freshUntil = (await fetching).freshUntil;
-    } catch (error) {
+    const forgetFailure = (error: unknown): never => {
       if (this.#entries.get(issuer) === entry) this.#entries.delete(issuer);
       throw error;
-    }
+    };
+    const document = this.#fetch(issuer, access, signal).then((fetched) => {
+      entry.freshUntil = fetched.freshUntil;
+      return fetched.document;
+    }, forgetFailure);
+    const entry: Entry = { ca, allowInsecure, document, freshUntil: Number.POSITIVE_INFINITY };
+    this.#entries.set(issuer, entry);
     return document;
   }
 
