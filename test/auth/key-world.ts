@@ -8,7 +8,7 @@ import type { KeptKeys, KeyShelf } from '../../src/auth/key-files.ts';
 import { keysBySetting } from '../../src/auth/key-source.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
 import { PgError } from '../../src/errors.ts';
-import { JsonClient } from '../../src/http/json-client.ts';
+import { type FetchJson, JsonClient } from '../../src/http/json-client.ts';
 import type { SettingName } from '../../src/settings/definitions.ts';
 import { buildSnapshot, type SettingValues } from '../../src/settings/snapshot.ts';
 import { type Members, mintToken, type TestKey } from '../support/tokens.ts';
@@ -53,13 +53,17 @@ export class KeyWorld {
 
   constructor(
     values: SettingValues,
-    { shelf = memoryShelf(), environment = {} }: { shelf?: KeyShelf; environment?: Record<string, string> } = {},
+    {
+      shelf = memoryShelf(),
+      environment = {},
+      fetchJson,
+    }: { shelf?: KeyShelf; environment?: Record<string, string>; fetchJson?: FetchJson } = {},
   ) {
     this.values = values;
     const now = (): number => this.now;
     this.#client = new JsonClient(environment);
-    const { fetchJson } = this.#client;
-    const discovery = new Discovery(fetchJson, now);
+    const fetch = fetchJson ?? this.#client.fetchJson;
+    const discovery = new Discovery(fetch, now);
     const tell =
       (name: keyof KeyEvents) =>
       (...details: unknown[]): void => {
@@ -74,8 +78,8 @@ export class KeyWorld {
       notKept: tell('notKept'),
       verified: tell('verified'),
     };
-    this.fetched = new FetchedKeys({ fetchJson, discovery, shelf, events, now, random: () => 0.5, waitingLimit: 250 });
-    const { exchange } = new ClientCredentials(fetchJson, discovery);
+    this.fetched = new FetchedKeys({ fetchJson: fetch, discovery, shelf, events, now, random: () => 0.5, waitingLimit: 250 });
+    const { exchange } = new ClientCredentials(fetch, discovery);
     const { fetched: source, verified } = this;
     this.authenticator = authenticatorOf({ keys: keysBySetting(source), now, exchange, verified, events });
   }
