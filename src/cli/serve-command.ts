@@ -27,7 +27,7 @@ Example: let tokens of one issuer in as themselves, in front of a PostgreSQL on 
     --set server.jwt_authentication.enabled=true \\
     --set server.jwt_authentication.issuers.configuration=https://id.example.com \\
     --set server.jwt_authentication.audience=my-databases \\
-    --set "server.jwt_authentication.jwks=$(cat jwks.json)"
+    --set server.jwt_authentication.jwks_auto_fetch.enabled=true
 
   PGPASSWORD=$TOKEN psql "host=127.0.0.1 port=26257 user=alice options=--crdb:jwt_auth_enabled=true"
 `;

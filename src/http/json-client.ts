@@ -8,7 +8,7 @@ import { errorText } from '../errors.ts';
 import { isLoopback } from '../loopback.ts';
 
 /** The longest answer. Discovery documents have 2 kB, key sets of the largest providers 20 kB. */
-export const BODY_LIMIT = 1024 * 1024;
+const BODY_LIMIT = 1024 * 1024;
 
 /** Stands in for a time limit of 0: nothing here waits for ever. */
 const LONGEST_MS = 300_000;
@@ -124,8 +124,7 @@ export class JsonClient {
       proxied: new EnvHttpProxyAgent({ ...options, ...proxies, requestTls: tls }),
     };
     // What is under way with the old authorities ends by itself, within its own time.
-    void old?.direct.close();
-    void old?.proxied.close();
+    for (const dispatcher of old ? [old.direct, old.proxied] : []) void dispatcher.close().catch(() => undefined);
     return this.#dispatchers;
   }
 

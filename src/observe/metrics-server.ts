@@ -37,7 +37,8 @@ export class MetricsServer {
     metrics.watchProcess();
     const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, (request, response) => {
       const isRead = request.method === 'GET' || request.method === 'HEAD';
-      void (isRead ? answer(request.url, response, metrics, unready) : respond(response, 405, 'only GET'));
+      if (!isRead) return respond(response, 405, 'only GET');
+      answer(request.url, response, metrics, unready).catch((error: unknown) => respond(response, 500, errorText(error)));
     });
     server.maxConnections = CONNECTION_LIMIT;
     await new Promise<void>((resolve, reject) => {
