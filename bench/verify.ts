@@ -5,19 +5,16 @@
  *
  * Each round measures every variant in random order, so that what the machine does meanwhile meets all of them alike.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { compactVerify } from 'jose';
 import { isSignedBy } from '../src/auth/signature.ts';
 import { BACKEND } from '../src/protocol/constants.ts';
-import { authentication, greeting, startFake } from '../test/backend/fake-backend.ts';
+import { AUDIENCE } from '../test/support/front-end.ts';
 import { startIssuer } from '../test/support/issuer.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
 import { mintToken, type SigningAlgorithm, type TestKey, testKey } from '../test/support/tokens.ts';
+import { startBenchFrontEnd } from './front-end.ts';
+import { startStubBackend } from './stub-backend.ts';
 
 const ROUNDS = 12;
 const LOGINS = 400;
@@ -30,13 +27,15 @@ const ALGORITHMS: readonly SigningAlgorithm[] = ['RS256', 'ES256', 'EdDSA'];
 const keys = ALGORITHMS.map((algorithm) => testKey(algorithm));
 const stranger = testKey('ES256', 'stranger');
 const issuer = await startIssuer(keys);
-const backend = await startFake(async (peer) => {
-  await peer.packet();
-  await peer.send(authentication(0), greeting);
-  await peer.closed();
-});
-const dataDir = await mkdtemp(join(tmpdir(), 'pgsso-bench-'));
-const { child, port, metricsPort } = await startFrontEnd();
+const backend = await startStubBackend();
+const setting = 'server.jwt_authentication';
+const frontEnd = await startBenchFrontEnd(
+  `postgres://127.0.0.1:${backend.port}/?sslmode=disable`,
+  [`${setting}.jwks_auto_fetch.enabled=true`, `${setting}.issuers.configuration=${issuer.issuer}`].flatMap((text) => [
+    '--set',
+    text,
+  ]),
+);
 let tokens = 0;
 
 /** Measured values of a variant, one a round. */
@@ -51,10 +50,9 @@ try {
   }
   report();
 } finally {
-  child.kill('SIGKILL');
-  await backend.close();
+  await frontEnd.stop();
   await issuer.close();
-  await rm(dataDir, { recursive: true, force: true });
+  backend.server.close();
 }
 
 function variants(key: TestKey): (() => Promise<void>)[] {
@@ -83,14 +81,14 @@ function variants(key: TestKey): (() => Promise<void>)[] {
 /** Logins a second with several clients, and the front-end's CPU for each. */
 async function logins(name: string, nextToken: () => string): Promise<void> {
   const presented = Array.from({ length: LOGINS }, nextToken);
-  const cpu = await frontEndCpu();
+  const cpu = frontEnd.cpuSeconds();
   const started = performance.now();
   const client = async (): Promise<void> => {
     for (let next = presented.pop(); next !== undefined; next = presented.pop()) await logIn(next);
   };
   await Promise.all(Array.from({ length: CLIENTS }, client));
   record(`${name}: logins a second`, (LOGINS * 1000) / (performance.now() - started));
-  record(`${name}: front-end CPU, µs a login`, (((await frontEndCpu()) - cpu) * 1e6) / LOGINS);
+  record(`${name}: front-end CPU, µs a login`, ((frontEnd.cpuSeconds() - cpu) * 1e6) / LOGINS);
 }
 
 /** Verifications one after the other, in CPU time of all threads: jose leaves part of the work to the thread pool. */
@@ -144,7 +142,7 @@ async function logIn(presented: string): Promise<void> {
 }
 
 async function present(presented: string): Promise<RawClient> {
-  const client = await RawClient.connect(port);
+  const client = await RawClient.connect(frontEnd.port);
   client.send(tokenStartup({ user: 'alice' }));
   await client.message();
   client.send(password(presented));
@@ -153,45 +151,8 @@ async function present(presented: string): Promise<RawClient> {
 
 function token(key: TestKey, kid = key.kid): string {
   const iat = Math.floor(Date.now() / 1000);
-  const claims = { iss: issuer.issuer, sub: 'alice', aud: 'databases', iat, exp: iat + 3600, jti: `${++tokens}` };
+  const claims = { iss: issuer.issuer, sub: 'alice', aud: AUDIENCE, iat, exp: iat + 3600, jti: `${++tokens}` };
   return mintToken(key, { ...claims, groups: Array.from({ length: 20 }, (_, group) => `group-${group}`) }, { kid });
-}
-
-async function startFrontEnd(): Promise<{ child: ChildProcess; port: number; metricsPort: number }> {
-  const [port, metricsPort] = [26_400, 26_401];
-  const setting = 'server.jwt_authentication';
-  const options = {
-    listen: `127.0.0.1:${port}`,
-    'metrics-listen': `127.0.0.1:${metricsPort}`,
-    backend: `postgres://127.0.0.1:${backend.port}/?sslmode=disable`,
-    'backend-auth': 'trust',
-    'data-dir': dataDir,
-    'log-level': 'error',
-  };
-  const settings = [
-    `${setting}.enabled=true`,
-    `${setting}.jwks_auto_fetch.enabled=true`,
-    `${setting}.issuers.configuration=${issuer.issuer}`,
-    `${setting}.audience=databases`,
-  ];
-  const args = [
-    ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]),
-    ...settings.flatMap((text) => ['--set', text]),
-  ];
-  const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url));
-  const child = spawn(process.execPath, [cli, 'serve', ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
-  for (;;) {
-    const ready = await fetch(`http://127.0.0.1:${metricsPort}/readyz`).catch(() => undefined);
-    if (ready?.ok) return { child, port, metricsPort };
-    if (child.exitCode !== null) throw new Error('the front-end did not start');
-    await sleep(50);
-  }
-}
-
-/** Seconds of CPU that the front-end has used, by its own metrics. */
-async function frontEndCpu(): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
-  return Number(/^process_cpu_seconds_total ([\d.]+)/m.exec(text)?.[1]);
 }
 
 function report(): void {

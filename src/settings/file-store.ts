@@ -51,6 +51,7 @@ export class FileStore implements SettingsStore {
   #queue: Promise<unknown> = Promise.resolve();
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
+  #closed = false;
 
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
@@ -80,13 +81,15 @@ export class FileStore implements SettingsStore {
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
     return this.#inTurn(async () => {
+      if (this.#closed) throw new Error('the settings are closed: the front-end is shutting down');
       for (;;) {
-        const newest = await readNewest(this.#options.directory);
+        const newest = this.#checkThere(await readNewest(this.#options.directory));
         const stored = applyChanges(newest.stored, changes, user, this.#options.now());
         // Built before it is written: what cannot be read back is not stored.
         const snapshot = this.#build(stored);
         const next = { number: newest.number + 1, stored };
         if (!(await writeGeneration(this.#options.directory, next))) continue;
+        this.#seen = await look(this.#options.directory);
         this.#adopt(next, snapshot);
         return snapshot;
       }
@@ -99,6 +102,7 @@ export class FileStore implements SettingsStore {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
     await this.#queue;
@@ -110,12 +114,26 @@ export class FileStore implements SettingsStore {
       const seen = await look(this.#options.directory);
       if (seen === this.#seen) return;
       this.#seen = seen;
-      const newest = await readNewest(this.#options.directory);
+      const newest = this.#checkThere(await readNewest(this.#options.directory));
       if (sameSettings(newest.stored, this.#generation.stored)) return;
       this.#adopt(newest, this.#build(newest.stored));
     } catch (error) {
-      this.#options.onProblem(error instanceof Error ? error : new Error(String(error)));
+      this.#report(error);
     }
+  }
+
+  #report(error: unknown): void {
+    this.#options.onProblem(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  /**
+   * Settings that were there and are gone were lost, not reset: without an identity map a principal may be any user, so the last good
+   * settings stay, and nothing new is begun on top of nothing.
+   */
+  #checkThere(newest: Generation): Generation {
+    if (newest.number >= this.#generation.number) return newest;
+    const expected = pathOf(this.#options.directory, this.#generation.number);
+    throw new Error(`${expected}: the settings file is gone; put it back, or restart pgsso to begin with the defaults`);
   }
 
   #build(stored: StoredSettings): SettingsSnapshot {
@@ -125,7 +143,14 @@ export class FileStore implements SettingsStore {
   #adopt(generation: Generation, snapshot: SettingsSnapshot): void {
     this.#generation = generation;
     this.#current = snapshot;
-    for (const listener of this.#listeners) listener(snapshot);
+    for (const listener of this.#listeners) {
+      try {
+        listener(snapshot);
+      } catch (error) {
+        // The change is made and durable, whatever somebody does with the news.
+        this.#report(error);
+      }
+    }
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -206,10 +231,16 @@ async function generations(directory: string): Promise<number[]> {
 
 /** Something that differs whenever the settings may: the newest file's number, size and times. */
 async function look(directory: string): Promise<string> {
-  const number = Math.max(0, ...(await generations(directory)));
-  if (number === 0) return '';
-  const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
-  return [number, size, mtimeMs, ino].join();
+  for (;;) {
+    const number = Math.max(0, ...(await generations(directory)));
+    if (number === 0) return '';
+    try {
+      const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
+      return [number, size, mtimeMs, ino].join();
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
+  }
 }
 
 async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<void> {
