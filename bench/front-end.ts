@@ -13,6 +13,8 @@ export interface BenchFrontEnd {
   readonly port: number;
   /** Resident memory in kB. */
   residentKb(): number;
+  /** CPU time that it has used, user and system, in seconds. */
+  cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
@@ -44,6 +46,12 @@ export async function startBenchFrontEnd(backend: string, options: readonly stri
   return {
     port,
     residentKb: () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
+    cpuSeconds() {
+      // proc(5): behind the name, which is in parentheses, utime and stime are the 12th and 13th field, in ticks of 10 ms
+      const [, fields = ''] = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ');
+      const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
+      return (user + system) / 100;
+    },
     async stop() {
       child.kill('SIGTERM');
       child.kill('SIGTERM');

@@ -8,7 +8,7 @@ import { Command, CommanderError } from 'commander';
 import { addServeCommand } from './cli/serve-command.ts';
 import { errorText, UsageError } from './errors.ts';
 import { createLog } from './observe/log.ts';
-import { type ServeOptions, serve } from './serve.ts';
+import { type RunningServer, type ServeOptions, serve } from './serve.ts';
 
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
@@ -39,13 +39,15 @@ try {
 /** Serves until a signal: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reads files again. */
 async function runServe(options: ServeOptions): Promise<void> {
   const log = createLog(options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'), options.logLevel);
-  const server = await serve(options, log);
-  process.on('SIGHUP', () => void server.reload());
+  // Before the log says that we are ready, since whoever waits for that may send one at once.
+  let server: RunningServer | undefined;
+  process.on('SIGHUP', () => void server?.reload());
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => resolve(signal));
     }
   });
+  server = await serve(options, log);
   log.info({ event: 'shutdown', signal: await stopped }, 'draining: no new connections');
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => process.exit(EXIT_RUN_TIME));

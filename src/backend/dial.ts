@@ -5,13 +5,13 @@
  */
 import { connect, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import { withDeadline } from '../deadline.ts';
 import { errorText } from '../errors.ts';
 import { sslRequest } from '../protocol/startup.ts';
 import { MessageChannel } from '../transport/message-channel.ts';
 import { startTls, type Verification } from '../transport/tls-client.ts';
 import { unreachable } from './backend-errors.ts';
 import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type SslMode, socketPath } from './backend-url.ts';
-import { withDeadline } from './deadline.ts';
 import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
 
@@ -42,7 +42,7 @@ export async function dial(target: BackendTarget, signal: AbortSignal): Promise<
       return await dialHost(target, host, signal);
     } catch (error) {
       signal.throwIfAborted();
-      reasons.push(`${formatHost(host)}: ${connectErrorText(error)}`);
+      reasons.push(`${formatHost(host)}: ${errorText(error)}`);
       cause = error;
     }
   }
@@ -133,9 +133,4 @@ async function requestTls(socket: Socket, host: BackendHost, signal: AbortSignal
     throw new Error(`the server answered SSLRequest with byte 0x${answer.toString(16).padStart(2, '0')}`);
   if (host.sslMode !== 'prefer') throw new Error(`the server has no TLS, and sslmode is ${host.sslMode}`);
   return false;
-}
-
-/** Several addresses of one name fail as one error without a text of its own. */
-function connectErrorText(error: unknown): string {
-  return error instanceof AggregateError ? error.errors.map(errorText).join(', ') : errorText(error);
 }
