@@ -13,7 +13,7 @@ export interface BenchFrontEnd {
   readonly port: number;
   /** Resident memory in kB. */
   residentKb(): number;
-  /** CPU time so far, user and system, in seconds. */
+  /** CPU time that it has used, user and system, in seconds. */
   cpuSeconds(): number;
   stop(): Promise<void>;
 }
@@ -47,11 +47,10 @@ export async function startBenchFrontEnd(backend: string, options: readonly stri
     port,
     residentKb: () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
     cpuSeconds() {
-      // Fields 14 and 15, counted behind the name, which may hold spaces; in ticks of 10 ms (proc(5)).
-      const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8')
-        .replace(/^.*\) /, '')
-        .split(' ');
-      return (Number(fields[11]) + Number(fields[12])) / 100;
+      // proc(5): behind the name, which is in parentheses, utime and stime are the 12th and 13th field, in ticks of 10 ms
+      const [, fields = ''] = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ');
+      const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
+      return (user + system) / 100;
     },
     async stop() {
       child.kill('SIGTERM');

@@ -10,7 +10,7 @@ import { addCheckCommand } from './cli/check-command.ts';
 import { addServeCommand } from './cli/serve-command.ts';
 import { errorText, UsageError } from './errors.ts';
 import { createLog } from './observe/log.ts';
-import { type ServeOptions, serve } from './serve.ts';
+import { type RunningServer, type ServeOptions, serve } from './serve.ts';
 
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
@@ -43,22 +43,15 @@ try {
 /** Serves until a signal: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reads files again. */
 async function runServe(options: ServeOptions): Promise<void> {
   const log = createLog(options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'), options.logLevel);
-  const starting = serve(options, log);
-  // Signals are listened to before the log says that the server is ready: a script may send one as soon as it has read that.
-  process.on(
-    'SIGHUP',
-    () =>
-      void starting.then(
-        (server) => server.reload(),
-        () => undefined,
-      ),
-  );
+  // Before the log says that we are ready, since whoever waits for that may send one at once.
+  let server: RunningServer | undefined;
+  process.on('SIGHUP', () => void server?.reload());
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => resolve(signal));
     }
   });
-  const server = await starting;
+  server = await serve(options, log);
   log.info({ event: 'shutdown', signal: await stopped }, 'draining: no new connections');
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => process.exit(EXIT_RUN_TIME));

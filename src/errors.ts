@@ -57,7 +57,8 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** The text of anything that was thrown, for a log or a one-line error. */
+/** The text of anything that was thrown, for a log or a one-line error. Several addresses of one name fail as one error without a text. */
 export function errorText(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(errorText).join(', ');
   return error instanceof Error ? error.message : String(error);
 }

@@ -8,6 +8,7 @@ import { PasswordFile } from './backend/passfile.ts';
 import { BackendTarget } from './backend/target.ts';
 import { Directory } from './directory/directory.ts';
 import { errorText, UsageError } from './errors.ts';
+import { isLoopback } from './loopback.ts';
 
 /** The part of the options of `pgsso serve` that is about the directory. */
 export interface DirectoryOptions {
@@ -74,7 +75,7 @@ function parseDirectoryUrl(text: string, fromFlag: boolean) {
       );
     const [host, ...others] = url.hosts;
     if (!host || others.length > 0) throw new Error('give one host: users and roles can be changed on the primary alone');
-    if (host.sslMode === 'prefer' && !isLoopback(host))
+    if (host.sslMode === 'prefer' && !isSocketDirectory(host.host) && !isLoopback(host.host))
       throw new Error('sslmode=prefer is not taken here: give require or stricter');
     return { user, passfile, url, host };
   } catch (error) {
@@ -105,8 +106,4 @@ function tlsOptions({ sslMode }: BackendHost, { secureContext }: BackendTarget):
     rejectUnauthorized: sslMode !== 'require',
     ...(sslMode !== 'verify-full' && { checkServerIdentity: () => undefined }),
   };
-}
-
-function isLoopback({ host }: BackendHost): boolean {
-  return isSocketDirectory(host) || host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

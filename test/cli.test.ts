@@ -61,6 +61,7 @@ t.test('wrong use is one line that names the option, and status 2', async (t) =>
     ['listen', ['serve', ...usable, '--listen', 'nonsense'], /--listen.*HOST:PORT/],
     ['listen port', ['serve', ...usable, '--listen', 'a:70000'], /--listen.*HOST:PORT/],
     ['listen by variable', ['serve', ...usable.slice(0, 4)], /PGSSO_LISTEN.*HOST:PORT/, { PGSSO_LISTEN: 'nonsense' }],
+    ['metrics', ['serve', ...usable, '--metrics-listen', '9187'], /--metrics-listen.*HOST:PORT/],
     ['timeout', ['serve', ...usable, '--login-timeout', 'soon'], /--login-timeout.*30s/],
     ['no timeout', ['serve', ...usable, '--drain-timeout', '0'], /--drain-timeout/],
     ['count', ['serve', ...usable, '--max-logins', '0'], /--max-logins.*whole number/],
@@ -126,6 +127,7 @@ t.test('what cannot be used is one line that names it, and status 1', async (t) 
   await writeFile(join(files, 'damaged', 'settings.1.json'), '{"format":');
   const rows: [string, string[], RegExp][] = [
     ['port in use', [...usable, '--listen', `127.0.0.1:${port}`], /127\.0\.0\.1:\d+.*EADDRINUSE/],
+    ['metrics port in use', [...usable, '--metrics-listen', `127.0.0.1:${port}`], /--metrics-listen.*EADDRINUSE/],
     ['password file missing', ['--backend', backend, '--backend-passfile', 'missing'], /--backend-passfile.*missing/],
     ['password file open to others', ['--backend', backend, '--backend-passfile', 'loose'], /--backend-passfile.*loose.*0600/],
     [
@@ -197,6 +199,7 @@ t.test('every option has its variable', async (t) => {
     PGSSO_ROUTE: 'sales=postgres://:secret@127.0.0.1,localhost\nhr_*=postgres://127.0.0.1?backend_auth=trust\n',
     PGSSO_DATA_DIR: join(files, 'by-variable'),
     PGSSO_LOG_FORMAT: 'json',
+    PGSSO_METRICS_LISTEN: '127.0.0.1:0',
     PGSSO_SET_SERVER_JWT_AUTHENTICATION_ENABLED: 'true',
   };
   const { child, log } = await ready(['serve'], env);

@@ -8,6 +8,7 @@ import { CheckFailure, type PassedCheck, refusal } from './checks.ts';
 import { readGroups, type UserinfoLookup } from './groups.ts';
 import type { Identity, LoginRequest } from './identity.ts';
 import { type MappedNames, mapPrincipals } from './identity-map.ts';
+import type { KeyEvents } from './key-events.ts';
 import type { KeySource } from './key-source.ts';
 import type { LoginSettings } from './login-settings.ts';
 import { foldName } from './names.ts';
@@ -15,11 +16,16 @@ import { invalidPrincipal, readClaim, readPrincipals } from './principals.ts';
 import { reserveNames } from './reserved-names.ts';
 import { formatList, formatText } from './text.ts';
 import { parseToken, type Token } from './token.ts';
+import type { VerifiedTokens } from './verified-tokens.ts';
 import { selectKeys, verifyDates, verifySignature } from './verify.ts';
 
 /** What the decision rests on besides the settings, fixed when the process starts. */
 export interface AuthenticatorOptions {
   readonly keys: KeySource;
+  readonly verified: VerifiedTokens;
+  /** Turns what is no token into one; gives any other request back as it is. */
+  readonly exchange: (request: LoginRequest, values: LoginSettings, signal: AbortSignal) => Promise<LoginRequest>;
+  readonly events: Pick<KeyEvents, 'verified'>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Users that no token may have, beside the built-in ones. */
@@ -30,9 +36,12 @@ export interface AuthenticatorOptions {
   readonly userinfo?: UserinfoLookup | undefined;
 }
 
-/** Decides on token logins. Holds no state of its own between two of them. */
+/** Decides on token logins. Between two of them only {@link VerifiedTokens} knows anything. */
 export class Authenticator {
   readonly #keys: KeySource;
+  readonly #verified: VerifiedTokens;
+  readonly #exchange: AuthenticatorOptions['exchange'];
+  readonly #events: AuthenticatorOptions['events'];
   readonly #now: () => number;
   readonly #isReserved: (user: string) => boolean;
   readonly #superusers: 'refuse' | 'allow';
@@ -40,6 +49,9 @@ export class Authenticator {
 
   constructor(options: AuthenticatorOptions) {
     this.#keys = options.keys;
+    this.#verified = options.verified;
+    this.#exchange = options.exchange;
+    this.#events = options.events;
     this.#now = options.now;
     this.#isReserved = reserveNames(options.reservedUsers);
     this.#superusers = options.superusers;
@@ -48,10 +60,10 @@ export class Authenticator {
 
   /**
    * Who the client is, by settings that were read once for this login.
-   * @throws PgError 28000 for the first check that fails; whatever the signal aborts with
+   * @throws PgError 28000 for the first check that fails, 28P01 for client credentials that are not good; whatever the signal aborts with
    */
   async authenticate(request: LoginRequest, values: LoginSettings, signal: AbortSignal): Promise<Identity> {
-    const examination = this.examine(request, values, signal);
+    const examination = this.examine(await this.#exchange(request, values, signal), values, signal);
     try {
       for (;;) {
         const step = await examination.next();
@@ -127,7 +139,14 @@ export class Authenticator {
   async #checkSignature(token: Token, keys: KeySet, values: LoginSettings, signal: AbortSignal): Promise<void> {
     const isKnown = selectKeys(token, keys).length > 0;
     const newer = isKnown ? undefined : await this.#keys.refresh(token.issuer, values, signal);
-    await verifySignature(token, newer ?? keys);
+    const current = newer ?? keys;
+    const before = this.#verified.has(token.compact, current, values);
+    this.#events.verified(before);
+    if (before) return;
+    verifySignature(token, current);
+    const { expiresAt } = token;
+    // One that never expires is refused by the check of its dates.
+    if (expiresAt !== undefined) this.#verified.add(token.compact, { keys: current, values, expiresAt });
   }
 
   /** Check 10. */

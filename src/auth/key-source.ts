@@ -1,9 +1,8 @@
 /**
  * Where the keys of an issuer come from. The login decision asks through {@link KeySource} and cannot tell a setting from a
- * cache or an identity provider, so a source that fetches is added beside this one without touching a check.
+ * cache or an identity provider.
  */
 import type { KeySet } from '../settings/key-set.ts';
-import { CheckFailure } from './checks.ts';
 import type { LoginSettings } from './login-settings.ts';
 
 /** What is known of an issuer's keys, for operators. */
@@ -38,12 +37,6 @@ export interface KeySource {
 /** The keys in the setting `server.jwt_authentication.jwks`, each of which may sign for every configured issuer. */
 export const staticKeys: KeySource = {
   async keysFor(_issuer, values) {
-    if (values['server.jwt_authentication.jwks_auto_fetch.enabled']) {
-      throw new CheckFailure('keys', {
-        found: 'that keys cannot be fetched yet: turn the setting off and put the keys into server.jwt_authentication.jwks',
-        fault: 'us',
-      });
-    }
     return values['server.jwt_authentication.jwks'];
   },
   async refresh() {
@@ -60,3 +53,14 @@ export const staticKeys: KeySource = {
     }));
   },
 };
+
+/** The static keys or the fetched ones, as `server.jwt_authentication.jwks_auto_fetch.enabled` says at each login. */
+export function keysBySetting(fetched: KeySource): KeySource {
+  const sourceFor = (values: LoginSettings): KeySource =>
+    values['server.jwt_authentication.jwks_auto_fetch.enabled'] ? fetched : staticKeys;
+  return {
+    keysFor: (issuer, values, signal) => sourceFor(values).keysFor(issuer, values, signal),
+    refresh: (issuer, values, signal) => sourceFor(values).refresh(issuer, values, signal),
+    describe: (values) => sourceFor(values).describe(values),
+  };
+}

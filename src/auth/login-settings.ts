@@ -17,5 +17,12 @@ export type LoginSettings = Pick<
   | 'server.jwt_authentication.group_claim'
   | 'server.jwt_authentication.userinfo_group_key'
   | 'server.identity_map.configuration'
+  | 'server.jwt_authentication.issuers.custom_ca'
+  | 'server.jwt_authentication.client.timeout'
   | 'pgsso.clock_tolerance'
+  | 'pgsso.jwks_max_age'
+  | 'pgsso.allow_insecure_http'
+  | 'pgsso.client_credentials.issuer'
+  | 'pgsso.client_credentials.audience'
+  | 'pgsso.client_credentials.scope'
 >;

@@ -5,6 +5,7 @@
  */
 import { isIP } from 'node:net';
 import { errorText, PgError } from '../errors.ts';
+import { isLoopback } from '../loopback.ts';
 
 /** libpq's `sslmode`, without `allow`: it begins in plain text and so protects nothing. */
 export type SslMode = (typeof sslModes)[number];
@@ -273,10 +274,6 @@ function sslModeFor(host: string, asked: string | undefined, rootCertificate: st
   if (rootCertificate === 'system' && mode !== 'verify-full') throw invalid('sslrootcert=system needs sslmode=verify-full');
   // Manual 32.19.1: "If a root CA file exists, the behavior of sslmode=require will be the same as that of verify-ca."
   return mode === 'require' ? 'verify-ca' : mode;
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
 function parseRequireAuth(text: string | undefined): ReadonlySet<PasswordMethod> {

@@ -3,9 +3,10 @@
  * goes to each: one that did not issue it ignores it. PostgreSQL closes such a connection when the request is done, and a client that waits
  * for that has to wait here, too, lest its next query be hit.
  */
+
+import { withDeadline } from '../deadline.ts';
 import { errorText } from '../errors.ts';
 import { type BackendHost, formatHost } from './backend-url.ts';
-import { withDeadline } from './deadline.ts';
 import { dialHost } from './dial.ts';
 import type { BackendTarget } from './target.ts';
 

@@ -3,13 +3,13 @@
  * is a session in the end or the connection is gone.
  */
 import type { SecureContext } from 'node:tls';
+import { withDeadline } from '../deadline.ts';
 import { errorText } from '../errors.ts';
 import { PROTOCOL_3_0 } from '../protocol/constants.ts';
 import { formatStartup, type StartupParameter } from '../protocol/startup.ts';
 import { BackendRefusal, isAboutFrontEnd, isConnectionLost, notAdmitted } from './backend-errors.ts';
 import { type BackendHost, formatHost, type TargetSessionAttrs } from './backend-url.ts';
 import type { Credentials } from './credentials.ts';
-import { withDeadline } from './deadline.ts';
 import { dialHost } from './dial.ts';
 import { HostFailure, tryHosts } from './failover.ts';
 import { type BackendSession, readGreeting } from './greeting.ts';

@@ -5,11 +5,11 @@
  */
 import { connect, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
+import { withDeadline } from '../deadline.ts';
 import { sslRequest } from '../protocol/startup.ts';
 import { MessageChannel } from '../transport/message-channel.ts';
 import { startTls, type Verification } from '../transport/tls-client.ts';
 import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type SslMode, socketPath } from './backend-url.ts';
-import { withDeadline } from './deadline.ts';
 import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
 

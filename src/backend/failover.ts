@@ -50,7 +50,7 @@ export async function tryHosts<T>(
         if (!isAboutHost(error)) throw error;
         target.hosts.failed(host);
         if (error instanceof UnfitSession) unfit.push(host);
-        reasons.push(`${formatHost(host)}: ${reasonOf(error)}`);
+        reasons.push(`${formatHost(host)}: ${errorText(error)}`);
         cause = error;
         if (error instanceof PgError && (all.length === 1 || !mayRepeat())) throw error;
         if (!mayRepeat()) throw unreachable(reasons, all.length, cause);
@@ -70,11 +70,4 @@ export async function tryHosts<T>(
 function isAboutHost(error: unknown): boolean {
   if (error instanceof BackendRefusal) return error.sqlstate === CANNOT_CONNECT_NOW;
   return error instanceof HostFailure || error instanceof UnfitSession || isConnectionLost(error);
-}
-
-/** Several addresses of one name fail as one error without a text of its own. */
-function reasonOf(error: unknown): string {
-  const cause = error instanceof HostFailure ? error.cause : undefined;
-  if (cause instanceof AggregateError) return cause.errors.map(errorText).join(', ');
-  return errorText(error);
 }

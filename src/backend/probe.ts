@@ -3,11 +3,12 @@
  * trusts the address instead looks the same as one that does as it should, until somebody connects without: whoever else reaches it from
  * that address could then be anybody.
  */
+
+import { withDeadline } from '../deadline.ts';
 import { AUTHENTICATION, PROTOCOL_3_0 } from '../protocol/constants.ts';
 import { formatStartup, type StartupParameter } from '../protocol/startup.ts';
 import { BackendRefusal } from './backend-errors.ts';
 import type { BackendHost } from './backend-url.ts';
-import { withDeadline } from './deadline.ts';
 import { dialHost } from './dial.ts';
 import { readRequest, write } from './leg.ts';
 import type { BackendTarget } from './target.ts';

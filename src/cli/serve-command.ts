@@ -37,7 +37,7 @@ Example: let tokens of one issuer in as themselves, in front of a PostgreSQL on 
     --set server.jwt_authentication.enabled=true \\
     --set server.jwt_authentication.issuers.configuration=https://id.example.com \\
     --set server.jwt_authentication.audience=my-databases \\
-    --set "server.jwt_authentication.jwks=$(cat jwks.json)"
+    --set server.jwt_authentication.jwks_auto_fetch.enabled=true
 
   PGPASSWORD=$TOKEN psql "host=127.0.0.1 port=26257 user=alice options=--crdb:jwt_auth_enabled=true"
 `;
@@ -162,9 +162,14 @@ export function addServeOptions(command: Command): Command {
         .env('PGSSO_DRAIN_TIMEOUT')
         .default(30_000, '30s'),
     )
-    .optionsGroup('Log, on stderr:')
+    .optionsGroup('Metrics and log:')
     .addOption(
-      new Option('--log-format <FORMAT>', 'json or pretty (default: json, and pretty on a terminal)')
+      new Option('--metrics-listen <HOST:PORT>', '/metrics, /healthz and /readyz over http, for operators only')
+        .env('PGSSO_METRICS_LISTEN')
+        .argParser(parseListenAddress),
+    )
+    .addOption(
+      new Option('--log-format <FORMAT>', 'json or pretty, on stderr (default: json, and pretty on a terminal)')
         .env('PGSSO_LOG_FORMAT')
         .choices(['json', 'pretty']),
     )

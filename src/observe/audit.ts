@@ -4,6 +4,7 @@
  */
 import { errorText, PgError } from '../errors.ts';
 import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
 
 /** What is known of a login; it fills as the login goes on, so that a refusal tells how far it came. */
 export interface LoginRecord {
@@ -43,17 +44,20 @@ export interface SessionEndRecord {
   readonly error: string | undefined;
 }
 
-/** Writes the audit events to the log. */
+/** Writes the audit events to the log, and counts them. */
 export class Audit {
   readonly #log: Log;
+  readonly #metrics: Metrics;
 
-  constructor(log: Log) {
+  constructor(log: Log, metrics: Metrics) {
     this.#log = log;
+    this.#metrics = metrics;
   }
 
   /** A session begins. */
   accepted(login: LoginRecord, durationMs: number): void {
     this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
+    this.#metrics.login({ outcome: 'accepted', method: login.method, durationMs });
   }
 
   /** A login is refused; errors that are our own fault are logged as such, with their stack. */
@@ -63,15 +67,18 @@ export class Audit {
       const { code, sqlstate, message, detail, fault } = error;
       const why = { code, sqlstate, message, detail, reason: error.reason ?? message, fault };
       this.#log[fault === 'client' ? 'info' : 'warn']({ ...event, ...why }, 'login refused');
+      this.#metrics.login({ outcome: 'refused', method: login.method, code, fault, durationMs });
     } else {
       const stack = error instanceof Error ? error.stack : undefined;
       this.#log.error({ ...event, code: 'internal_error', reason: errorText(error), stack, fault: 'us' }, 'login refused');
+      this.#metrics.login({ outcome: 'refused', method: login.method, code: 'internal_error', fault: 'us', durationMs });
     }
   }
 
   /** A client went away in the middle of a login: at the password prompt, psql does so as a habit. */
   abandoned(login: LoginRecord, reason: string): void {
     this.#log.debug({ event: 'login', outcome: 'abandoned', ...login, reason }, 'login abandoned');
+    this.#metrics.login({ outcome: 'abandoned', method: login.method });
   }
 
   /** A session that was accepted has ended. */

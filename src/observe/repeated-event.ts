@@ -11,19 +11,25 @@ export class RepeatedEvent {
   readonly #log: Log;
   readonly #event: string;
   readonly #text: string;
+  readonly #count: () => void;
   #unlogged = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param text what happened and which option decides it */
-  constructor(log: Log, event: string, text: string) {
+  /**
+   * @param text what happened and which option decides it
+   * @param count called each time, for the metrics
+   */
+  constructor(log: Log, event: string, text: string, count: () => void) {
     this.#log = log;
     this.#event = event;
     this.#text = text;
+    this.#count = count;
   }
 
   /** It has happened once more. */
   happened(): void {
     this.#unlogged++;
+    this.#count();
     if (this.#timer) return;
     this.#write();
     this.#timer = setTimeout(() => {

@@ -19,10 +19,16 @@ export class Cancels {
   readonly #dropped: RepeatedEvent;
   #running = 0;
 
-  constructor(log: Log, forward: Forward) {
+  /** @param dropped is told of each request that was dropped */
+  constructor(log: Log, forward: Forward, dropped: () => void) {
     this.#log = log;
     this.#forward = forward;
-    this.#dropped = new RepeatedEvent(log, 'cancel_dropped', `cancel requests dropped: ${CANCEL_LIMIT} are being forwarded`);
+    this.#dropped = new RepeatedEvent(
+      log,
+      'cancel_dropped',
+      `cancel requests dropped: ${CANCEL_LIMIT} are being forwarded`,
+      dropped,
+    );
   }
 
   /** Forwards a CancelRequest; resolves when the backend has dealt with it, or it was dropped. */

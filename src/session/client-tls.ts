@@ -4,9 +4,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { BlockList, isIP } from 'node:net';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { errorText, UsageError } from '../errors.ts';
+import { isLoopback } from '../loopback.ts';
 import type { ListenAddress } from './listener.ts';
 import type { ClientTls, ClientTlsMode } from './negotiate.ts';
 
@@ -16,16 +16,6 @@ export interface ClientTlsOptions {
   readonly clientTls?: ClientTlsMode;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
-}
-
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
-
-/** Whether nothing but this host can connect to the address. */
-function isLoopback(host: string): boolean {
-  const family = isIP(host);
-  return host === 'localhost' || (family !== 0 && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4'));
 }
 
 /** The certificate and key files, read at the start and again on request. */

@@ -12,6 +12,7 @@ import type { Routes } from '../backend/routes.ts';
 import type { Directory } from '../directory/directory.ts';
 import { errorText, PgError } from '../errors.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
+import type { Metrics } from '../observe/metrics.ts';
 import { FRONTEND, PASSWORD_BODY_LIMIT, PROTOCOL_3_0 } from '../protocol/constants.ts';
 import {
   authenticationCleartextPassword,
@@ -45,6 +46,7 @@ export interface SessionParts {
   readonly sessions: SessionLimit;
   readonly cancels: Cancels;
   readonly audit: Audit;
+  readonly metrics: Metrics;
 }
 
 /** A connection whose login is unfinished. */
@@ -71,7 +73,7 @@ export async function runSession(socket: Socket, tls: ClientTls, session: number
   const admission = await attemptLogin(socket, tls, record, parts);
   if (!admission) return;
   try {
-    await runSplice(admission, record, parts.audit);
+    await runSplice(admission, record, parts);
   } finally {
     admission.leave();
   }
@@ -207,15 +209,16 @@ async function admit(
 }
 
 /** Hands the greeting to the client, what either side sent ahead to the other, and copies until the end. */
-async function runSplice({ client, backend }: Admission, record: LoginRecord, audit: Audit): Promise<void> {
+async function runSplice({ client, backend }: Admission, record: LoginRecord, { audit, metrics }: SessionParts): Promise<void> {
   const started = performance.now();
   const traffic: Traffic = { toBackend: 0, toClient: 0 };
+  const ended = metrics.sessionBegins(traffic);
   const fromClient = client.release();
   const fromBackend = backend.channel.release();
   const running = splice(client.socket, backend.channel.socket, traffic);
   client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
   if (fromClient.length > 0) backend.channel.socket.write(fromClient);
-  const { endedBy, error } = await running;
+  const { endedBy, error } = await running.finally(ended);
   audit.ended(record, {
     durationMs: elapsed(started),
     bytesToBackend: traffic.toBackend + fromClient.length,

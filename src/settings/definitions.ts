@@ -5,7 +5,7 @@
 import { PgError } from '../errors.ts';
 import { parseCertificates } from './certificates.ts';
 import { parseIdentityRules } from './identity-rules.ts';
-import { parseIssuers } from './issuers.ts';
+import { parseIssuerAddress, parseIssuers } from './issuers.ts';
 import { parseKeySet } from './key-set.ts';
 import { parseProvisioningPattern } from './provisioning-pattern.ts';
 import { parseRoleRules } from './role-rules.ts';
@@ -160,6 +160,27 @@ export const definitions = {
     description:
       'a regular expression that the names of users who may be created at their first login match; empty for every name',
     parse: parseProvisioningPattern,
+  }),
+  'pgsso.jwks_max_age': duration({
+    default: '24h0m0s',
+    maximum: 30 * DAY,
+    description:
+      "how old an issuer's last good keys may become while it cannot be reached; 0 to use them only while they are fresh",
+  }),
+  'pgsso.allow_insecure_http': boolean({
+    description:
+      'whether identity providers on other hosts may be asked over http without TLS: never where anybody else is on the network',
+  }),
+  'pgsso.client_credentials.issuer': structured({
+    description:
+      "the issuer at which an OAuth client's id and secret, given as user and password, are exchanged for a token; empty to take tokens only",
+    parse: parseIssuerAddress,
+  }),
+  'pgsso.client_credentials.audience': string({
+    description: 'the audience that a token is asked for with client credentials; empty to leave it to the issuer',
+  }),
+  'pgsso.client_credentials.scope': string({
+    description: 'the scope that a token is asked for with client credentials; empty to leave it to the issuer',
   }),
 } as const satisfies Record<string, Definition<unknown>>;
 

@@ -53,6 +53,22 @@ function isPlainHttpUrl(text: string): boolean {
   return (protocol === 'https:' || protocol === 'http:') && username === '' && password === '';
 }
 
+/**
+ * One issuer that is to be asked for something, so that it has to be an address. Empty for none.
+ *
+ * @throws PgError 22023
+ */
+export function parseIssuerAddress(text: string): string {
+  if (text !== '' && !isPlainHttpUrl(text)) {
+    throw new PgError({
+      code: 'invalid_setting_value',
+      sqlstate: '22023',
+      message: 'the issuer must be an http or https URL without a user name or password',
+    });
+  }
+  return text;
+}
+
 function invalid(problem: string): PgError {
   return new PgError({
     code: 'invalid_setting_value',

@@ -61,19 +61,52 @@ export function parseKeySet(text: string): KeySet {
   const json = reading.value;
   if (!isJsonObject(json)) throw invalid('it is neither a key nor a set of keys');
   if (!('keys' in json)) return Object.freeze([parseMember(json, 'the key')]);
-  const { keys } = json;
-  if (!Array.isArray(keys)) throw invalid('its keys are not an array');
-  if (keys.length > KEY_LIMIT) throw invalid(`it has more than ${KEY_LIMIT} keys`);
-  return Object.freeze(keys.map((key, index) => parseMember(key, `key ${index + 1}`)));
+  return Object.freeze(readMembers(json, invalid).map((key, index) => parseMember(key, `key ${index + 1}`)));
+}
+
+/** The keys of a set that was published, and why those that cannot be used were left out. */
+export interface PublishedKeys {
+  readonly keys: KeySet;
+  /** One phrase for each key that was left out. */
+  readonly skipped: readonly string[];
+}
+
+/**
+ * The keys of a JWK set as an issuer publishes it. Who reads it cannot mend it, and issuers publish keys for other purposes in the same
+ * set: what cannot be used is left out (RFC 7517, 5: "implementations SHOULD ignore JWKs …").
+ *
+ * @throws Error when it is no set at all
+ */
+export function parsePublishedKeys(json: unknown): PublishedKeys {
+  if (!isJsonObject(json)) throw new Error('the key set is not a JSON object');
+  const keys: VerificationKey[] = [];
+  const skipped: string[] = [];
+  for (const [index, jwk] of readMembers(json, (problem) => new Error(`the key set is not valid: ${problem}`)).entries()) {
+    try {
+      keys.push(parseKey(jwk));
+    } catch (error) {
+      skipped.push(`${nameMember(jwk, `key ${index + 1}`)} ${errorText(error)}`);
+    }
+  }
+  return { keys: Object.freeze(keys), skipped };
+}
+
+function readMembers({ keys }: Readonly<Record<string, unknown>>, failure: (problem: string) => Error): readonly unknown[] {
+  if (!Array.isArray(keys)) throw failure('its keys are not an array');
+  if (keys.length > KEY_LIMIT) throw failure(`it has more than ${KEY_LIMIT} keys`);
+  return keys;
 }
 
 function parseMember(jwk: unknown, name: string): VerificationKey {
   try {
     return parseKey(jwk);
   } catch (error) {
-    const kid = isJsonObject(jwk) && typeof jwk['kid'] === 'string' ? ` (kid ${quote(jwk['kid'])})` : '';
-    throw invalid(`${name}${kid} ${errorText(error)}`);
+    throw invalid(`${nameMember(jwk, name)} ${errorText(error)}`);
   }
+}
+
+function nameMember(jwk: unknown, name: string): string {
+  return isJsonObject(jwk) && typeof jwk['kid'] === 'string' ? `${name} (kid ${quote(jwk['kid'])})` : name;
 }
 
 function invalid(problem: string): PgError {

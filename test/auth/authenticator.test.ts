@@ -1,6 +1,6 @@
 /** The eleven checks, what each says to client and log, and their order. */
 import t from 'tap';
-import { type CheckName, checks } from '../../src/auth/checks.ts';
+import { CheckFailure, type CheckName, checks } from '../../src/auth/checks.ts';
 import type { KeySource } from '../../src/auth/key-source.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 import {
@@ -32,6 +32,13 @@ interface Refused {
 function claim(name: string): NonNullable<LoginChange['settings']> {
   return { 'server.jwt_authentication.claim': name };
 }
+
+/** A source whose issuer is away. */
+const unavailableKeys: KeySource = {
+  keysFor: () => Promise.reject(new CheckFailure('keys', { found: 'an issuer that is away', fault: 'identity provider' })),
+  refresh: async () => undefined,
+  describe: () => [],
+};
 
 const refused: readonly Refused[] = [
   {
@@ -69,8 +76,8 @@ const refused: readonly Refused[] = [
     detail: 'token issued by ',
   },
   {
-    when: 'keys are to be fetched and nothing can fetch them',
-    change: { settings: { 'server.jwt_authentication.jwks_auto_fetch.enabled': true } },
+    when: 'the keys cannot be had',
+    change: { options: { keys: unavailableKeys } },
     check: 'keys',
     detail: undefined,
   },
@@ -276,7 +283,7 @@ for (const { when, change, check, detail } of refused) {
     t.equal(error.message, checks[check].message);
     t.equal(error.detail, detail);
     t.match(error.reason, new RegExp(`^check ${checks[check].number} \\(${check}\\): found `));
-    t.equal(error.fault, check === 'keys' ? 'us' : 'client');
+    t.equal(error.fault, check === 'keys' ? 'identity provider' : 'client');
   });
 }
 
@@ -325,15 +332,15 @@ t.test('of a login that is wrong in every respect the first check decides, then 
     settings: {
       ...claim('who'),
       'server.jwt_authentication.enabled': false,
-      'server.jwt_authentication.jwks_auto_fetch.enabled': true,
       'server.identity_map.configuration': rulesOf((principal) => (principal === 'root' ? 'root' : undefined)),
     } as LoginChange['settings'] & object,
+    options: { keys: unavailableKeys } as LoginChange['options'] & object,
   };
   const repairs: readonly [CheckName, () => void][] = [
     ['enabled', () => Object.assign(wrong.settings, { 'server.jwt_authentication.enabled': true })],
     ['token', () => Object.assign(wrong.claims, { sub: '' })],
     ['issuer', () => Object.assign(wrong.claims, { iss: ISSUER })],
-    ['keys', () => Object.assign(wrong.settings, { 'server.jwt_authentication.jwks_auto_fetch.enabled': false })],
+    ['keys', () => Object.assign(wrong, { options: {} })],
     ['signature', () => Object.assign(wrong.header, { kid: KEY.kid })],
     ['signature', () => Object.assign(wrong.claims, { exp: SECONDS + 1 })],
     ['claim', () => Object.assign(wrong.claims, { who: 'ro\0ot' })],
@@ -471,8 +478,8 @@ t.test('the log learns what would have passed, and the client does not', async (
   );
   const unknown = await refusalOf({ header: { kid: 'stranger' } });
   t.match(unknown.reason, 'key ID "stranger", algorithm ES256, and a set with the keys [ES256:ES256]');
-  const unfetched = await refusalOf({ settings: { 'server.jwt_authentication.jwks_auto_fetch.enabled': true } });
-  t.match(unfetched.reason, 'keys cannot be fetched yet');
+  const unfetched = await refusalOf({ options: { keys: unavailableKeys } });
+  t.match(unfetched.reason, 'an issuer that is away');
 });
 
 t.test('no refusal holds a part of the token', async (t) => {

@@ -6,6 +6,7 @@ import { Authenticator, type AuthenticatorOptions } from '../../src/auth/authent
 import type { Identity, LoginRequest } from '../../src/auth/identity.ts';
 import { staticKeys } from '../../src/auth/key-source.ts';
 import type { LoginSettings } from '../../src/auth/login-settings.ts';
+import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
 import { PgError } from '../../src/errors.ts';
 import type { IdentityRule, IdentityRules } from '../../src/settings/identity-rules.ts';
 import type { VerificationKey } from '../../src/settings/key-set.ts';
@@ -53,7 +54,14 @@ export function settingsOf(change: Partial<LoginSettings> = {}): LoginSettings {
     'server.jwt_authentication.group_claim': 'groups',
     'server.jwt_authentication.userinfo_group_key': 'groups',
     'server.identity_map.configuration': rulesOf(),
+    'server.jwt_authentication.issuers.custom_ca': '',
+    'server.jwt_authentication.client.timeout': 15_000,
     'pgsso.clock_tolerance': 5000,
+    'pgsso.jwks_max_age': 24 * 3_600_000,
+    'pgsso.allow_insecure_http': false,
+    'pgsso.client_credentials.issuer': '',
+    'pgsso.client_credentials.audience': '',
+    'pgsso.client_credentials.scope': '',
     ...change,
   };
 }
@@ -67,7 +75,17 @@ export function requestOf(change: LoginChange): LoginRequest {
 }
 
 export function authenticatorOf(options: Partial<AuthenticatorOptions> = {}): Authenticator {
-  return new Authenticator({ keys: staticKeys, now: () => NOW, reservedUsers: [], superusers: 'refuse', ...options });
+  const now = (): number => NOW;
+  return new Authenticator({
+    keys: staticKeys,
+    verified: new VerifiedTokens(now),
+    exchange: async (request) => request,
+    events: { verified: () => undefined },
+    now,
+    reservedUsers: [],
+    superusers: 'refuse',
+    ...options,
+  });
 }
 
 export function login(change: LoginChange = {}): Promise<Identity> {

@@ -2,9 +2,10 @@
 import pg from 'pg';
 import t from 'tap';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { startIssuer } from '../support/issuer.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { installedVersions } from '../support/postgres-versions.ts';
-import type { Members } from '../support/tokens.ts';
+import { type Members, testKey } from '../support/tokens.ts';
 
 const PROVISION = { 'security.provisioning.jwt.enabled': 'true' };
 const SYNC = { 'server.jwt_authentication.authorization.enabled': 'true' };
@@ -66,6 +67,47 @@ for (const version of installedVersions()) {
       );
       return rows.map(({ role }) => role);
     }
+
+    t.test('groups that the token does not hold are asked of the issuer, with the token', async (t) => {
+      const issuer = await startIssuer([testKey('RS256')]);
+      t.teardown(() => issuer.close());
+      const { port, event } = await start({
+        ...PROVISION,
+        ...SYNC,
+        'server.jwt_authentication.issuers.configuration': issuer.issuer,
+        'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+      });
+      const claims = { iss: issuer.issuer };
+      t.match(await refused(port, 'asked', claims), { code: '28000', message: 'JWT authorization: No userinfo endpoint' });
+      t.match(await event({ outcome: 'refused' }), { fault: 'identity provider' });
+
+      const another = await startIssuer([testKey('RS256')]);
+      t.teardown(() => another.close());
+      another.document = { userinfo_endpoint: `${another.issuer}/userinfo` };
+      let bearer = '';
+      another.behaviour = (request, response, ordinary) => {
+        if (request.url !== '/userinfo') return ordinary();
+        bearer = request.headers.authorization ?? '';
+        response
+          .writeHead(200, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ sub: 'asked', groups: ['Writers'] }));
+      };
+      const front = await start({
+        ...PROVISION,
+        ...SYNC,
+        'server.jwt_authentication.issuers.configuration': another.issuer,
+        'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+      });
+      await run(front.port, 'asked', { iss: another.issuer });
+      t.match(bearer, /^Bearer eyJ/);
+      t.strictSame(await rolesOf('asked'), ['writers']);
+      another.behaviour = (request, response, ordinary) =>
+        request.url === '/userinfo' ? void response.writeHead(401).end() : ordinary();
+      t.match(await refused(front.port, 'asked', { iss: another.issuer }), {
+        message: 'JWT authorization: userinfo lookup failed',
+      });
+      t.strictSame(await rolesOf('asked'), ['writers'], 'nobody is stripped because the issuer does not answer');
+    });
 
     t.test('provisioning and roles together: the first login may do what the groups say', async (t) => {
       const { port, event } = await start({ ...PROVISION, ...SYNC });

@@ -13,7 +13,7 @@ function memoryLog(): { log: ReturnType<typeof createLog>; events: () => Record<
 }
 
 function slots(limit: number): LoginSlots {
-  return new LoginSlots(limit, new RepeatedEvent(memoryLog().log, 'logins_dropped', ''));
+  return new LoginSlots(limit, new RepeatedEvent(memoryLog().log, 'logins_dropped', '', () => undefined));
 }
 
 t.test('the oldest login without a password makes room for a new one', async (t) => {
@@ -70,11 +70,13 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
   const finished = new Promise<void>((resolve) => {
     finish = resolve;
   });
-  const cancels = new Cancels(log, async () => {
+  let dropped = 0;
+  const forward = async () => {
     forwarded++;
     await finished;
     return [{ host: 'db:5432', failure: undefined }];
-  });
+  };
+  const cancels = new Cancels(log, forward, () => dropped++);
   const signal = new AbortController().signal;
   const all = Array.from({ length: 40 }, () => cancels.forward(Buffer.alloc(16), 'client', signal));
   t.equal(forwarded, 32);
@@ -84,6 +86,7 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     events().filter(({ event }) => event === 'cancel_dropped'),
     [{ count: 1 }],
   );
+  t.equal(dropped, 8, 'each for the metrics');
   await cancels.forward(Buffer.alloc(16), 'client', signal);
   t.equal(forwarded, 33, 'room again');
 });
@@ -92,7 +95,7 @@ t.test('an event that repeats is logged at once and then once a second, with its
   const { log, events } = memoryLog();
   t.context = t.intercept(globalThis, 'setTimeout', { value: (call: () => void) => ({ unref: () => timers.push(call) }) });
   const timers: (() => void)[] = [];
-  const event = new RepeatedEvent(log, 'flood', 'text');
+  const event = new RepeatedEvent(log, 'flood', 'text', () => undefined);
   for (let i = 0; i < 5; i++) event.happened();
   t.match(events(), [{ count: 1 }]);
   timers.shift()?.();

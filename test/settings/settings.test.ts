@@ -66,6 +66,11 @@ t.test('every setting of the contract is there, with its default', async (t) => 
     'pgsso.clock_tolerance': ['d', '5s'],
     'pgsso.role_map.configuration': ['s', ''],
     'pgsso.provisioning.pattern': ['s', ''],
+    'pgsso.jwks_max_age': ['d', '24h0m0s'],
+    'pgsso.allow_insecure_http': ['b', 'false'],
+    'pgsso.client_credentials.issuer': ['s', ''],
+    'pgsso.client_credentials.audience': ['s', ''],
+    'pgsso.client_credentials.scope': ['s', ''],
   });
   for (const name of settingNames) t.equal(parseSetting(name, definitions[name].default).text, definitions[name].default, name);
   t.same(

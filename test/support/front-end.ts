@@ -22,6 +22,8 @@ export type LogEvent = Readonly<Record<string, unknown>>;
 /** A front-end that is up. */
 export interface FrontEnd {
   readonly port: number;
+  /** Of `metricsListen`; 0 without. */
+  readonly metricsPort: number;
   /** What was logged so far, oldest first. */
   readonly events: readonly LogEvent[];
   /** The next event that matches, or one that is there already. */
@@ -74,6 +76,7 @@ export async function startFrontEnd(
   );
   return {
     port: server.addresses[0]?.port ?? 0,
+    metricsPort: server.metricsAddress?.port ?? 0,
     events,
     async event(wanted) {
       for (let tries = 0; tries < 500; tries++) {

@@ -1,0 +1,204 @@
+/**
+ * What a verified login costs: logins a second through a front-end process to a backend that only greets, with tokens that are new each time and
+ * with one that was verified before; beside them the verification alone, by `jose` and by node:crypto as pgsso calls it. And what forged
+ * tokens do to others: the time of a good login, alone and among 333 forged ones a second (10,000 in 30 s) with random key IDs.
+ *
+ * Each round measures every variant in random order, so that what the machine does meanwhile meets all of them alike.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { compactVerify } from 'jose';
+import { isSignedBy } from '../src/auth/signature.ts';
+import { BACKEND } from '../src/protocol/constants.ts';
+import { AUDIENCE } from '../test/support/front-end.ts';
+import { startIssuer } from '../test/support/issuer.ts';
+import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
+import { mintToken, type SigningAlgorithm, type TestKey, testKey } from '../test/support/tokens.ts';
+import { startBenchFrontEnd } from './front-end.ts';
+import { startStubBackend } from './stub-backend.ts';
+
+const ROUNDS = 12;
+const LOGINS = 400;
+const CLIENTS = 8;
+const VERIFICATIONS = 400;
+const FLOOD_MS = 3000;
+const FORGED_PER_SECOND = 333;
+const ALGORITHMS: readonly SigningAlgorithm[] = ['RS256', 'ES256', 'EdDSA'];
+
+const keys = ALGORITHMS.map((algorithm) => testKey(algorithm));
+const stranger = testKey('ES256', 'stranger');
+const issuer = await startIssuer(keys);
+const backend = await startStubBackend();
+const setting = 'server.jwt_authentication';
+const frontEnd = await startBenchFrontEnd(
+  `postgres://127.0.0.1:${backend.port}/?sslmode=disable`,
+  [`${setting}.jwks_auto_fetch.enabled=true`, `${setting}.issuers.configuration=${issuer.issuer}`].flatMap((text) => [
+    '--set',
+    text,
+  ]),
+);
+let tokens = 0;
+
+/** Measured values of a variant, one a round. */
+const results = new Map<string, number[]>();
+const record = (name: string, value: number): void => void results.set(name, [...(results.get(name) ?? []), value]);
+
+try {
+  for (const key of keys) await logIn(token(key));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const measure of shuffle([...keys.flatMap(variants), () => flood(false), () => flood(true)])) await measure();
+    process.stderr.write(`round ${round + 1} of ${ROUNDS}\r`);
+  }
+  report();
+} finally {
+  await frontEnd.stop();
+  await issuer.close();
+  backend.server.close();
+}
+
+function variants(key: TestKey): (() => Promise<void>)[] {
+  const { algorithm } = key;
+  return [
+    () => logins(`${algorithm} new tokens`, () => token(key)),
+    async () => {
+      const same = token(key);
+      await logIn(same);
+      await logins(`${algorithm} same token`, () => same);
+    },
+    () =>
+      alone(`${algorithm} jose alone`, key, async (compact) => {
+        await compactVerify(compact, key.publicKey, { algorithms: [algorithm] });
+      }),
+    () =>
+      alone(`${algorithm} crypto.verify alone`, key, async (compact) => {
+        const end = compact.lastIndexOf('.');
+        const signature = Buffer.from(compact.slice(end + 1), 'base64url');
+        if (!isSignedBy(algorithm, key.publicKey, Buffer.from(compact.slice(0, end)), signature))
+          throw new Error('not verified');
+      }),
+  ];
+}
+
+/** Logins a second with several clients, and the front-end's CPU for each. */
+async function logins(name: string, nextToken: () => string): Promise<void> {
+  const presented = Array.from({ length: LOGINS }, nextToken);
+  const cpu = frontEnd.cpuSeconds();
+  const started = performance.now();
+  const client = async (): Promise<void> => {
+    for (let next = presented.pop(); next !== undefined; next = presented.pop()) await logIn(next);
+  };
+  await Promise.all(Array.from({ length: CLIENTS }, client));
+  record(`${name}: logins a second`, (LOGINS * 1000) / (performance.now() - started));
+  record(`${name}: front-end CPU, µs a login`, ((frontEnd.cpuSeconds() - cpu) * 1e6) / LOGINS);
+}
+
+/** Verifications one after the other, in CPU time of all threads: jose leaves part of the work to the thread pool. */
+async function alone(name: string, key: TestKey, verify: (compact: string) => Promise<void>): Promise<void> {
+  const compact = Array.from({ length: VERIFICATIONS }, () => token(key));
+  const started = process.cpuUsage();
+  for (const each of compact) await verify(each);
+  const { user, system } = process.cpuUsage(started);
+  record(`${name}: CPU, µs`, (user + system) / VERIFICATIONS);
+}
+
+/** The median time of a good login, one after the other, with or without forged ones beside it. */
+async function flood(isFlooded: boolean): Promise<void> {
+  const end = performance.now() + FLOOD_MS;
+  const times: number[] = [];
+  const forging = isFlooded ? forge(end) : Promise.resolve();
+  while (performance.now() < end) {
+    const good = token(keys[0] ?? stranger);
+    const started = performance.now();
+    await logIn(good);
+    times.push(performance.now() - started);
+    await sleep(10);
+  }
+  await forging;
+  record(`a good login ${isFlooded ? 'among forged ones' : 'alone'}: ms`, median(times));
+}
+
+async function forge(end: number): Promise<void> {
+  const refused: Promise<void>[] = [];
+  const started = performance.now();
+  while (performance.now() < end) {
+    const due = ((performance.now() - started) * FORGED_PER_SECOND) / 1000;
+    while (refused.length < due) refused.push(beRefused(token(stranger, `kid ${++tokens}`)));
+    await sleep(5);
+  }
+  await Promise.all(refused);
+}
+
+async function beRefused(forged: string): Promise<void> {
+  const client = await present(forged);
+  const { sqlstate } = await client.error();
+  client.close();
+  if (sqlstate !== '28000') throw new Error(`a forged token was answered with ${sqlstate}`);
+}
+
+async function logIn(presented: string): Promise<void> {
+  const client = await present(presented);
+  const { types, last } = await client.until(BACKEND.readyForQuery);
+  client.close();
+  if (!last) throw new Error(`a login failed: ${types}`);
+}
+
+async function present(presented: string): Promise<RawClient> {
+  const client = await RawClient.connect(frontEnd.port);
+  client.send(tokenStartup({ user: 'alice' }));
+  await client.message();
+  client.send(password(presented));
+  return client;
+}
+
+function token(key: TestKey, kid = key.kid): string {
+  const iat = Math.floor(Date.now() / 1000);
+  const claims = { iss: issuer.issuer, sub: 'alice', aud: AUDIENCE, iat, exp: iat + 3600, jti: `${++tokens}` };
+  return mintToken(key, { ...claims, groups: Array.from({ length: 20 }, (_, group) => `group-${group}`) }, { kid });
+}
+
+function report(): void {
+  console.log(`${ROUNDS} rounds in random order, median (range); ${LOGINS} logins by ${CLIENTS} clients a round and variant\n`);
+  for (const [name, values] of [...results].sort(([left], [right]) => left.localeCompare(right))) print(name, values, 0);
+  console.log('\nratios within a round');
+  for (const { algorithm } of keys) {
+    printRatio(
+      `${algorithm}: logins, same token to new tokens`,
+      [`${algorithm} same token`, `${algorithm} new tokens`],
+      'logins a second',
+    );
+    printRatio(
+      `${algorithm}: CPU, crypto.verify to jose`,
+      [`${algorithm} crypto.verify alone`, `${algorithm} jose alone`],
+      'CPU, µs',
+    );
+  }
+  printRatio('a good login, among forged ones to alone', ['a good login among forged ones', 'a good login alone'], 'ms');
+}
+
+function printRatio(name: string, [over, under]: readonly [string, string], unit: string): void {
+  const denominators = results.get(`${under}: ${unit}`) ?? [];
+  print(
+    name,
+    (results.get(`${over}: ${unit}`) ?? []).map((value, round) => value / (denominators[round] ?? Number.NaN)),
+    2,
+  );
+}
+
+function print(name: string, values: readonly number[], digits: number): void {
+  const precision = digits || (median(values) < 20 ? 1 : 0);
+  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) =>
+    value.toFixed(precision),
+  );
+  console.log(`${name.padEnd(56)} ${middle?.padStart(7)} (${low}–${high})`);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((left, right) => left - right);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+function shuffle<T>(items: T[]): T[] {
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((left, right) => left.at - right.at)
+    .map(({ item }) => item);
+}
