@@ -96,6 +96,7 @@ export class FetchedKeys implements KeySource {
   /** Ends what is under way; logins that wait for it are refused. */
   close(): void {
     clearInterval(this.#timer);
+    this.#forgetAllBut(new Set());
     this.#closed.abort(new Error('the front-end is shutting down'));
   }
 

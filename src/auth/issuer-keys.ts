@@ -182,7 +182,7 @@ export class IssuerKeys {
     if (this.#isLoaded && !this.#running && this.#parts.now() >= due) void this.#fetch(times);
   }
 
-  /** No setting names this origin any more: what is still under way is not kept, lest it replace the keys of another origin. */
+  /** Nobody asks for this origin any more: what is still under way is not kept, lest it replace another origin's, nor complained of. */
   retire(): void {
     this.#isRetired = true;
   }
@@ -225,6 +225,7 @@ export class IssuerKeys {
       events.fetched(issuer);
       this.#keep(jwks, began);
     } catch (error) {
+      if (this.#isRetired) return;
       const longest = Math.min(RETRY_LONGEST, RETRY_FIRST * 2 ** Math.min(this.#failures, 10));
       const retryIn = Math.max(RETRY_FIRST, longest * (0.5 + 0.5 * random()));
       this.#failures++;

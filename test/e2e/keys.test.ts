@@ -120,6 +120,10 @@ t.test('a front-end is not ready before each issuer was tried, and while it drai
   t.equal(await answer.text(), 'the keys of an issuer have not been fetched yet\n');
   await waiting.close();
   await t.rejects(ready(), 'and the address is closed with the process');
+  t.notOk(
+    waiting.events.some(({ event }) => event === 'keys'),
+    'the end of the process is no failure of the issuer',
+  );
 
   const client = new pg.Client({
     host: '127.0.0.1',
