@@ -23,6 +23,8 @@ export interface BackendOptions extends CredentialOptions {
 /** What an operator ought to hear of a backend; `alarm` when anybody beside us can get in there. */
 export type BackendNotice = (level: 'alarm' | 'warning', text: string) => void;
 
+const OWN_ROLE: StartupParameter = { name: 'role', value: Buffer.from('none') };
+
 /** A backend that logins can be made at. */
 export class Backend {
   readonly target: BackendTarget;
@@ -31,6 +33,8 @@ export class Backend {
   readonly #ahead: OpenedAhead | undefined;
   readonly #closed = new AbortController();
   #probed = new WeakSet<BackendHost>();
+  /** Whether a startup packet may hold `role` here; undefined before the first login tells. */
+  #takesRole: boolean | undefined;
 
   private constructor(target: BackendTarget, credentials: Credentials, ahead: number, notice: BackendNotice) {
     this.target = target;
@@ -70,6 +74,22 @@ export class Backend {
     const session = await connectAs({ target, credentials, parameters, ahead: this.#ahead, signal });
     this.#probe(session.address, parameters);
     return session;
+  }
+
+  /**
+   * Logs in as a user who begins as himself. A role that is set for him or for the database (ALTER ROLE, or ALTER DATABASE by its owner,
+   * … SET role) would hide that he is a superuser, and he could take it off again; our `role=none` outranks it (manual 20.1.3: what the
+   * client sends in its startup packet comes last). CockroachDB has no such settings, and refuses `role` in a startup packet: what a
+   * backend is, its first login tells. Throws as connectAs.
+   */
+  async loginAsHimself(parameters: readonly StartupParameter[], signal: AbortSignal): Promise<BackendSession> {
+    if (this.#takesRole === undefined) {
+      const session = await this.login(parameters, signal);
+      this.#takesRole = !session.reported.has('crdb_version');
+      if (!this.#takesRole) return session;
+      session.channel.destroy();
+    }
+    return this.login(this.#takesRole ? [...parameters, OWN_ROLE] : parameters, signal);
   }
 
   /** Logs in with the client's credential; throws as loginNatively. */

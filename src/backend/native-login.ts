@@ -8,6 +8,7 @@ import { AUTHENTICATION, FRONTEND, PASSWORD_BODY_LIMIT } from '../protocol/const
 import { authenticationCleartextPassword, formatMessage, parsePassword } from '../protocol/messages.ts';
 import type { StartupParameter } from '../protocol/startup.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
+import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './backend-errors.ts';
 import { logInAtSomeHost } from './connect.ts';
 import { type BackendSession, readGreeting } from './greeting.ts';
 import { type AuthenticationRequest, answer, type BackendLeg, readRequest, unexpectedRequest } from './leg.ts';
@@ -27,7 +28,7 @@ export interface NativeLoginOptions {
   readonly clientTls: boolean;
   /** Connections that wait for a login. */
   readonly ahead?: OpenedAhead | undefined;
-  /** Called when the client has answered a request: it is more than an open connection from then on. */
+  /** Called when the client has sent a password, or the last message of SCRAM: it is more than an open connection from then on. */
   readonly answered: () => void;
   readonly signal: AbortSignal;
 }
@@ -47,7 +48,7 @@ class ClientLeft extends Error {}
  *
  * @returns undefined when the client left; the connection to the backend is then gone
  * @throws PgError 28000 when the backend asked the client for nothing, 08P01 for a client that sends something else than an answer; as
- * connectAs, but every refusal of the backend is in its own words
+ * connectAs, and refusals of a password are in the backend's own words
  */
 export async function loginNatively(options: NativeLoginOptions): Promise<BackendSession | undefined> {
   const { target, parameters, ahead, signal } = options;
@@ -62,6 +63,14 @@ export async function loginNatively(options: NativeLoginOptions): Promise<Backen
     });
   } catch (error) {
     if (error instanceof ClientLeft) return undefined;
+    // What pg_hba.conf says of our address and our TLS is not the client's business; that a password is wrong is.
+    if (error instanceof BackendRefusal && isAboutFrontEnd(error) && error.sqlstate !== '28P01') {
+      throw notAdmitted(
+        parameters.find(({ name }) => name === 'user')?.value.toString() ?? '',
+        `${error.reason} (${error.sqlstate}), in a native login`,
+        error,
+      );
+    }
     throw error;
   }
 }
@@ -80,12 +89,17 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
         await relaySasl(relay, request);
         asked = true;
         break;
-      case AUTHENTICATION.cleartextPassword:
-      case AUTHENTICATION.md5Password:
       case AUTHENTICATION.gss:
       case AUTHENTICATION.sspi:
+        await ask(relay, request.bytes);
+        asked = true;
+        break;
+      case AUTHENTICATION.cleartextPassword:
+      case AUTHENTICATION.md5Password:
       case AUTHENTICATION.saslContinue:
         await ask(relay, request.bytes);
+        // Only now: the first message of SCRAM proves nothing, and whoever stops there is still to be dropped for somebody who goes on.
+        relay.answered();
         asked = true;
         break;
       case AUTHENTICATION.gssContinue:
@@ -111,7 +125,9 @@ async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<
   if (!mechanisms.includes(SCRAM_PLUS)) return ask(relay, request.bytes);
   if (relay.clientTls) {
     await sendToClient(relay, authenticationCleartextPassword());
-    return performScram(relay.leg, request, parsePassword(await readAnswer(relay)), relay.signal);
+    const password = parsePassword(await readAnswer(relay));
+    relay.answered();
+    return performScram(relay.leg, request, password, relay.signal);
   }
   const others = mechanisms.filter((mechanism) => mechanism !== SCRAM_PLUS);
   return ask(relay, formatMessage('R', Buffer.from([0, 0, 0, AUTHENTICATION.sasl]), Buffer.from(`${others.join('\0')}\0\0`)));
@@ -151,7 +167,7 @@ async function sendToClient({ client, asking, signal }: Relay, bytes: Buffer): P
 }
 
 /** The body of the client's answer, whatever its kind. */
-async function readAnswer({ client, answered, signal }: Relay): Promise<Buffer> {
+async function readAnswer({ client, signal }: Relay): Promise<Buffer> {
   const message = await client.message(PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
     signal.throwIfAborted();
     throw error instanceof PgError ? error : new ClientLeft('while an answer was awaited', { cause: error });
@@ -164,7 +180,6 @@ async function readAnswer({ client, answered, signal }: Relay): Promise<Buffer> 
       message: `expected password response, got message type ${message.type}`,
     });
   }
-  answered();
   return message.body;
 }
 

@@ -159,7 +159,10 @@ async function logInWithToken(
 
   const parameters = backendParameters(login, Buffer.from(identity.user));
   return admit(channel, parts.sessions, record, async () => {
-    const backend = await parts.routes.find(databaseOf(login, identity.user)).login(parameters, signal);
+    const route = parts.routes.find(databaseOf(login, identity.user));
+    const backend = await (parts.superusers === 'refuse'
+      ? route.loginAsHimself(parameters, signal)
+      : route.login(parameters, signal));
     const refused = parts.superusers === 'refuse' ? superuserRefusal(identity.user, backend.isSuperuser, values) : undefined;
     if (!refused) return backend;
     backend.channel.destroy();
