@@ -10,20 +10,26 @@ import { forwardCancel } from './backend/cancel.ts';
 import { type Credentials, passwordCredentials, trust } from './backend/credentials.ts';
 import { PasswordFile } from './backend/passfile.ts';
 import { BackendTarget } from './backend/target.ts';
+import { Console } from './console/console.ts';
+import { ConsoleSocket } from './console/console-socket.ts';
+import { Operators } from './console/operators.ts';
 import { openDataDir } from './data-dir.ts';
 import { errorText, UsageError } from './errors.ts';
 import { Audit } from './observe/audit.ts';
 import type { Log, LogFormat, LogLevel } from './observe/log.ts';
 import { RepeatedEvent } from './observe/repeated-event.ts';
+import { Statistics } from './observe/statistics.ts';
 import { Cancels } from './session/cancels.ts';
 import { ClientCertificate, type ClientTlsOptions } from './session/client-tls.ts';
 import { Connections, type ListenAddress, Listener } from './session/listener.ts';
 import { LoginSlots } from './session/login-slots.ts';
 import { runSession, type SessionParts } from './session/session.ts';
 import { SessionLimit } from './session/session-limit.ts';
+import { SessionRegistry } from './session/session-registry.ts';
 import { FileStore } from './settings/file-store.ts';
 import { readProcessDefaults } from './settings/process-defaults.ts';
 import { settingWarnings } from './settings/warnings.ts';
+import { version } from './version.ts';
 
 /** The options of `pgsso serve`; docs and `--help` explain each. Times are in milliseconds. */
 export interface ServeOptions extends ClientTlsOptions {
@@ -39,6 +45,9 @@ export interface ServeOptions extends ClientTlsOptions {
   readonly superusers: 'refuse' | 'allow';
   readonly reservedUsers: readonly string[];
   readonly nativeLogins: 'allow' | 'deny';
+  /** SQL users who may change settings at the console, and who may only look. */
+  readonly admins: readonly string[];
+  readonly viewers: readonly string[];
   readonly loginTimeout: number;
   readonly maxLogins: number;
   readonly maxSessions: number;
@@ -70,8 +79,9 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({ address, tls: certificate.forListener(address) }));
   const processDefaults = readProcessDefaults(options.settings, options.environment);
+  const directory = await openDataDir(options.dataDir);
   const settings = await FileStore.open({
-    directory: await openDataDir(options.dataDir),
+    directory,
     processDefaults,
     now: Date.now,
     onProblem: (error) =>
@@ -79,34 +89,61 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   });
   for (const warning of settingWarnings(settings.current.values)) log.warn({ event: 'settings' }, warning);
 
-  const { superusers, reservedUsers } = options;
+  const { superusers, reservedUsers, loginTimeout } = options;
+  const authenticator = new Authenticator({ keys: staticKeys, now: Date.now, reservedUsers, superusers });
+  const statistics = new Statistics(Date.now());
+  const registry = new SessionRegistry();
+  const operators = new Operators(options.admins, options.viewers);
+  const console = new Console({
+    settings,
+    authenticator,
+    keys: staticKeys,
+    sessions: registry,
+    statistics,
+    operators,
+    version,
+    now: Date.now,
+    log,
+  });
   const parts: SessionParts = {
     settings,
-    authenticator: new Authenticator({ keys: staticKeys, now: Date.now, reservedUsers, superusers }),
+    authenticator,
     target,
     credentials,
     superusers,
     nativeLogins: options.nativeLogins,
-    loginTimeout: options.loginTimeout,
+    loginTimeout,
     slots: new LoginSlots(
       options.maxLogins,
       new RepeatedEvent(log, 'logins_dropped', `unfinished logins dropped: there are ${options.maxLogins}, --max-logins`),
     ),
     sessions: new SessionLimit(options.maxSessions),
+    registry,
+    console,
     cancels: new Cancels(log, (packet, signal) => forwardCancel(target, packet, signal)),
-    audit: new Audit(log),
+    audit: new Audit(log, statistics),
   };
 
   const connections = new Connections();
   const open: Listener[] = [];
+  let socket: ConsoleSocket | undefined;
   let number = 0;
+  const openSocket = async (port: number): Promise<void> => {
+    socket = await ConsoleSocket.open({ directory, port, console, loginTimeout, log });
+  };
   try {
+    const firstPort = options.listen[0]?.port ?? 0;
+    // The socket is there before anybody can log in; a port that the system chooses is known only afterwards.
+    if (firstPort !== 0) await openSocket(firstPort);
     for (const { address, tls } of listeners) {
       const connected = (socket: Socket): void => connections.follow(socket, runSession(socket, tls(), ++number, parts));
       open.push(await Listener.open(address, connected));
+      if (!socket) await openSocket(open[0]?.address.port ?? 0);
     }
   } catch (error) {
     for (const listener of open) listener.close();
+    console.close();
+    await socket?.close();
     await settings.close();
     throw error;
   }
@@ -127,12 +164,16 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     },
     async drain() {
       for (const listener of open) listener.close();
+      // Over the socket an operator can still look at the sessions that are waited for, and end them.
+      console.drain();
       const overdue = setTimeout(() => {
         log.warn({ event: 'shutdown', sessions: connections.size }, 'sessions ended: --drain-timeout is over');
         connections.destroy();
       }, options.drainTimeout);
       await connections.ended();
       clearTimeout(overdue);
+      console.close();
+      await socket?.close();
       await settings.close();
       log.info({ event: 'shutdown' }, 'stopped');
     },

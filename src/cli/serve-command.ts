@@ -11,11 +11,16 @@ import { parseCount, parseListenAddress, parseTimeout, repeatable } from './valu
 
 /** The options as commander leaves them, by their names in camel case. */
 interface ParsedOptions
-  extends Omit<ServeOptions, 'listen' | 'backend' | 'backendFromFlag' | 'settings' | 'reservedUsers' | 'environment'> {
+  extends Omit<
+    ServeOptions,
+    'listen' | 'backend' | 'backendFromFlag' | 'settings' | 'reservedUsers' | 'admins' | 'viewers' | 'environment'
+  > {
   readonly listen?: readonly ListenAddress[];
   readonly backend?: string;
   readonly set?: readonly string[];
   readonly reservedUser?: readonly string[];
+  readonly admin?: readonly string[];
+  readonly viewer?: readonly string[];
 }
 
 /** What is listened to without `--listen`; the port is CockroachDB's. */
@@ -89,6 +94,17 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
         .choices(['allow', 'deny'])
         .default('allow'),
     )
+    .optionsGroup('Who may use the console, the database pgsso:')
+    .addOption(
+      new Option('--admin <ROLE>', 'a SQL user who may look and change settings; may be repeated')
+        .env('PGSSO_ADMIN')
+        .argParser(repeatable(parseUserName)),
+    )
+    .addOption(
+      new Option('--viewer <ROLE>', 'a SQL user who may only look; may be repeated')
+        .env('PGSSO_VIEWER')
+        .argParser(repeatable(parseUserName)),
+    )
     .optionsGroup('TLS towards clients:')
     .addOption(
       new Option('--client-tls <MODE>', 'whether clients must use TLS (default: require; prefer on a loopback address)')
@@ -130,7 +146,7 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
     )
     .addHelpText('after', EXAMPLE);
 
-  command.action(async ({ listen, backend, set, reservedUser, ...rest }: ParsedOptions) => {
+  command.action(async ({ listen, backend, set, reservedUser, admin, viewer, ...rest }: ParsedOptions) => {
     if (backend === undefined)
       throw new UsageError('option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database');
     await run({
@@ -140,6 +156,8 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       backendFromFlag: command.getOptionValueSource('backend') === 'cli',
       settings: set ?? [],
       reservedUsers: reservedUser ?? [],
+      admins: admin ?? [],
+      viewers: viewer ?? [],
       environment: process.env,
     });
   });

@@ -4,6 +4,7 @@
  */
 import { errorText, PgError } from '../errors.ts';
 import type { Log } from './log.ts';
+import type { Statistics } from './statistics.ts';
 
 /** What is known of a login; it fills as the login goes on, so that a refusal tells how far it came. */
 export interface LoginRecord {
@@ -34,21 +35,25 @@ export interface SessionEndRecord {
   readonly error: string | undefined;
 }
 
-/** Writes the audit events to the log. */
+/** Writes the audit events to the log, and counts them. */
 export class Audit {
   readonly #log: Log;
+  readonly #statistics: Statistics;
 
-  constructor(log: Log) {
+  constructor(log: Log, statistics: Statistics) {
     this.#log = log;
+    this.#statistics = statistics;
   }
 
   /** A session begins. */
   accepted(login: LoginRecord, durationMs: number): void {
+    this.#statistics.accepted(login.method === 'token' ? 'token' : 'native', durationMs);
     this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
   }
 
   /** A login is refused; errors that are our own fault are logged as such, with their stack. */
   refused(login: LoginRecord, error: unknown, durationMs: number): void {
+    this.#statistics.refused(error instanceof PgError ? error.code : 'internal_error');
     const event = { event: 'login', outcome: 'refused', ...login, durationMs };
     if (error instanceof PgError) {
       const { code, sqlstate, message, detail, fault } = error;
@@ -67,6 +72,7 @@ export class Audit {
 
   /** A session that was accepted has ended. */
   ended(login: LoginRecord, end: SessionEndRecord): void {
+    this.#statistics.ended(end.bytesToBackend, end.bytesToClient);
     this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
   }
 }

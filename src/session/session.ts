@@ -14,21 +14,19 @@ import { loginNatively } from '../backend/native-login.ts';
 import type { BackendTarget } from '../backend/target.ts';
 import { errorText, PgError } from '../errors.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
-import { FRONTEND, PASSWORD_BODY_LIMIT, PROTOCOL_3_0 } from '../protocol/constants.ts';
-import {
-  authenticationCleartextPassword,
-  errorResponse,
-  negotiateProtocolVersion,
-  parsePassword,
-} from '../protocol/messages.ts';
+import { FRONTEND, PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
+import { authenticationCleartextPassword, errorResponse, parsePassword } from '../protocol/messages.ts';
 import { backendParameters, type LoginParameters, readParameters } from '../protocol/parameters.ts';
+import type { StartupParameter } from '../protocol/startup.ts';
 import type { SettingsSnapshot } from '../settings/snapshot.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
 import type { Cancels } from './cancels.ts';
+import { asksForConsole, type ConsoleDoor, type ConsoleVisit, endProof, proofParameters } from './console-door.ts';
 import { sayFarewell } from './farewell.ts';
 import type { LoginSlot, LoginSlots } from './login-slots.ts';
-import { type ClientTls, type Door, negotiate, openDoor } from './negotiate.ts';
+import { agreeOnVersion, type ClientTls, type Door, negotiate, openDoor } from './negotiate.ts';
 import type { SessionLimit } from './session-limit.ts';
+import type { SessionRegistry } from './session-registry.ts';
 import { splice, type Traffic } from './splice.ts';
 
 /** What every session of a process shares. */
@@ -43,6 +41,8 @@ export interface SessionParts {
   readonly loginTimeout: number;
   readonly slots: LoginSlots;
   readonly sessions: SessionLimit;
+  readonly registry: SessionRegistry;
+  readonly console: ConsoleDoor;
   readonly cancels: Cancels;
   readonly audit: Audit;
 }
@@ -55,10 +55,10 @@ interface Attempt {
   readonly signal: AbortSignal;
 }
 
-/** A login that has succeeded: both ends, and the place that the session takes up. */
+/** A login that has succeeded: the client, what it is to be connected with, and the place that the session takes up. */
 interface Admission {
   readonly client: MessageChannel;
-  readonly backend: BackendSession;
+  readonly peer: BackendSession | ConsoleVisit;
   readonly leave: () => void;
 }
 
@@ -71,7 +71,8 @@ export async function runSession(socket: Socket, tls: ClientTls, session: number
   const admission = await attemptLogin(socket, tls, record, parts);
   if (!admission) return;
   try {
-    await runSplice(admission, record, parts.audit);
+    const { client, peer } = admission;
+    await (typeof peer === 'function' ? runConsole(client, peer, record, parts) : runSplice(client, peer, record, parts));
   } finally {
     admission.leave();
   }
@@ -125,17 +126,6 @@ async function logIn(attempt: Attempt, tls: ClientTls, parts: SessionParts): Pro
   return login.tokenLogin ? logInWithToken(attempt, channel, login, parts) : logInNatively(attempt, channel, login, parts);
 }
 
-/** Only 3.0 is spoken here: whoever asks for more, or for a protocol option, is told so before authentication (manual 54.2.1). */
-async function agreeOnVersion(
-  channel: MessageChannel,
-  version: number,
-  protocolOptions: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  if (version === PROTOCOL_3_0 && protocolOptions.length === 0) return;
-  await channel.write(negotiateProtocolVersion(PROTOCOL_3_0, protocolOptions), signal);
-}
-
 /** A login with a token: the front-end decides who it is, and logs in at the backend as that user. */
 async function logInWithToken(
   { record, slot, signal }: Attempt,
@@ -154,8 +144,8 @@ async function logInWithToken(
   const identity = await parts.authenticator.authenticate(request, values, signal);
   identify(record, identity);
 
-  const parameters = backendParameters(login, Buffer.from(identity.user));
-  return admit(channel, parts.sessions, record, async () => {
+  const parameters = parametersFor(login, Buffer.from(identity.user), parts);
+  return admit(channel, login, parts, record, signal, async () => {
     const { target, credentials } = parts;
     const backend = await connectAs({ target, credentials, parameters, signal });
     const refused = parts.superusers === 'refuse' ? superuserRefusal(identity.user, backend.isSuperuser, values) : undefined;
@@ -175,47 +165,90 @@ async function logInNatively(
   if (parts.nativeLogins === 'deny') throw nativeLoginsDenied();
   if (!login.user?.length) throw noUser();
   const { target } = parts;
-  const parameters = backendParameters(login, login.user);
+  const parameters = parametersFor(login, login.user, parts);
   const clientTls = record.transport !== 'plain';
-  return admit(channel, parts.sessions, record, () =>
+  return admit(channel, login, parts, record, signal, () =>
     loginNatively({ target, parameters, client: channel, clientTls, answered: () => slot.keep(), signal }),
   );
+}
+
+/** What the backend is told: all that the client asked for, or, on the way to the console, who it is. */
+function parametersFor(login: LoginParameters, user: Buffer, { target }: SessionParts): readonly StartupParameter[] {
+  return asksForConsole(login) ? proofParameters(target, user) : backendParameters(login, user);
 }
 
 /** Takes a place among the running sessions for as long as there is one. */
 async function admit(
   client: MessageChannel,
-  sessions: SessionLimit,
+  login: LoginParameters,
+  { sessions, console }: SessionParts,
   record: LoginRecord,
+  signal: AbortSignal,
   connect: () => Promise<BackendSession | undefined>,
 ): Promise<Admission | undefined> {
   const leave = sessions.take();
-  let backend: BackendSession | undefined;
+  let peer: Admission['peer'] | undefined;
   try {
-    backend = await connect();
+    const backend = await connect();
+    if (backend && asksForConsole(login)) {
+      await endProof(backend, signal);
+      peer = console.admit(record.user ?? '', login.tokenLogin ? 'token' : 'native', record.client);
+    } else {
+      peer = backend;
+      record.backend = backend?.host;
+    }
   } finally {
-    if (!backend) leave();
+    if (!peer) leave();
   }
-  if (!backend) return undefined;
-  record.backend = backend.host;
-  return { client, backend, leave };
+  return peer && { client, peer, leave };
+}
+
+/** An operator at the console. */
+async function runConsole(client: MessageChannel, visit: ConsoleVisit, login: LoginRecord, parts: SessionParts): Promise<void> {
+  const started = performance.now();
+  const traffic: Traffic = { toBackend: 0, toClient: 0 };
+  const forget = parts.registry.add({ login, startedAt: Date.now(), traffic, end: () => client.destroy() });
+  try {
+    await visit(client, login.session);
+  } finally {
+    forget();
+    const durationMs = elapsed(started);
+    parts.audit.ended(login, { durationMs, bytesToBackend: 0, bytesToClient: 0, endedBy: 'console', error: undefined });
+  }
 }
 
 /** Hands the greeting to the client, what either side sent ahead to the other, and copies until the end. */
-async function runSplice({ client, backend }: Admission, record: LoginRecord, audit: Audit): Promise<void> {
+async function runSplice(
+  client: MessageChannel,
+  backend: BackendSession,
+  login: LoginRecord,
+  { audit, registry }: SessionParts,
+): Promise<void> {
   const started = performance.now();
-  const traffic: Traffic = { toBackend: 0, toClient: 0 };
   const fromClient = client.release();
   const fromBackend = backend.channel.release();
+  const traffic: Traffic = { toBackend: fromClient.length, toClient: fromBackend.length };
+  let cancelled = false;
+  const forget = registry.add({
+    login,
+    startedAt: Date.now(),
+    traffic,
+    end: () => {
+      cancelled = true;
+      client.destroy();
+      backend.channel.destroy();
+    },
+  });
   const running = splice(client.socket, backend.channel.socket, traffic);
   client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
   if (fromClient.length > 0) backend.channel.socket.write(fromClient);
   const { endedBy, error } = await running;
-  audit.ended(record, {
+  forget();
+  audit.ended(login, {
     durationMs: elapsed(started),
-    bytesToBackend: traffic.toBackend + fromClient.length,
-    bytesToClient: traffic.toClient + fromBackend.length,
-    endedBy,
+    bytesToBackend: traffic.toBackend,
+    bytesToClient: traffic.toClient,
+    endedBy: cancelled ? 'operator' : endedBy,
     error: error && errorText(error),
   });
 }

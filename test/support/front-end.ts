@@ -22,6 +22,8 @@ export type LogEvent = Readonly<Record<string, unknown>>;
 /** A front-end that is up. */
 export interface FrontEnd {
   readonly port: number;
+  /** Where the console's socket lies. */
+  readonly dataDir: string;
   /** What was logged so far, oldest first. */
   readonly events: readonly LogEvent[];
   /** The next event that matches, or one that is there already. */
@@ -58,6 +60,8 @@ export async function startFrontEnd(
       superusers: 'refuse',
       reservedUsers: [],
       nativeLogins: 'allow',
+      admins: [],
+      viewers: [],
       loginTimeout: 30_000,
       maxLogins: 1000,
       maxSessions: 1000,
@@ -71,6 +75,7 @@ export async function startFrontEnd(
   );
   return {
     port: server.addresses[0]?.port ?? 0,
+    dataDir,
     events,
     async event(wanted) {
       for (let tries = 0; tries < 500; tries++) {
