@@ -4,7 +4,9 @@
  * with exit status 2 for wrong use and 1 for what only showed when it was tried.
  */
 import { Command, CommanderError } from 'commander';
+import { addExplainCommand } from './cli/explain-command.ts';
 import { addServeCommand } from './cli/serve-command.ts';
+import { addSettingsCommand } from './cli/settings-command.ts';
 import { errorText, UsageError } from './errors.ts';
 import { createLog } from './observe/log.ts';
 import { type ServeOptions, serve } from './serve.ts';
@@ -22,6 +24,8 @@ const program = new Command('pgsso')
   .configureOutput({ outputError: (text, write) => write(`${oneLine(text.replace(/^error: /, 'pgsso: '))}\n`) });
 
 addServeCommand(program, runServe);
+addSettingsCommand(program);
+addExplainCommand(program);
 
 try {
   await program.parseAsync();

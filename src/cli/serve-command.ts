@@ -2,12 +2,12 @@
  * `pgsso serve`: its options and their environment variables, turned into ServeOptions. A flag wins over its variable. What a single
  * value may be is checked here; what needs a look at a file or at other options is checked where it is used.
  */
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { UsageError } from '../errors.ts';
 import { LOG_LEVELS } from '../observe/log.ts';
 import type { ServeOptions } from '../serve.ts';
 import type { ListenAddress } from '../session/listener.ts';
-import { parseCount, parseListenAddress, parseTimeout, repeatable } from './values.ts';
+import { collect, parseCount, parseListenAddress, parseTimeout, parseUserName, repeatable } from './values.ts';
 
 /** The options as commander leaves them, by their names in camel case. */
 interface ParsedOptions
@@ -169,13 +169,4 @@ function timeout(flags: string, description: string): Option {
 
 function count(flags: string, description: string): Option {
   return new Option(flags, description).argParser(parseCount);
-}
-
-function collect(text: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), text];
-}
-
-function parseUserName(text: string): string {
-  if (text === '') throw new InvalidArgumentError('Give the name of a SQL user.');
-  return text;
 }
