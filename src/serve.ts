@@ -19,6 +19,7 @@ import { Audit } from './observe/audit.ts';
 import type { Log, LogFormat, LogLevel } from './observe/log.ts';
 import { RepeatedEvent } from './observe/repeated-event.ts';
 import { Statistics } from './observe/statistics.ts';
+import { openSettings, type SettingsOptions } from './serve-settings.ts';
 import { Cancels } from './session/cancels.ts';
 import { ClientCertificate, type ClientTlsOptions } from './session/client-tls.ts';
 import { Connections, type ListenAddress, Listener } from './session/listener.ts';
@@ -26,13 +27,11 @@ import { LoginSlots } from './session/login-slots.ts';
 import { runSession, type SessionParts } from './session/session.ts';
 import { SessionLimit } from './session/session-limit.ts';
 import { SessionRegistry } from './session/session-registry.ts';
-import { FileStore } from './settings/file-store.ts';
-import { readProcessDefaults } from './settings/process-defaults.ts';
 import { settingWarnings } from './settings/warnings.ts';
 import { version } from './version.ts';
 
 /** The options of `pgsso serve`; docs and `--help` explain each. Times are in milliseconds. */
-export interface ServeOptions extends ClientTlsOptions {
+export interface ServeOptions extends ClientTlsOptions, SettingsOptions {
   readonly listen: readonly ListenAddress[];
   readonly backend: string;
   /** Whether the URL stands in the command line, where everybody can read it. */
@@ -40,8 +39,6 @@ export interface ServeOptions extends ClientTlsOptions {
   readonly backendAuth: 'trust' | 'password';
   readonly backendPassfile?: string;
   readonly dataDir: string;
-  /** `NAME=VALUE` each. */
-  readonly settings: readonly string[];
   readonly superusers: 'refuse' | 'allow';
   readonly reservedUsers: readonly string[];
   readonly nativeLogins: 'allow' | 'deny';
@@ -54,8 +51,6 @@ export interface ServeOptions extends ClientTlsOptions {
   readonly drainTimeout: number;
   readonly logFormat?: LogFormat;
   readonly logLevel: LogLevel;
-  /** Where settings' process defaults are looked for: PGSSO_SET_<NAME>. */
-  readonly environment: NodeJS.ProcessEnv;
 }
 
 /** A front-end that is up. */
@@ -78,15 +73,8 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   const { credentials, passwords } = await openCredentials(options, target, log);
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({ address, tls: certificate.forListener(address) }));
-  const processDefaults = readProcessDefaults(options.settings, options.environment);
   const directory = await openDataDir(options.dataDir);
-  const settings = await FileStore.open({
-    directory,
-    processDefaults,
-    now: Date.now,
-    onProblem: (error) =>
-      log.error({ event: 'settings', reason: errorText(error) }, 'settings not read: the last good ones stay'),
-  });
+  const { settings, settingsLogin } = await openSettings(options, directory, log);
   for (const warning of settingWarnings(settings.current.values)) log.warn({ event: 'settings' }, warning);
 
   const { superusers, reservedUsers, loginTimeout } = options;
@@ -153,7 +141,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
   return {
     addresses,
     async reload() {
-      for (const file of [certificate, target, passwords]) {
+      for (const file of [certificate, target, passwords, settingsLogin]) {
         try {
           await file?.reload();
         } catch (error) {

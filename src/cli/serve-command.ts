@@ -13,10 +13,20 @@ import { collect, parseCount, parseListenAddress, parseTimeout, parseUserName, r
 interface ParsedOptions
   extends Omit<
     ServeOptions,
-    'listen' | 'backend' | 'backendFromFlag' | 'settings' | 'reservedUsers' | 'admins' | 'viewers' | 'environment'
+    | 'listen'
+    | 'backend'
+    | 'backendFromFlag'
+    | 'settings'
+    | 'reservedUsers'
+    | 'admins'
+    | 'viewers'
+    | 'environment'
+    | 'settingsUrl'
+    | 'settingsUrlFromFlag'
   > {
   readonly listen?: readonly ListenAddress[];
   readonly backend?: string;
+  readonly settings?: string;
   readonly set?: readonly string[];
   readonly reservedUser?: readonly string[];
   readonly admin?: readonly string[];
@@ -54,9 +64,15 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       ),
     )
     .addOption(
-      new Option('--data-dir <DIR>', 'where settings are kept; made with mode 0700 if missing')
+      new Option('--data-dir <DIR>', 'settings and the socket of the console; made with mode 0700 if missing')
         .env('PGSSO_DATA_DIR')
         .default('./pgsso-data'),
+    )
+    .addOption(
+      new Option(
+        '--settings <URL>',
+        'keep settings in a database that several nodes share: postgres://user@host/db?passfile=… (default: in the data directory)',
+      ).env('PGSSO_SETTINGS'),
     )
     .optionsGroup('How to log in at the database:')
     .addOption(
@@ -146,7 +162,7 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
     )
     .addHelpText('after', EXAMPLE);
 
-  command.action(async ({ listen, backend, set, reservedUser, admin, viewer, ...rest }: ParsedOptions) => {
+  command.action(async ({ listen, backend, set, reservedUser, admin, viewer, settings, ...rest }: ParsedOptions) => {
     if (backend === undefined)
       throw new UsageError('option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database');
     await run({
@@ -155,6 +171,8 @@ export function addServeCommand(program: Command, run: (options: ServeOptions) =
       backend,
       backendFromFlag: command.getOptionValueSource('backend') === 'cli',
       settings: set ?? [],
+      settingsUrl: settings,
+      settingsUrlFromFlag: command.getOptionValueSource('settings') === 'cli',
       reservedUsers: reservedUser ?? [],
       admins: admin ?? [],
       viewers: viewer ?? [],

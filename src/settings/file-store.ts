@@ -3,13 +3,13 @@
  * number counts. A new file is written whole under another name, flushed, and then given its own by link(2), which fails if another process
  * was faster: so there is no lock that could be left behind, no change is lost, and a crash at any moment leaves the old file or the new one.
  */
-import { randomUUID } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
-import { link, open, readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { link, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, PgError } from '../errors.ts';
 import { applyChanges, canonicalChanges } from './changes.ts';
 import type { SettingName } from './definitions.ts';
+import { isErrno, removeIfThere, syncDirectory, writeTemporary } from './durable-file.ts';
 import { formatSettings, parseSettings, type SettingsFile, sameSettings } from './file-format.ts';
 import { type HistoryEntry, historyOf, trimHistory } from './history.ts';
 import type { ProcessDefaults, SettingsSnapshot, StoredSettings } from './snapshot.ts';
@@ -154,8 +154,8 @@ function notChanged(error: unknown): PgError {
   return new PgError({
     code: 'settings_store_failed',
     sqlstate: '58030',
-    message: 'the setting was not changed: the settings file could not be read or written',
-    detail: errorText(error),
+    message: errorText(error),
+    hint: 'Nothing was changed.',
     reason: errorText(error),
     fault: 'us',
     cause: error,
@@ -179,15 +179,8 @@ async function readNewest(directory: string): Promise<Generation> {
 
 /** Writes a file durably; false when another process was faster. */
 async function writeGeneration(directory: string, { number, ...file }: Generation): Promise<boolean> {
-  const temporary = join(directory, `settings.${randomUUID()}.tmp`);
+  const temporary = await writeTemporary(directory, formatSettings(file));
   try {
-    const handle = await open(temporary, 'wx', 0o600);
-    try {
-      await handle.writeFile(formatSettings(file));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
     await link(temporary, pathOf(directory, number));
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;
@@ -205,16 +198,6 @@ async function writeGeneration(directory: string, { number, ...file }: Generatio
   // The files before are no longer needed; one that a crash leaves here goes with the next change.
   for (const old of numbers) if (old < number) await removeIfThere(pathOf(directory, old));
   return true;
-}
-
-/** A new name is durable when the directory is (fsync(2)). */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 async function generations(directory: string): Promise<number[]> {
@@ -242,16 +225,6 @@ async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<
   }
 }
 
-async function removeIfThere(path: string): Promise<void> {
-  await unlink(path).catch((error: unknown) => {
-    if (!isErrno(error, 'ENOENT')) throw error;
-  });
-}
-
 function pathOf(directory: string, number: number): string {
   return join(directory, `settings.${number}.json`);
-}
-
-function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }
