@@ -50,11 +50,12 @@ export class FileStore implements SettingsStore {
   #seen = '';
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
+  #closed = false;
 
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
     this.#generation = generation;
-    this.#holder = new SnapshotHolder(generation.stored, options.processDefaults);
+    this.#holder = new SnapshotHolder(generation.stored, options.processDefaults, options.onProblem);
   }
 
   /**
@@ -83,6 +84,7 @@ export class FileStore implements SettingsStore {
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
     return this.#holder.inTurn(async () => {
+      if (this.#closed) throw closed();
       const canonical = canonicalChanges(changes);
       try {
         return await this.#write(canonical, user);
@@ -101,6 +103,7 @@ export class FileStore implements SettingsStore {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
     await this.#holder.settled();
@@ -108,7 +111,7 @@ export class FileStore implements SettingsStore {
 
   async #write(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
     for (;;) {
-      const newest = await readNewest(this.#options.directory);
+      const newest = this.#checkThere(await readNewest(this.#options.directory));
       const at = this.#options.now();
       const stored = applyChanges(newest.stored, changes, user, at);
       // Built before it is written: what cannot be read back is not stored.
@@ -116,6 +119,7 @@ export class FileStore implements SettingsStore {
       const history = trimHistory([...newest.history, ...historyOf(changes, user, at)]);
       const next = { number: newest.number + 1, stored, history };
       if (!(await writeGeneration(this.#options.directory, next))) continue;
+      this.#seen = await look(this.#options.directory);
       this.#adopt(next, snapshot);
       return snapshot;
     }
@@ -127,16 +131,25 @@ export class FileStore implements SettingsStore {
       const seen = await look(this.#options.directory);
       if (seen === this.#seen) return;
       this.#seen = seen;
-      const newest = await readNewest(this.#options.directory);
+      const newest = this.#checkThere(await readNewest(this.#options.directory));
       if (sameSettings(newest.stored, this.#generation.stored)) {
         this.#holder.problem = undefined;
         return;
       }
       this.#adopt(newest, this.#holder.build(newest.stored));
     } catch (error) {
-      this.#holder.problem = errorText(error);
-      this.#options.onProblem(error instanceof Error ? error : new Error(String(error)));
+      this.#holder.report(error);
     }
+  }
+
+  /**
+   * Settings that were there and are gone were lost, not reset: without an identity map a principal may be any user, so the last good
+   * settings stay, and nothing new is begun on top of nothing.
+   */
+  #checkThere(newest: Generation): Generation {
+    if (newest.number >= this.#generation.number) return newest;
+    const expected = pathOf(this.#options.directory, this.#generation.number);
+    throw new Error(`${expected}: the settings file is gone; put it back, or restart pgsso to begin with the defaults`);
   }
 
   #adopt(generation: Generation, snapshot: SettingsSnapshot): void {
@@ -148,6 +161,14 @@ export class FileStore implements SettingsStore {
 /** The settings in a data directory, read once. Throws as {@link FileStore.open}. */
 export async function readStoredSettings(directory: string): Promise<StoredSettings> {
   return (await readNewest(directory)).stored;
+}
+
+function closed(): PgError {
+  return new PgError({
+    code: 'settings_closed',
+    sqlstate: '57P01',
+    message: 'the settings are closed: the front-end is shutting down',
+  });
 }
 
 function notChanged(error: unknown): PgError {
@@ -207,10 +228,16 @@ async function generations(directory: string): Promise<number[]> {
 
 /** Something that differs whenever the settings may: the newest file's number, size and times. */
 async function look(directory: string): Promise<string> {
-  const number = Math.max(0, ...(await generations(directory)));
-  if (number === 0) return '';
-  const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
-  return [number, size, mtimeMs, ino].join();
+  for (;;) {
+    const number = Math.max(0, ...(await generations(directory)));
+    if (number === 0) return '';
+    try {
+      const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
+      return [number, size, mtimeMs, ino].join();
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
+  }
 }
 
 async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<void> {

@@ -62,6 +62,9 @@ export function suggestRange(error: unknown): string | undefined {
 const PIECE =
   /\\Q[\s\S]*?(?:\\E|$)|\\[\s\S]|\[\^?\]?(?:\\[\s\S]|\[:\^?[a-z]+:\]|[^\]\\])*\]|\(\?[a-zA-Z-]+\)|\(\?P?<\w+>|\(\?[a-zA-Z-]*:|[\s\S]/gu;
 
+/** Pieces that stand for nothing: a repetition behind one belongs to what is before it, so that `^(?i)*` makes the anchor optional. */
+const NOTHING = /^(?:\(\?[a-zA-Z-]+\)|\\Q(?:\\E)?|\\E)$/;
+
 /**
  * Whether every match must reach from the beginning of the text to its end. It looks at the written form: each alternative at the
  * top must begin with `^` or `\A` and end with `$` or `\z`. An expression that is anchored in a harder way counts as not anchored;
@@ -74,7 +77,7 @@ export function isAnchored(source: string): boolean {
   const branches: string[][] = [[]];
   let depth = 0;
   for (const piece of pieces) {
-    if (/^\(\?[a-zA-Z-]+\)$/.test(piece)) continue;
+    if (NOTHING.test(piece)) continue;
     if (piece.startsWith('(')) depth += 1;
     if (piece === ')') depth -= 1;
     if (piece === '|' && depth === 0) branches.push([]);

@@ -65,7 +65,7 @@ export class PostgresStore implements SettingsStore {
 
   private constructor(options: PostgresStoreOptions, stored: StoredSettings) {
     this.#options = options;
-    this.#holder = new SnapshotHolder(stored, options.processDefaults);
+    this.#holder = new SnapshotHolder(stored, options.processDefaults, options.onProblem);
   }
 
   /**
@@ -84,7 +84,7 @@ export class PostgresStore implements SettingsStore {
         throw error;
       }
       const since = new Date(kept.at).toISOString();
-      store.#reportProblem(new Error(`${errorText(error)}; those of ${since} are used`, { cause: error }));
+      store.#holder.report(new Error(`${errorText(error)}; those of ${since} are used`, { cause: error }));
     }
     store.#timer = setInterval(() => store.#look(), POLL_MS).unref();
     return store;
@@ -174,7 +174,7 @@ export class PostgresStore implements SettingsStore {
       try {
         await this.#use((client) => this.#read(client));
       } catch (error) {
-        this.#reportProblem(error);
+        this.#holder.report(error);
       }
     });
   }
@@ -206,13 +206,6 @@ export class PostgresStore implements SettingsStore {
     } catch (error) {
       this.#options.onProblem(new Error(`the last settings were not kept: ${errorText(error)}`, { cause: error }));
     }
-  }
-
-  #reportProblem(thrown: unknown): void {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    if (this.#holder.problem === error.message) return;
-    this.#holder.problem = error.message;
-    this.#options.onProblem(error);
   }
 
   /** Works with the connection; one that is broken, or does not answer, is given up. */

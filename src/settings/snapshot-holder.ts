@@ -2,11 +2,13 @@
  * The current snapshot of a store, who is told of a new one, what was wrong with the last one, and the turns in which a store reads and
  * writes. What stores do differently is only where the settings lie.
  */
+import { errorText } from '../errors.ts';
 import { buildSnapshot, type ProcessDefaults, type SettingsSnapshot, type StoredSettings } from './snapshot.ts';
 
 /** Holds the snapshot of one store. */
 export class SnapshotHolder {
   readonly #processDefaults: ProcessDefaults;
+  readonly #onProblem: (error: Error) => void;
   readonly #listeners = new Set<(snapshot: SettingsSnapshot) => void>();
   #current: SettingsSnapshot;
   /** Changes and looks, one after the other. */
@@ -14,8 +16,12 @@ export class SnapshotHolder {
   /** Why the settings could not be read last time; the ones before stay. */
   problem: string | undefined;
 
-  /** @throws PgError 22023 for a bad value */
-  constructor(stored: StoredSettings, processDefaults: ProcessDefaults) {
+  /**
+   * @param onProblem told of what {@link report} is given
+   * @throws PgError 22023 for a bad value
+   */
+  constructor(stored: StoredSettings, processDefaults: ProcessDefaults, onProblem: (error: Error) => void) {
+    this.#onProblem = onProblem;
     this.#processDefaults = processDefaults;
     this.#current = buildSnapshot({ stored, processDefaults, previous: undefined });
   }
@@ -33,7 +39,26 @@ export class SnapshotHolder {
   adopt(snapshot: SettingsSnapshot): void {
     this.problem = undefined;
     this.#current = snapshot;
-    for (const listener of this.#listeners) listener(snapshot);
+    for (const listener of this.#listeners) {
+      try {
+        listener(snapshot);
+      } catch (error) {
+        // The change is made and durable, whatever somebody does with the news.
+        this.#tell(error);
+      }
+    }
+  }
+
+  /** Settings could not be read: the last good ones stay. Somebody is told once of each reason. */
+  report(error: unknown): void {
+    const text = errorText(error);
+    if (this.problem === text) return;
+    this.problem = text;
+    this.#tell(error);
+  }
+
+  #tell(error: unknown): void {
+    this.#onProblem(error instanceof Error ? error : new Error(errorText(error)));
   }
 
   /** As {@link SettingsStore.watch}. */

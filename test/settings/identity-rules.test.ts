@@ -67,7 +67,7 @@ t.test('what a map may cost is bounded', async (t) => {
   t.match(refusalOf(line('a'.repeat(4097))).message, /longer than 4096 characters/);
   t.match(refusalOf(line('a').repeat(1001)).message, /^unable to parse line 1001: there are more than 1000 expressions/);
   t.match(refusalOf(line('[a-z]{900}'.repeat(20)).repeat(20)).message, /too large/);
-  t.match(refusalOf(`${'x'.repeat(5000)}`).message.length < 300, true);
+  t.ok(refusalOf('x'.repeat(5000)).message.length < 300, 'and so is what an error repeats');
   t.equal(namesOf('iss /^(a|a)*$ x', `${'a'.repeat(5000)}b`)[0], undefined, 'and a match takes linear time');
 });
 
@@ -99,6 +99,7 @@ t.test('an expression is anchored when each alternative is, at both ends', async
     '^a\\Q$\\E',
     '\\^a$',
     '^(?i)*a$',
+    '^\\Q\\E*a$',
     '',
     '(?i-s:^a$)',
     '^a\\\\z',

@@ -1,0 +1,84 @@
+/**
+ * `npm run bench:memory`: what connections cost the front-end in resident memory, as the slope between two numbers of them, since the
+ * process has a floor of its own. Linux only (/proc). Limits: a login in progress under 100 kB, an idle session under 30 kB, a
+ * refused password of 64 kB nothing.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BACKEND } from '../src/protocol/constants.ts';
+import { token } from '../test/support/front-end.ts';
+import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
+import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { startStubBackend } from './stub-backend.ts';
+
+const FROM = 1000;
+const TO = 3000;
+
+const stub = await startStubBackend();
+const backend = `postgres://127.0.0.1:${stub.port}?sslmode=disable`;
+const limits = ['--max-logins', '10000', '--max-sessions', '10000', '--login-timeout', '5m'];
+const jwt = password(token('alice'));
+
+console.log('resident memory of the front-end, kB a connection (slope from %d to %d)\n', FROM, TO);
+await slope('login at the password prompt', async (client) => {
+  client.send(tokenStartup({ user: 'alice' }));
+  await client.until(BACKEND.authentication);
+});
+await slope('login with 60 kB of a password', async (client) => {
+  client.send(tokenStartup({ user: 'alice' }));
+  await client.until(BACKEND.authentication);
+  client.send(password('x'.repeat(65_000)).subarray(0, 60_000));
+});
+await slope('idle session', async (client) => {
+  client.send(tokenStartup({ user: 'alice' }), jwt);
+  await client.until(BACKEND.readyForQuery);
+});
+await refusals();
+stub.server.close();
+process.exit(0);
+
+async function slope(what: string, open: (client: RawClient) => Promise<void>): Promise<void> {
+  const frontEnd = await startBenchFrontEnd(backend, limits);
+  const clients: RawClient[] = [];
+  const grow = async (count: number): Promise<number> => {
+    while (clients.length < count)
+      clients.push(...(await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd, open)))));
+    await sleep(1500);
+    return frontEnd.residentKb();
+  };
+  const first = await grow(FROM);
+  const second = await grow(TO);
+  console.log('  %s  %s', what.padEnd(34), ((second - first) / (TO - FROM)).toFixed(1).padStart(6));
+  for (const client of clients) client.close();
+  await frontEnd.stop();
+}
+
+async function connect(frontEnd: BenchFrontEnd, open: (client: RawClient) => Promise<void>): Promise<RawClient> {
+  const client = await RawClient.connect(frontEnd.port);
+  await open(client);
+  return client;
+}
+
+/** Waves of refused logins: what the last waves add is what one leaves behind. */
+async function refusals(): Promise<void> {
+  const frontEnd = await startBenchFrontEnd(backend, limits);
+  const bad = password('x'.repeat(65_000));
+  const wave = async (): Promise<number> => {
+    for (let i = 0; i < 20; i++) {
+      await Promise.all(
+        Array.from({ length: 50 }, async () => {
+          const client = await RawClient.connect(frontEnd.port);
+          client.send(tokenStartup({ user: 'alice' }), bad);
+          await client.error();
+          client.close();
+        }),
+      );
+    }
+    return frontEnd.residentKb();
+  };
+  for (let i = 0; i < 3; i++) await wave();
+  const before = frontEnd.residentKb();
+  for (let i = 0; i < 3; i++) await wave();
+  const left = (frontEnd.residentKb() - before) / 3000;
+  console.log('  %s  %s', 'left by a refused 64 kB password'.padEnd(34), left.toFixed(2).padStart(6));
+  await frontEnd.stop();
+}

@@ -1,0 +1,250 @@
+/** Settings in files: what is durable, what is refused, and what other processes may do meanwhile. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { FileStore } from '../../src/settings/file-store.ts';
+import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
+
+const NOW = Date.UTC(2026, 10, 22, 12);
+const CLAIM = 'server.jwt_authentication.claim';
+const GROUPS = 'server.jwt_authentication.group_claim';
+const ENABLED = 'server.jwt_authentication.enabled';
+const WRITER = fileURLToPath(new URL('./store-writer.js', import.meta.url));
+
+interface Place {
+  readonly directory: string;
+  readonly problems: Error[];
+  open(defaults?: [typeof CLAIM, string][]): Promise<FileStore>;
+}
+
+/** A directory that goes with the test, and stores in it that are closed with it. */
+async function makePlace(t: Test): Promise<Place> {
+  const directory = await mkdtemp(join(tmpdir(), 'pgsso-settings-'));
+  const problems: Error[] = [];
+  const stores: FileStore[] = [];
+  t.teardown(async () => {
+    for (const store of stores) await store.close();
+    await rm(directory, { recursive: true });
+  });
+  return {
+    directory,
+    problems,
+    async open(defaults = []) {
+      const onProblem = (error: Error): void => void problems.push(error);
+      const store = await FileStore.open({ directory, processDefaults: new Map(defaults), now: () => NOW, onProblem });
+      stores.push(store);
+      return store;
+    },
+  };
+}
+
+const setClaim = (text: string) => ({ kind: 'set', name: CLAIM, text }) as const;
+
+function fileWith(settings: object, format: unknown = 1): string {
+  return JSON.stringify({ format, settings });
+}
+
+function entry(value: unknown): object {
+  return { value, user: 'root', at: '2026-11-22T12:00:00Z' };
+}
+
+/** The next snapshot that satisfies the test. */
+function nextSnapshot(store: FileStore, wanted: (snapshot: SettingsSnapshot) => boolean): Promise<SettingsSnapshot> {
+  return new Promise((resolve) => {
+    const stop = store.watch((snapshot) => {
+      if (!wanted(snapshot)) return;
+      stop();
+      resolve(snapshot);
+    });
+  });
+}
+
+t.test('a change is there for the next login and after a restart, with who made it and when', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  t.equal(store.current.values[CLAIM], '');
+  const snapshot = await store.change([setClaim('email'), { kind: 'set', name: ENABLED, text: 'ON' }], 'alice');
+  t.equal(store.current, snapshot);
+  for (const { current } of [store, await place.open()]) {
+    t.equal(current.values[CLAIM], 'email');
+    t.same(current.states[ENABLED], {
+      text: 'true',
+      defaultText: 'false',
+      origin: 'override',
+      changed: { user: 'alice', at: NOW },
+    });
+  }
+});
+
+t.test('the file is for its owner alone', async (t) => {
+  const place = await makePlace(t);
+  await (await place.open()).change([setClaim('email')], 'alice');
+  const names = await readdir(place.directory);
+  t.equal(names.length, 1);
+  for (const name of names) t.equal((await stat(join(place.directory, name))).mode & 0o777, 0o600);
+});
+
+t.test('reset returns to the default of the process', async (t) => {
+  const store = await (await makePlace(t)).open([[CLAIM, 'name']]);
+  await store.change([setClaim('email')], 'alice');
+  await store.change([{ kind: 'reset', name: CLAIM }], 'alice');
+  t.match(store.current.states[CLAIM], { text: 'name', origin: 'default', changed: undefined });
+});
+
+t.test('of several changes one bad one stops all', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  const before = store.current;
+  const change = store.change([setClaim('email'), { kind: 'set', name: ENABLED, text: 'maybe' }], 'alice');
+  await t.rejects(change, { message: /^could not parse "maybe" as type bool/ });
+  t.equal(store.current, before);
+  t.same(await readdir(place.directory), []);
+});
+
+t.test('changes at once are made one after the other', async (t) => {
+  const store = await (await makePlace(t)).open();
+  await Promise.all(Array.from({ length: 20 }, (_, number) => store.change([setClaim(`c${number}`)], 'alice')));
+  t.equal(store.current.values[CLAIM], 'c19');
+});
+
+t.test('watchers hear of changes here and elsewhere until they stop', async (t) => {
+  const place = await makePlace(t);
+  const [here, elsewhere] = [await place.open(), await place.open()];
+  const heard: string[] = [];
+  const stop = elsewhere.watch(({ values }) => heard.push(values[CLAIM]));
+  const seen = nextSnapshot(elsewhere, ({ values }) => values[CLAIM] === 'email');
+  await here.change([setClaim('email')], 'alice');
+  await seen;
+  stop();
+  await elsewhere.change([setClaim('sub')], 'alice');
+  t.same(heard, ['email']);
+  t.same(place.problems, []);
+});
+
+t.test('what cannot be read stops the start with file and setting, and stays as it is', async (t) => {
+  const table: [string, string, RegExp][] = [
+    ['an empty file', '', /not JSON/],
+    ['half a file', fileWith({}).slice(0, -3), /not JSON/],
+    ['no object', 'null', /damaged/],
+    ['a newer form', fileWith({}, 2), /format is 2/],
+    ['an unknown setting', fileWith({ 'server.new': entry('x') }), /server\.new.*unknown cluster setting/],
+    ['a bad value', fileWith({ [ENABLED]: entry('maybe') }), /server\.jwt_authentication\.enabled.*"maybe"/],
+    ['a value that is no text', fileWith({ [ENABLED]: entry(true) }), /server\.jwt_authentication\.enabled/],
+    ['no time', fileWith({ [ENABLED]: { ...entry('true'), at: 'noon' } }), /server\.jwt_authentication\.enabled/],
+    [
+      'a sensitive value',
+      fileWith({ 'server.jwt_authentication.issuers.custom_ca': entry('hidden') }),
+      /custom_ca(?!.*hidden)/,
+    ],
+  ];
+  for (const [name, text, message] of table) {
+    const place = await makePlace(t);
+    const path = join(place.directory, 'settings.1.json');
+    await writeFile(path, text);
+    const refusal = await place.open().then(
+      () => 'it started',
+      (error: Error) => error.message,
+    );
+    t.match(refusal, message, name);
+    t.match(refusal, path, `${name}: names the file`);
+    t.notMatch(refusal, '\n', `${name}: in one line`);
+    t.equal(await readFile(path, 'utf8'), text, `${name}: is kept`);
+  }
+});
+
+t.test('a file that somebody spoils meanwhile changes nothing, is told of, and takes no change', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  await store.change([setClaim('email')], 'alice');
+  const path = join(place.directory, 'settings.1.json');
+  await writeFile(path, 'spoilt');
+  await t.rejects(store.change([setClaim('sub')], 'alice'), { message: new RegExp(`^${path}`) });
+  t.equal(store.current.values[CLAIM], 'email');
+  t.equal(await readFile(path, 'utf8'), 'spoilt');
+  const mended = nextSnapshot(store, ({ values }) => values[CLAIM] === 'name');
+  await writeFile(path, fileWith({ [CLAIM]: entry('name') }));
+  await mended;
+});
+
+t.test('a half-written file of a crash is harmless, and removed once it is old', async (t) => {
+  const place = await makePlace(t);
+  const [old, fresh] = ['a', 'b'].map((letter) => `settings.${letter.repeat(8)}-0000-4000-8000-000000000000.tmp`);
+  for (const name of [old, fresh]) await writeFile(join(place.directory, String(name)), 'half');
+  await utimes(join(place.directory, String(old)), 0, NOW / 1000 - 3600);
+  await utimes(join(place.directory, String(fresh)), 0, NOW / 1000 - 1);
+  await (await place.open()).change([setClaim('email')], 'alice');
+  t.same((await readdir(place.directory)).sort(), ['settings.1.json', fresh].sort());
+});
+
+function startWriter(directory: string, setting: string, count: number): ChildProcess {
+  return spawn(process.execPath, [WRITER, directory, setting, String(count)], { stdio: ['ignore', 'pipe', 'inherit'] });
+}
+
+t.test('a process killed in the midst of changes loses none that was acknowledged', async (t) => {
+  const place = await makePlace(t);
+  for (const acknowledgements of [1, 3, 8, 21]) {
+    const writer = startWriter(place.directory, CLAIM, 1_000_000);
+    const exit = once(writer, 'exit');
+    let last = 0;
+    if (writer.stdout === null) throw new Error('the writer has no output');
+    for await (const line of createInterface(writer.stdout)) {
+      last = Number(line);
+      if (last === acknowledgements) writer.kill('SIGKILL');
+    }
+    await exit;
+    const { current } = await place.open();
+    // The one after it may have become durable without being acknowledged.
+    t.ok([last, last + 1].includes(Number(current.values[CLAIM])), `${current.values[CLAIM]} after ${last}`);
+  }
+  const store = await place.open();
+  await store.change([setClaim('email')], 'alice');
+  t.equal((await place.open()).current.values[CLAIM], 'email', 'and the next change goes through');
+});
+
+t.test('two processes that change settings at once lose none', async (t) => {
+  const place = await makePlace(t);
+  const writers = [CLAIM, GROUPS].map((setting) => startWriter(place.directory, setting, 40));
+  for (const writer of writers) writer.stdout?.resume();
+  t.same(await Promise.all(writers.map((writer) => once(writer, 'exit'))), [
+    [0, null],
+    [0, null],
+  ]);
+  const { values } = (await place.open()).current;
+  t.same([values[CLAIM], values[GROUPS]], ['40', '40']);
+  const numbers = (await readdir(place.directory)).map((name) => Number(/\d+/.exec(name)?.[0]));
+  t.ok(Math.max(...numbers) >= 80, 'each change made a file of its own');
+});
+
+t.test('a settings file that vanishes is reported; the settings stay, and no change begins on top of nothing', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  await store.change([setClaim('email')], 'alice');
+  for (const name of await readdir(place.directory)) await rm(join(place.directory, name));
+  await t.rejects(store.change([setClaim('name')], 'alice'), { message: /settings\.1\.json: the settings file is gone/ });
+  while (place.problems.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.match(place.problems[0], { message: /the settings file is gone/ });
+  t.equal(store.current.values[CLAIM], 'email');
+  t.same(await readdir(place.directory), []);
+});
+
+t.test('a watcher that throws does not undo the change, and is reported', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  store.watch(() => {
+    throw new Error('watcher');
+  });
+  await store.change([setClaim('email')], 'alice');
+  t.equal(store.current.values[CLAIM], 'email');
+  t.match(place.problems, [{ message: 'watcher' }]);
+});
+
+t.test('a change after the end is refused', async (t) => {
+  const store = await (await makePlace(t)).open();
+  await store.close();
+  await t.rejects(store.change([setClaim('email')], 'alice'), { message: /shutting down/ });
+});

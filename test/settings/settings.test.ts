@@ -1,0 +1,213 @@
+/** The table of settings, how a name is found in it, what a snapshot is made of, and what is warned of. */
+import t from 'tap';
+import { PgError, UsageError } from '../../src/errors.ts';
+import { definitions, type SettingName, settingNames } from '../../src/settings/definitions.ts';
+import { findSetting, knownNames, parseSetting } from '../../src/settings/lookup.ts';
+import { readProcessDefaults, variableName } from '../../src/settings/process-defaults.ts';
+import { buildSnapshot, type SettingsSnapshot } from '../../src/settings/snapshot.ts';
+import { settingWarnings } from '../../src/settings/warnings.ts';
+import { keySetText, testKey } from '../support/tokens.ts';
+
+const ISSUERS = 'server.jwt_authentication.issuers.configuration';
+const JWKS = 'server.jwt_authentication.jwks';
+const MAP = 'server.identity_map.configuration';
+const AUTO_FETCH = 'server.jwt_authentication.jwks_auto_fetch.enabled';
+const TOLERANCE = 'pgsso.clock_tolerance';
+
+type Texts = Partial<Record<SettingName, string>>;
+
+function snapshotOf(texts: Texts, previous?: SettingsSnapshot, processDefaults: Texts = {}): SettingsSnapshot {
+  const stored = settingNames.flatMap((name) => {
+    const text = texts[name];
+    return text === undefined ? [] : [[name, { text, user: 'root', at: 1 }] as const];
+  });
+  const defaults = settingNames.flatMap((name) => {
+    const text = processDefaults[name];
+    return text === undefined ? [] : [[name, text] as const];
+  });
+  return buildSnapshot({ stored: new Map(stored), processDefaults: new Map(defaults), previous });
+}
+
+function refusalOf(read: () => unknown): PgError {
+  try {
+    read();
+  } catch (error) {
+    if (error instanceof PgError) return error;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+function usageErrorOf(read: () => unknown): string {
+  try {
+    read();
+  } catch (error) {
+    if (error instanceof UsageError) return error.message;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+t.test('every setting of the contract is there, with its default', async (t) => {
+  t.strictSame(Object.fromEntries(settingNames.map((name) => [name, [definitions[name].type, definitions[name].default]])), {
+    'server.jwt_authentication.enabled': ['b', 'false'],
+    'server.jwt_authentication.jwks': ['s', '{"keys":[]}'],
+    'server.jwt_authentication.issuers.configuration': ['s', ''],
+    'server.jwt_authentication.audience': ['s', ''],
+    'server.jwt_authentication.claim': ['s', ''],
+    'server.jwt_authentication.jwks_auto_fetch.enabled': ['b', 'false'],
+    'server.jwt_authentication.issuers.custom_ca': ['s', ''],
+    'server.jwt_authentication.client.timeout': ['d', '15s'],
+    'server.jwt_authentication.authorization.enabled': ['b', 'false'],
+    'server.jwt_authentication.group_claim': ['s', 'groups'],
+    'server.jwt_authentication.userinfo_group_key': ['s', 'groups'],
+    'security.provisioning.jwt.enabled': ['b', 'false'],
+    'server.identity_map.configuration': ['s', ''],
+    'pgsso.clock_tolerance': ['d', '5s'],
+  });
+  for (const name of settingNames) t.equal(parseSetting(name, definitions[name].default).text, definitions[name].default, name);
+  t.same(
+    settingNames.filter((name) => definitions[name].sensitive),
+    ['server.jwt_authentication.issuers.custom_ca'],
+  );
+});
+
+t.test('a name is found in any case, and by its alias', async (t) => {
+  t.equal(findSetting('SERVER.jwt_authentication.ENABLED'), 'server.jwt_authentication.enabled');
+  t.equal(findSetting('server.jwt_authentication.issuers'), ISSUERS);
+  t.equal(findSetting('server.jwt_authentication.issuer_custom_ca'), 'server.jwt_authentication.issuers.custom_ca');
+});
+
+t.test('an unknown name is refused with the nearest one', async (t) => {
+  const unknown = refusalOf(() => findSetting('server.jwt_authentication.audiance'));
+  t.equal(unknown.sqlstate, '42704');
+  t.equal(unknown.message, "unknown cluster setting 'server.jwt_authentication.audiance'");
+  t.match(unknown.hint, 'server.jwt_authentication.audience');
+  for (const name of ['', '__proto__', 'constructor', 'x'.repeat(1e6)]) {
+    const { sqlstate, message } = refusalOf(() => findSetting(name));
+    t.equal(sqlstate, '42704');
+    t.ok(message.length < 200, 'and the message stays short');
+  }
+});
+
+t.test('a value that a setting does not take is refused with 22023', async (t) => {
+  const table: [SettingName, string, RegExp, string?][] = [
+    ['server.jwt_authentication.enabled', 'maybe', /could not parse "maybe" as type bool/],
+    ['server.jwt_authentication.client.timeout', '-1s', /^cannot be set to a negative duration: -1s$/],
+    ['server.jwt_authentication.client.timeout', '25h', /^cannot be set to more than 24h0m0s: 25h0m0s$/],
+    ['pgsso.clock_tolerance', '61s', /^cannot be set to more than 1m0s: 1m1s$/],
+    ['security.provisioning.jwt.enabled', 'on', /creating users/, '--directory'],
+    ['server.jwt_authentication.authorization.enabled', 'true', /granting roles/, '--directory'],
+    ['server.jwt_authentication.claim', 'x'.repeat(1024 * 1024 + 1), /longer than/],
+  ];
+  for (const [name, text, message, hint] of table) {
+    const refusal = refusalOf(() => parseSetting(name, text));
+    t.equal(refusal.sqlstate, '22023', name);
+    t.match(refusal.message, message, name);
+    t.match(refusal.reason, name, 'the log learns which setting it was');
+    if (hint !== undefined) t.match(refusal.hint, hint);
+  }
+  t.same(parseSetting('security.provisioning.jwt.enabled', 'off'), { value: false, text: 'false' });
+  t.same(parseSetting('server.jwt_authentication.client.timeout', '0'), { value: 0, text: '0s' });
+});
+
+t.test('a stored value wins over the default of the process, and that over the default of the table', async (t) => {
+  const { values, states } = snapshotOf({ [TOLERANCE]: '7s' }, undefined, { [TOLERANCE]: '6s', [AUTO_FETCH]: 'true' });
+  t.equal(values[TOLERANCE], 7000);
+  t.same(states[TOLERANCE], { text: '7s', defaultText: '6s', origin: 'override', changed: { user: 'root', at: 1 } });
+  t.equal(values[AUTO_FETCH], true);
+  t.same(states[AUTO_FETCH], { text: 'true', defaultText: 'true', origin: 'default', changed: undefined });
+  t.equal(values['server.jwt_authentication.client.timeout'], 15_000);
+});
+
+t.test('a change of one setting parses no other again, and counts on', async (t) => {
+  const before = snapshotOf({ [MAP]: 'iss /^(.*)$ \\1', [JWKS]: keySetText(testKey('ES256')) });
+  const after = snapshotOf({ [MAP]: 'iss /^(.*)$ \\1', [JWKS]: keySetText(testKey('EdDSA')) }, before);
+  t.equal(after.values[MAP], before.values[MAP], 'the same object');
+  t.not(after.values[JWKS], before.values[JWKS]);
+  t.same([before.version, after.version], [1, 2]);
+});
+
+t.test('a snapshot cannot be changed', async (t) => {
+  const { values, states } = snapshotOf({ [MAP]: 'iss a b', [ISSUERS]: '["a"]', [JWKS]: keySetText(testKey('ES256')) });
+  const parts = [
+    values,
+    states,
+    ...Object.values(states),
+    ...Object.values(values),
+    values[ISSUERS].issuers,
+    values[MAP].rules,
+    ...values[MAP].rules,
+    values[MAP].rulesFor('iss'),
+    ...values[JWKS],
+    ...values[JWKS].map(({ algorithms }) => algorithms),
+  ];
+  for (const part of parts) t.ok(Object.isFrozen(part));
+});
+
+t.test('what lets in more than it seems to is warned of', async (t) => {
+  const two = '["a", "b"]';
+  const keys = keySetText(testKey('ES256'));
+  const mapped = 'a x y\nb x y';
+  const table: [string, Texts, RegExp[]][] = [
+    ['nothing set', {}, []],
+    ['one issuer', { [ISSUERS]: 'a', [JWKS]: keys }, []],
+    ['two issuers that share keys', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped }, [/2 issuers and one set of keys/]],
+    ['two issuers whose keys are fetched', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped, [AUTO_FETCH]: 'true' }, []],
+    ['one of two without a rule', { [ISSUERS]: two, [MAP]: 'a x y' }, [/issuer "b" has no rule/]],
+    ['a loose expression', { [MAP]: 'a x y\na /^x y' }, [/line 2 .* not anchored/]],
+  ];
+  for (const [name, texts, expected] of table) {
+    const warnings = settingWarnings(snapshotOf(texts).values);
+    t.equal(warnings.length, expected.length, name);
+    t.match(warnings, expected, name);
+  }
+});
+
+t.test('defaults of the process come from flags and the environment, and the later flag wins', async (t) => {
+  const environment = {
+    PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '1s',
+    PGSSO_SET_SERVER_JWT_AUTHENTICATION_AUDIENCE: 'a=b',
+    PGSSO_LISTEN: 'x',
+  };
+  t.same(
+    [...readProcessDefaults(['PGSSO.clock_tolerance=2s', 'pgsso.clock_tolerance=00:00:03'], environment)],
+    [
+      [TOLERANCE, '3s'],
+      ['server.jwt_authentication.audience', 'a=b'],
+    ],
+  );
+  t.same([...readProcessDefaults([], { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a' })], [[ISSUERS, 'a']], 'by an alias');
+});
+
+t.test('a wrong default names the option or the variable, in one line', async (t) => {
+  const table: [readonly string[], Record<string, string>, RegExp][] = [
+    [['nonsense'], {}, /^--set: give NAME=VALUE$/],
+    [['pgsso.clock=1s'], {}, /^--set: unknown cluster setting 'pgsso\.clock' \(.*pgsso\.clock_tolerance.*\)$/],
+    [['pgsso.clock_tolerance=soon'], {}, /^--set pgsso\.clock_tolerance: could not parse "soon"/],
+    [[], { PGSSO_SET_PGSSO_CLOCK: '1s' }, /^PGSSO_SET_PGSSO_CLOCK: there is no such setting/],
+    [[], { PGSSO_SET_pgsso_clock_tolerance: '1s' }, /there is no such setting/],
+    [[], { PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '' }, /^PGSSO_SET_PGSSO_CLOCK_TOLERANCE: could not parse/],
+    [
+      [],
+      { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a', PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS_CONFIGURATION: 'b' },
+      /another variable/,
+    ],
+  ];
+  for (const [flags, environment, message] of table) {
+    const refusal = usageErrorOf(() => readProcessDefaults(flags, environment));
+    t.match(refusal, message);
+    t.notMatch(refusal, '\n');
+  }
+  const secret = 'server.jwt_authentication.issuers.custom_ca=hidden';
+  t.notMatch(
+    usageErrorOf(() => readProcessDefaults([secret], {})),
+    'hidden',
+    'a sensitive value is not repeated',
+  );
+});
+
+t.test('no two settings share a variable', async (t) => {
+  const names = Array.from(knownNames, ([known]) => variableName(known));
+  t.equal(new Set(names).size, names.length);
+});

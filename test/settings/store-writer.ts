@@ -1,0 +1,21 @@
+/** A process of its own that changes settings until it is done or killed, and tells of each change that was acknowledged. */
+
+import type { SettingName } from '../../src/settings/definitions.ts';
+import { FileStore } from '../../src/settings/file-store.ts';
+import { findSetting } from '../../src/settings/lookup.ts';
+
+const [directory = '', setting = '', count = '0'] = process.argv.slice(2);
+const name: SettingName = findSetting(setting);
+const store = await FileStore.open({
+  directory,
+  processDefaults: new Map(),
+  now: Date.now,
+  onProblem: (error) => {
+    throw error;
+  },
+});
+for (let number = 1; number <= Number(count); number += 1) {
+  await store.change([{ kind: 'set', name, text: String(number) }], 'root');
+  process.stdout.write(`${number}\n`);
+}
+await store.close();
