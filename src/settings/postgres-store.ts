@@ -59,8 +59,8 @@ export class PostgresStore implements SettingsStore {
   #lastAttempt = 0;
   #timer: NodeJS.Timeout | undefined;
   #looking = false;
-  /** There was no connection since the last look. */
-  #away = false;
+  /** Why the values that are there now were refused. */
+  #refused: string | undefined;
   #closed = false;
 
   private constructor(options: PostgresStoreOptions, stored: StoredSettings) {
@@ -182,24 +182,25 @@ export class PostgresStore implements SettingsStore {
   async #read(client: pg.Client): Promise<void> {
     const fingerprint = await readFingerprint(client);
     if (fingerprint === this.#fingerprint) {
-      // Back after an outage, with nothing new. A bad value is another fingerprint and stays reported.
-      if (this.#away) this.#holder.problem = undefined;
-      this.#away = false;
+      // The database is there, so nothing but its values can be wrong.
+      this.#holder.problem = this.#refused;
       return;
     }
     const rows = await readRows(client);
-    this.#away = false;
+    // Also of what is refused: it is looked at again when it has changed.
+    this.#fingerprint = fingerprint;
     try {
       const stored = storedSettings(rows);
       await this.#adopt(stored, this.#holder.build(stored), fingerprint);
-    } finally {
-      // Also of what is refused: it is looked at again when it has changed.
-      this.#fingerprint = fingerprint;
+    } catch (error) {
+      this.#refused = errorText(error);
+      throw error;
     }
   }
 
   async #adopt(stored: StoredSettings, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
     this.#fingerprint = fingerprint;
+    this.#refused = undefined;
     this.#holder.adopt(snapshot);
     try {
       await keepLastSnapshot(this.#options.directory, stored);
@@ -240,7 +241,6 @@ export class PostgresStore implements SettingsStore {
       await createTables(client);
       this.#notifies = await listens(client);
     } catch (error) {
-      this.#away = true;
       void client.end().catch(() => undefined);
       throw new Error(`the settings database: ${errorText(error)}`, { cause: error });
     }
@@ -251,7 +251,6 @@ export class PostgresStore implements SettingsStore {
   #drop(client: pg.Client): void {
     if (this.#client !== client) return;
     this.#client = undefined;
-    this.#away = true;
     void client.end().catch(() => undefined);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { errorText } from '../errors.ts';
+import { errorText, PgError } from '../errors.ts';
 import type { SettingName } from './definitions.ts';
 import type { HistoryEntry } from './history.ts';
 import { findSetting, parseSetting } from './lookup.ts';
@@ -124,7 +124,7 @@ export async function readHistory(client: pg.Client, name: SettingName | undefin
 /**
  * The settings of rows, each value checked again.
  *
- * @throws Error that names the setting
+ * @throws PgError 22023 that names the setting
  */
 export function storedSettings(rows: readonly SettingRow[]): StoredSettings {
   const stored = new Map<SettingName, StoredSetting>();
@@ -133,7 +133,13 @@ export function storedSettings(rows: readonly SettingRow[]): StoredSettings {
       const name = findSetting(given);
       stored.set(name, { text: parseSetting(name, value).text, user: changed_by, at: changed_at.getTime() });
     } catch (error) {
-      throw new Error(`setting ${given} in pgsso.settings: ${errorText(error)}`, { cause: error });
+      throw new PgError({
+        code: 'invalid_stored_setting',
+        sqlstate: '22023',
+        message: `setting ${given} in pgsso.settings: ${errorText(error)}`,
+        hint: 'Nothing was changed. SET or RESET that setting first.',
+        fault: 'us',
+      });
     }
   }
   return stored;
