@@ -10,6 +10,7 @@ import { type ExplainedCheck, type Explanation, explainLogin } from '../auth/exp
 import { staticKeys } from '../auth/key-source.ts';
 import { errorText } from '../errors.ts';
 import { readStoredSettings } from '../settings/file-store.ts';
+import { readLastSnapshot } from '../settings/last-snapshot.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { buildSnapshot, type StoredSettings } from '../settings/snapshot.ts';
 import { collect, parseUserName, repeatable } from './values.ts';
@@ -70,7 +71,10 @@ async function explain(options: ExplainOptions): Promise<void> {
 async function readStored(dataDir: string | undefined): Promise<StoredSettings> {
   if (dataDir === undefined) return new Map();
   try {
-    return await readStoredSettings(resolve(dataDir));
+    const directory = resolve(dataDir);
+    const stored = await readStoredSettings(directory);
+    // Where settings live in a database, the last ones that were read from it lie here.
+    return stored.size > 0 ? stored : ((await readLastSnapshot(directory))?.stored ?? stored);
   } catch (error) {
     throw new Error(`--data-dir: ${errorText(error)}`, { cause: error });
   }

@@ -27,13 +27,12 @@ export interface Operator {
 
 /** A prepared statement; undefined for an empty text. */
 export interface Prepared {
+  /** Bytes of its text. */
+  readonly size: number;
   readonly statement: Statement | undefined;
   /** The types of its parameters. */
   readonly types: readonly number[];
 }
-
-/** More changes than a person or an import makes; there are not that many settings. */
-const PENDING_LIMIT = 1000;
 
 /** The state of one connection to the console. */
 export class ConsoleSession {
@@ -114,8 +113,8 @@ export class ConsoleSession {
   async change(change: SettingChange): Promise<Outcome> {
     if (change.kind === 'set') parseSetting(change.name, change.text);
     if (!this.#pending) return this.#apply([change]);
-    if (this.#pending.length >= PENDING_LIMIT) throw tooManyChanges();
-    this.#pending.push(change);
+    // The last change of a setting counts; so there are never more than there are settings.
+    this.#pending = [...this.#pending.filter(({ name }) => name !== change.name), change];
     return {};
   }
 
@@ -128,7 +127,7 @@ export class ConsoleSession {
 
   #changedState(name: SettingName): SettingState {
     const state = this.parts.settings.current.states[name];
-    const change = this.#pending?.findLast((candidate) => candidate.name === name);
+    const change = this.#pending?.find((candidate) => candidate.name === name);
     if (!change) return state;
     if (change.kind === 'reset') return { ...state, text: state.defaultText, origin: 'default' };
     return { ...state, text: parseSetting(name, change.text).text, origin: 'override' };
@@ -159,13 +158,5 @@ function transactionFailed(): PgError {
     code: 'transaction_failed',
     sqlstate: '25P02',
     message: 'current transaction is aborted, commands ignored until end of transaction block',
-  });
-}
-
-function tooManyChanges(): PgError {
-  return new PgError({
-    code: 'too_many_changes',
-    sqlstate: '54000',
-    message: `a transaction can change at most ${PENDING_LIMIT} settings`,
   });
 }

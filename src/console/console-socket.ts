@@ -41,6 +41,7 @@ export class ConsoleSocket {
   readonly #options: ConsoleSocketOptions;
   readonly #server: Server;
   readonly #connections = new Connections();
+  readonly #closing = new AbortController();
   #number = 0;
 
   private constructor(options: ConsoleSocketOptions) {
@@ -70,9 +71,10 @@ export class ConsoleSocket {
     return opened;
   }
 
-  /** Accepts nothing more and waits for the connections, which the console's own end has ended. The file goes with the server. */
+  /** Accepts nothing more and waits for the connections, which the console has ended before. The file goes with the server. */
   async close(): Promise<void> {
     this.#server.close();
+    this.#closing.abort(new Error('shutting down'));
     await this.#connections.ended();
   }
 
@@ -88,7 +90,7 @@ export class ConsoleSocket {
     const door = openDoor(socket);
     const number = ++this.#number;
     try {
-      const signal = AbortSignal.timeout(loginTimeout);
+      const signal = AbortSignal.any([AbortSignal.timeout(loginTimeout), this.#closing.signal]);
       const arrival = await negotiate(door, { mode: 'disable', context: undefined }, signal);
       if (arrival?.packet.kind !== 'startup') return;
       const { user, database, protocolOptions } = readParameters(arrival.packet.parameters);

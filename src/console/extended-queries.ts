@@ -20,8 +20,8 @@ import {
   readyForQuery,
 } from '../protocol/query-messages.ts';
 import type { ConsoleSession, Prepared } from './console-session.ts';
+import { errorReply } from './error-reply.ts';
 import { parseQueryText } from './parser.ts';
-import { errorReply } from './protocol-server.ts';
 import { decodeParameter, decodeText, type Format } from './results.ts';
 import { describeColumns, encodeEnd, encodeRows } from './simple-query.ts';
 import type { Statement } from './statement.ts';
@@ -29,6 +29,8 @@ import { noSuchStatement } from './statements/variables.ts';
 
 /** A statement with its parameters. */
 interface Portal {
+  /** Bytes of its parameters. */
+  readonly size: number;
   readonly statement: Statement | undefined;
   readonly parameters: readonly string[];
   readonly formatOf: (index: number) => Format;
@@ -36,8 +38,9 @@ interface Portal {
   left: { readonly rows: Buffer[]; readonly end: readonly Buffer[] } | undefined;
 }
 
-/** Of prepared statements and of portals each; drivers keep a few hundred. */
+/** Of prepared statements and of portals each; drivers keep a few hundred. A value has a few megabytes at most. */
 const LIMIT = 1000;
+const SIZE_LIMIT = 16 * 1024 * 1024;
 
 /** OID of text, the type of every parameter that the client gives no type. */
 const TEXT_OID = 25;
@@ -121,8 +124,12 @@ export class ExtendedQueries {
     const [statement, ...more] = parseQueryText(decodeText(query));
     if (more.length > 0) throw severalStatements();
     const count = statement?.parameterCount ?? 0;
-    checkRoom(prepared);
-    prepared.set(name, { statement, types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID) });
+    checkRoom(prepared, query.length);
+    prepared.set(name, {
+      size: query.length,
+      statement,
+      types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID),
+    });
     return parseComplete;
   }
 
@@ -135,9 +142,10 @@ export class ExtendedQueries {
       if (value === undefined) throw nullParameter(index);
       return decodeParameter(value, types[index] ?? TEXT_OID, formatOf(index));
     });
-    checkRoom(this.#portals);
+    const size = values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
+    checkRoom(this.#portals, size);
     const columns = statement?.columns.length ?? 0;
-    this.#portals.set(portal, { statement, parameters, formatOf: formatList(resultFormats, columns), left: undefined });
+    this.#portals.set(portal, { size, statement, parameters, formatOf: formatList(resultFormats, columns), left: undefined });
     return bindComplete;
   }
 
@@ -191,12 +199,13 @@ function formatList(formats: readonly number[], count: number): (index: number) 
   return (index) => ((formats.length === 1 ? formats[0] : formats[index]) === 1 ? 1 : 0);
 }
 
-function checkRoom({ size }: ReadonlyMap<string, unknown>): void {
-  if (size < LIMIT) return;
+function checkRoom(held: ReadonlyMap<string, { readonly size: number }>, size: number): void {
+  const bytes = [...held.values()].reduce((sum, one) => sum + one.size, size);
+  if (held.size < LIMIT && bytes <= SIZE_LIMIT) return;
   throw new PgError({
     code: 'too_many_statements',
     sqlstate: '54000',
-    message: `there are ${size} prepared statements or portals already`,
+    message: `there are ${held.size} prepared statements or portals already`,
     hint: 'Close some of them, or send DISCARD ALL.',
   });
 }

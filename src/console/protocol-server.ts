@@ -11,9 +11,12 @@ import { backendKeyData, parameterStatus, parseQuery, readyForQuery } from '../p
 import { sayFarewell } from '../session/farewell.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
 import type { ConsoleSession } from './console-session.ts';
+import { errorReply } from './error-reply.ts';
 import { ExtendedQueries } from './extended-queries.ts';
+import { parseQueryText } from './parser.ts';
 import { decodeText } from './results.ts';
-import { runQuery } from './simple-query.ts';
+import { runStatements } from './simple-query.ts';
+import type { Statement } from './statement.ts';
 import { REPORTED, REPORTED_SPELLING } from './variables.ts';
 
 /** A setting has at most a megabyte of characters, each of at most 4 bytes. */
@@ -29,11 +32,11 @@ export async function serveOperator(
   try {
     await channel.write(greeting(session, number), signal);
     const extended = new ExtendedQueries(session);
+    const write = (reply: Buffer): Promise<void> => channel.write(reply, signal);
     for (;;) {
       const message = await channel.message(MESSAGE_LIMIT, signal);
       if (!message || message.type === FRONTEND.terminate) return;
-      const reply = await answer(message, session, extended);
-      if (reply.length > 0) await channel.write(reply, signal);
+      await answer(message, session, extended, write);
     }
   } catch (error) {
     // A socket's own error means that there is nobody to tell.
@@ -55,47 +58,36 @@ function greeting({ variables, status }: ConsoleSession, number: number): Buffer
   ]);
 }
 
-async function answer(message: Message, session: ConsoleSession, extended: ExtendedQueries): Promise<Buffer> {
+async function answer(
+  message: Message,
+  session: ConsoleSession,
+  extended: ExtendedQueries,
+  write: (reply: Buffer) => Promise<void>,
+): Promise<void> {
   switch (message.type) {
     case FRONTEND.query: {
       const text = parseQuery(message.body);
       extended.forgetUnnamed();
-      return Buffer.concat([await answered(session, () => runQuery(decodeText(text), session)), readyForQuery(session.status)]);
+      await answerQuery(text, session, write);
+      return write(readyForQuery(session.status));
     }
     case FRONTEND.copyData:
     case FRONTEND.copyDone:
     case FRONTEND.copyFail:
       // Left over from a COPY that has failed (54.2.6).
-      return Buffer.alloc(0);
+      return;
     default:
-      return extended.answer(message);
+      return write(await extended.answer(message));
   }
 }
 
-async function answered(session: ConsoleSession, run: () => Promise<Buffer>): Promise<Buffer> {
+async function answerQuery(text: Buffer, session: ConsoleSession, write: (reply: Buffer) => Promise<void>): Promise<void> {
+  let statements: readonly Statement[];
   try {
-    return await run();
+    statements = parseQueryText(decodeText(text));
   } catch (error) {
     session.fail();
-    return errorReply(error, session);
+    return write(errorReply(error, session));
   }
-}
-
-/** The ErrorResponse for anything that was thrown; what is no PgError is a bug, and the log gets its stack. */
-export function errorReply(error: unknown, { log, operator: { name: user, client } }: ConsoleSession): Buffer {
-  if (error instanceof PgError) {
-    const { code, sqlstate, reason, fault } = error;
-    // Without the message: it quotes the statement, which may hold a token.
-    log[fault === 'client' ? 'debug' : 'warn'](
-      { event: 'console', user, client, code, sqlstate, reason, fault },
-      'statement failed',
-    );
-    return errorResponse(error, 'ERROR');
-  }
-  const stack = error instanceof Error ? error.stack : undefined;
-  log.error({ event: 'console', user, client, reason: errorText(error), stack, fault: 'us' }, 'statement failed');
-  return errorResponse(
-    new PgError({ code: 'internal_error', sqlstate: 'XX000', message: 'internal error of the front-end', fault: 'us' }),
-    'ERROR',
-  );
+  await runStatements(statements, session, write);
 }

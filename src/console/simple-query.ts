@@ -2,31 +2,39 @@
 import { warningResponse } from '../protocol/messages.ts';
 import { commandComplete, dataRow, emptyQueryResponse, rowDescription } from '../protocol/query-messages.ts';
 import type { ConsoleSession } from './console-session.ts';
-import { parseQueryText } from './parser.ts';
-import { errorReply } from './protocol-server.ts';
+import { errorReply } from './error-reply.ts';
 import { type Column, encodeCell, type Format, typeOf } from './results.ts';
 import type { Outcome, Statement } from './statement.ts';
 
 /**
- * Runs the text.
+ * Runs the statements of a text.
  *
- * @returns the replies without ReadyForQuery
- * @throws PgError for a text that is not understood
+ * @param write gets the replies without ReadyForQuery, statement by statement: all together they could be any number of megabytes
+ * @throws what `write` throws
  */
-export async function runQuery(text: string, session: ConsoleSession): Promise<Buffer> {
-  const statements = parseQueryText(text);
-  const replies: Buffer[] = statements.length === 0 ? [emptyQueryResponse] : [];
+export async function runStatements(
+  statements: readonly Statement[],
+  session: ConsoleSession,
+  write: (reply: Buffer) => Promise<void>,
+): Promise<void> {
+  if (statements.length === 0) await write(emptyQueryResponse);
   for (const statement of statements) {
-    try {
-      const outcome = await session.execute(statement, []);
-      if (statement.columns.length > 0) replies.push(describeColumns(statement.columns, () => 0));
-      replies.push(...encodeRows(statement.columns, outcome, () => 0), ...encodeEnd(statement, outcome));
-    } catch (error) {
-      replies.push(errorReply(error, session));
-      break;
-    }
+    const reply = await replyTo(statement, session);
+    await write(reply.bytes);
+    if (reply.failed) return;
   }
-  return Buffer.concat(replies);
+}
+
+async function replyTo(statement: Statement, session: ConsoleSession): Promise<{ bytes: Buffer; failed: boolean }> {
+  const { columns } = statement;
+  try {
+    const outcome = await session.execute(statement, []);
+    const description = columns.length > 0 ? [describeColumns(columns, () => 0)] : [];
+    const rows = encodeRows(columns, outcome, () => 0);
+    return { bytes: Buffer.concat([...description, ...rows, ...encodeEnd(statement, outcome)]), failed: false };
+  } catch (error) {
+    return { bytes: errorReply(error, session), failed: true };
+  }
 }
 
 /** RowDescription of the columns in their formats. */

@@ -291,6 +291,10 @@ t.test('the extended protocol byte by byte: portals in pieces, errors skip to Sy
   );
   t.equal(await answer(parse('', 'SELECT 7'), bind('', '', 0), execute('', 0)), '12DCZ');
   t.equal(await answer(bind('', 'nobody', 0)), 'EZ');
+  const long = `HELP --${'x'.repeat(4 * 1024 * 1024 - 100)}`;
+  t.equal(await answer(...[1, 2, 3, 4, 5].map((number) => parse(`long${number}`, long))), '1111EZ', 'what is kept is bounded');
+  client.send(query('DISCARD ALL'));
+  t.equal((await client.until(0x5a)).types, 'CZ');
   client.send(query('SHOW VERSION; SELECT 1; ; nonsense'), query('SHOW VERSION; CANCEL SESSION 999; HELP'));
   t.equal((await client.until(0x5a)).types, 'EZ', 'nothing runs of a text that is not understood');
   t.equal((await client.until(0x5a)).types, 'TDCEZ', 'the first that fails is the last');
