@@ -64,6 +64,9 @@ const login = fc.record({
   user: mostly('alice', 'bob', 'Alice', 'root'),
 });
 
+/** Behind the eleven checks and the one on roles come those that not every login has, and the backend's own. */
+const isLater = (check: keyof typeof checks): boolean => checks[check].number > checks.role.number;
+
 t.test('EXPLAIN LOGIN says what the login does', async (t) => {
   let admitted = 0;
   const failed = new Set<string>();
@@ -78,7 +81,9 @@ t.test('EXPLAIN LOGIN says what the login does', async (t) => {
       const first = rows.find(({ result }) => result === 'failed');
       if (first === undefined) {
         admitted++;
-        return refused === undefined && results.slice(0, -1).every((result) => result === 'passed');
+        return (
+          refused === undefined && rows.every(({ check, result }) => result === (isLater(check) ? 'not reached' : 'passed'))
+        );
       }
       failed.add(first.check);
       const at = rows.indexOf(first);
