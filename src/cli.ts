@@ -3,19 +3,19 @@
  * The command line. A command parses its options and calls one function; what goes wrong is one line on stderr that names the option,
  * with exit status 2 for wrong use and 1 for what only showed when it was tried.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addCaCommand } from './cli/ca-command.ts';
 import { addCheckCommand } from './cli/check-command.ts';
+import { addExplainCommand } from './cli/explain-command.ts';
 import { addServeCommand } from './cli/serve-command.ts';
+import { addSettingsCommand } from './cli/settings-command.ts';
 import { errorText, UsageError } from './errors.ts';
 import { createLog } from './observe/log.ts';
 import { type RunningServer, type ServeOptions, serve } from './serve.ts';
+import { version } from './version.ts';
 
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
 const program = new Command('pgsso')
   .description('Single sign-on for PostgreSQL and CockroachDB: a JSON web token is the password.')
@@ -28,6 +28,8 @@ const program = new Command('pgsso')
 addServeCommand(program, runServe);
 addCheckCommand(program);
 addCaCommand(program);
+addSettingsCommand(program);
+addExplainCommand(program);
 
 try {
   await program.parseAsync();

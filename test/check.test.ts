@@ -45,6 +45,8 @@ function options(more: Partial<CheckOptions>): CheckOptions {
     superusers: 'refuse',
     reservedUsers: [],
     nativeLogins: 'allow',
+    admins: [],
+    viewers: [],
     loginTimeout: 30_000,
     maxLogins: 10,
     maxSessions: 10,

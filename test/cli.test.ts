@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { password, RawClient, startup } from './support/raw-client.ts';
 
 const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url));
 const files = await mkdtemp(join(tmpdir(), 'pgsso-cli-'));
@@ -228,20 +229,28 @@ t.test('SIGHUP reads files again, SIGTERM and SIGINT drain and end with status 0
 });
 
 t.test('a second signal ends at once', async (t) => {
-  const { child, log } = await ready(['serve', ...usable, '--data-dir', 'twice', '--drain-timeout', '1h']);
-  const port = JSON.parse(
+  // A backend that asks for a password and then thinks about it: such a login is waited for.
+  const asks = Buffer.from([0x52, 0, 0, 0, 8, 0, 0, 0, 3]);
+  const slow = createServer((socket) => void socket.on('error', () => undefined).once('data', () => socket.write(asks)));
+  slow.listen(0, '127.0.0.1');
+  await once(slow, 'listening');
+  t.teardown(() => slow.close());
+  const address = slow.address();
+  const url = `postgres://127.0.0.1:${address !== null && typeof address === 'object' ? address.port : 0}?sslmode=disable`;
+  const options = ['--backend', url, '--backend-auth', 'trust', '--listen', '127.0.0.1:0', '--drain-timeout', '1h'];
+  const { child, log } = await ready(['serve', ...options, '--data-dir', 'twice']);
+  const start =
     log()
       .split('\n')
-      .find((line) => line.includes('ready')) ?? '',
-  ).listen[0].split(':')[1];
-  const { connect } = await import('node:net');
-  const client = connect({ port, host: '127.0.0.1' });
-  client.on('error', () => undefined);
-  await once(client, 'connect');
-  client.write(Buffer.from([0, 0, 0, 9]));
+      .find((line) => line.includes('ready for connections')) ?? '';
+  const client = await RawClient.connect(Number(JSON.parse(start).listen[0].split(':')[1]));
+  client.send(startup({ user: 'alice' }));
+  await client.message();
+  client.send(password('secret'));
+  await new Promise((resolve) => setTimeout(resolve, 200));
   child.kill('SIGTERM');
   while (!log().includes('draining')) await new Promise((resolve) => setTimeout(resolve, 10));
   child.kill('SIGTERM');
   t.strictSame(await once(child, 'exit'), [1, null]);
-  client.destroy();
+  client.close();
 });

@@ -22,3 +22,13 @@ export interface KeyEvents {
   /** Whether a token had been verified before. */
   verified(before: boolean): void;
 }
+
+/** For a decision that nobody listens to. */
+export const noEvents: KeyEvents = {
+  fetched: () => undefined,
+  fetchFailed: () => undefined,
+  keysChanged: () => undefined,
+  refetchRefused: () => undefined,
+  notKept: () => undefined,
+  verified: () => undefined,
+};

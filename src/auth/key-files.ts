@@ -28,6 +28,12 @@ export interface KeyShelf {
   write(kept: KeptKeys): Promise<void>;
 }
 
+/** A shelf on which nothing is kept: for a look at a login that leaves nothing behind. */
+export const noShelf: KeyShelf = {
+  read: async () => undefined,
+  write: async () => undefined,
+};
+
 /** The shelf in a directory: one file an issuer. */
 export class KeyFiles implements KeyShelf {
   readonly #directory: string;

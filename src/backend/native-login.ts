@@ -4,10 +4,11 @@
  * of the front-end's own is ever sent, and that only a login counts which the client had to earn.
  */
 import { PgError } from '../errors.ts';
-import { AUTHENTICATION, FRONTEND, PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
+import { AUTHENTICATION, PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
 import { authenticationCleartextPassword, formatMessage, parsePassword } from '../protocol/messages.ts';
 import type { StartupParameter } from '../protocol/startup.ts';
 import type { MessageChannel } from '../transport/message-channel.ts';
+import { readAnswer } from '../transport/password-answer.ts';
 import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './backend-errors.ts';
 import { logInAtSomeHost } from './connect.ts';
 import { type BackendSession, readGreeting } from './greeting.ts';
@@ -125,7 +126,7 @@ async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<
   if (!mechanisms.includes(SCRAM_PLUS)) return ask(relay, request.bytes);
   if (relay.clientTls) {
     await sendToClient(relay, authenticationCleartextPassword());
-    const password = parsePassword(await readAnswer(relay));
+    const password = parsePassword(await answerOf(relay));
     relay.answered();
     return performScram(relay.leg, request, password, relay.signal);
   }
@@ -140,7 +141,7 @@ async function ask(relay: Relay, request: Buffer): Promise<void> {
 }
 
 async function passAnswer(relay: Relay): Promise<void> {
-  await answer(relay.leg, await readAnswer(relay), relay.signal);
+  await answer(relay.leg, await answerOf(relay), relay.signal);
 }
 
 /** The last GSSContinue of an exchange is not answered (manual 54.2.1, AuthenticationGSSContinue): who is next shows when he speaks. */
@@ -167,20 +168,13 @@ async function sendToClient({ client, asking, signal }: Relay, bytes: Buffer): P
 }
 
 /** The body of the client's answer, whatever its kind. */
-async function readAnswer({ client, signal }: Relay): Promise<Buffer> {
-  const message = await client.message(PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
+async function answerOf({ client, signal }: Relay): Promise<Buffer> {
+  const body = await readAnswer(client, PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
     signal.throwIfAborted();
     throw error instanceof PgError ? error : new ClientLeft('while an answer was awaited', { cause: error });
   });
-  if (!message) throw new ClientLeft('at the password prompt');
-  if (message.type !== FRONTEND.password) {
-    throw new PgError({
-      code: 'unexpected_message',
-      sqlstate: '08P01',
-      message: `expected password response, got message type ${message.type}`,
-    });
-  }
-  return message.body;
+  if (!body) throw new ClientLeft('at the password prompt');
+  return body;
 }
 
 function unearned({ label }: BackendLeg): PgError {

@@ -85,6 +85,13 @@ export class Routes {
     });
   }
 
+  /** The backend that is looked at last: that of `--backend`, if there is one. */
+  get last(): Backend {
+    const route = this.all.at(-1);
+    if (!route) throw new Error('a process without a backend');
+    return route.backend;
+  }
+
   /** Forwards a cancel request to every host of every backend, once each: the key does not tell whose it is, and means nothing to others. */
   async cancel(packet: Buffer, signal: AbortSignal): Promise<readonly CancelOutcome[]> {
     const byHosts = new Map(this.all.map(({ backend }) => [backend.target.url.hosts.map(formatHost).join(), backend]));

@@ -2,12 +2,12 @@
  * `pgsso serve`: its options and their environment variables, turned into ServeOptions. A flag wins over its variable. What a single
  * value may be is checked here; what needs a look at a file or at other options is checked where it is used.
  */
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { backendAuths } from '../backend/backend-url.ts';
 import { LOG_LEVELS } from '../observe/log.ts';
 import type { ServeOptions } from '../serve.ts';
 import type { ListenAddress } from '../session/listener.ts';
-import { parseCount, parseListenAddress, parseSize, parseTimeout, repeatable } from './values.ts';
+import { collect, parseCount, parseListenAddress, parseSize, parseTimeout, parseUserName, repeatable } from './values.ts';
 
 /** The options as commander leaves them, by their names in camel case. */
 export interface ParsedOptions
@@ -19,13 +19,20 @@ export interface ParsedOptions
     | 'routes'
     | 'routesFromFlag'
     | 'settings'
+    | 'settingsUrl'
+    | 'settingsUrlFromFlag'
     | 'reservedUsers'
+    | 'admins'
+    | 'viewers'
     | 'environment'
   > {
   readonly listen?: readonly ListenAddress[];
   readonly route?: readonly string[];
+  readonly settings?: string;
   readonly set?: readonly string[];
   readonly reservedUser?: readonly string[];
+  readonly admin?: readonly string[];
+  readonly viewer?: readonly string[];
 }
 
 /** What is listened to without `--listen`; the port is CockroachDB's. */
@@ -73,9 +80,15 @@ export function addServeOptions(command: Command): Command {
         .argParser(collectLines),
     )
     .addOption(
-      new Option('--data-dir <DIR>', 'where settings are kept; made with mode 0700 if missing')
+      new Option('--data-dir <DIR>', 'settings and the socket of the console; made with mode 0700 if missing')
         .env('PGSSO_DATA_DIR')
         .default('./pgsso-data'),
+    )
+    .addOption(
+      new Option(
+        '--settings <URL>',
+        'keep settings in a database that several nodes share: postgres://user@host/db?passfile=… (default: in the data directory)',
+      ).env('PGSSO_SETTINGS'),
     )
     .optionsGroup('How to log in at the database:')
     .addOption(
@@ -135,6 +148,17 @@ export function addServeOptions(command: Command): Command {
         .choices(['allow', 'deny'])
         .default('allow'),
     )
+    .optionsGroup('Who may use the console, the database pgsso:')
+    .addOption(
+      new Option('--admin <ROLE>', 'a SQL user who may look and change settings; may be repeated')
+        .env('PGSSO_ADMIN')
+        .argParser(repeatable(parseUserName)),
+    )
+    .addOption(
+      new Option('--viewer <ROLE>', 'a SQL user who may only look; may be repeated')
+        .env('PGSSO_VIEWER')
+        .argParser(repeatable(parseUserName)),
+    )
     .optionsGroup('TLS towards clients:')
     .addOption(
       new Option('--client-tls <MODE>', 'whether clients must use TLS (default: require; prefer on a loopback address)')
@@ -182,7 +206,10 @@ export function addServeOptions(command: Command): Command {
 }
 
 /** What the options come to. */
-export function readServeOptions(command: Command, { listen, route, set, reservedUser, ...rest }: ParsedOptions): ServeOptions {
+export function readServeOptions(
+  command: Command,
+  { listen, route, set, reservedUser, admin, viewer, settings, ...rest }: ParsedOptions,
+): ServeOptions {
   return {
     ...rest,
     listen: listen ?? [DEFAULT_LISTEN],
@@ -191,7 +218,11 @@ export function readServeOptions(command: Command, { listen, route, set, reserve
     routes: route ?? [],
     routesFromFlag: command.getOptionValueSource('route') === 'cli',
     settings: set ?? [],
+    settingsUrl: settings,
+    settingsUrlFromFlag: command.getOptionValueSource('settings') === 'cli',
     reservedUsers: reservedUser ?? [],
+    admins: admin ?? [],
+    viewers: viewer ?? [],
     environment: process.env,
   };
 }
@@ -204,16 +235,7 @@ function count(flags: string, description: string): Option {
   return new Option(flags, description).argParser(parseCount);
 }
 
-function collect(text: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), text];
-}
-
 /** A URL may hold commas, so that a variable has one a line. */
 function collectLines(text: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), ...text.split('\n').filter((line) => line.trim() !== '')];
-}
-
-function parseUserName(text: string): string {
-  if (text === '') throw new InvalidArgumentError('Give the name of a SQL user.');
-  return text;
 }

@@ -50,3 +50,14 @@ export function parseTimeout(text: string): number {
 export function repeatable<T>(parse: (text: string) => T): (text: string, before: readonly T[] | undefined) => readonly T[] {
   return (text, before) => [...(before ?? []), ...text.split(',').map((item) => parse(item.trim()))];
 }
+
+/** For an option that may be given several times and whose values may hold commas. */
+export function collect(text: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), text];
+}
+
+/** The name of a SQL user. */
+export function parseUserName(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Give the name of a SQL user.');
+  return text;
+}

@@ -5,6 +5,7 @@
 import { errorText, PgError } from '../errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
+import type { Statistics } from './statistics.ts';
 
 /** What is known of a login; it fills as the login goes on, so that a refusal tells how far it came. */
 export interface LoginRecord {
@@ -48,20 +49,24 @@ export interface SessionEndRecord {
 export class Audit {
   readonly #log: Log;
   readonly #metrics: Metrics;
+  readonly #statistics: Statistics;
 
-  constructor(log: Log, metrics: Metrics) {
+  constructor(log: Log, metrics: Metrics, statistics: Statistics) {
     this.#log = log;
     this.#metrics = metrics;
+    this.#statistics = statistics;
   }
 
   /** A session begins. */
   accepted(login: LoginRecord, durationMs: number): void {
+    this.#statistics.accepted(login.method === 'token' ? 'token' : 'native', durationMs);
     this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
     this.#metrics.login({ outcome: 'accepted', method: login.method, durationMs });
   }
 
   /** A login is refused; errors that are our own fault are logged as such, with their stack. */
   refused(login: LoginRecord, error: unknown, durationMs: number): void {
+    this.#statistics.refused(error instanceof PgError ? error.code : 'internal_error');
     const event = { event: 'login', outcome: 'refused', ...login, durationMs };
     if (error instanceof PgError) {
       const { code, sqlstate, message, detail, fault } = error;
@@ -83,6 +88,7 @@ export class Audit {
 
   /** A session that was accepted has ended. */
   ended(login: LoginRecord, end: SessionEndRecord): void {
+    this.#statistics.ended(end.bytesToBackend, end.bytesToClient);
     this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
   }
 }

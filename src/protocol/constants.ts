@@ -40,7 +40,21 @@ export const AUTHENTICATION = {
 } as const;
 
 /** The type bytes of messages, by the names of the manual (54.7). One letter may mean different things in the two directions. */
-export const FRONTEND = { password: 0x70, terminate: 0x58 } as const;
+export const FRONTEND = {
+  bind: 0x42,
+  close: 0x43,
+  copyData: 0x64,
+  copyDone: 0x63,
+  copyFail: 0x66,
+  describe: 0x44,
+  execute: 0x45,
+  flush: 0x48,
+  parse: 0x50,
+  password: 0x70,
+  query: 0x51,
+  sync: 0x53,
+  terminate: 0x58,
+} as const;
 export const BACKEND = {
   authentication: 0x52,
   backendKeyData: 0x4b,

@@ -35,7 +35,7 @@ export function negotiateProtocolVersion(version: number, names: readonly string
 
 /** ErrorResponse: what a client may know of an error, and no more. */
 export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FATAL'): Buffer {
-  const fields: [string, string | undefined][] = [
+  return fieldsMessage('E', [
     ['S', severity],
     ['V', severity],
     ['C', error.sqlstate],
@@ -43,9 +43,22 @@ export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FAT
     ['D', error.detail],
     ['H', error.hint],
     ['P', error.position?.toString()],
-  ];
+  ]);
+}
+
+/** NoticeResponse: a WARNING, with the SQLSTATE that means no more than that. */
+export function warningResponse(message: string): Buffer {
+  return fieldsMessage('N', [
+    ['S', 'WARNING'],
+    ['V', 'WARNING'],
+    ['C', '01000'],
+    ['M', message],
+  ]);
+}
+
+function fieldsMessage(type: 'E' | 'N', fields: readonly (readonly [string, string | undefined])[]): Buffer {
   const parts = fields.flatMap(([field, text]) => (text === undefined ? [] : [cstring(field + text)]));
-  return formatMessage('E', ...parts, Buffer.from([0]));
+  return formatMessage(type, ...parts, Buffer.from([0]));
 }
 
 /**
@@ -105,12 +118,14 @@ function malformedBackendMessage(reason: string): PgError {
   });
 }
 
-function int32(value: number): Buffer {
+/** A number of four bytes, as lengths, codes and OIDs are. */
+export function int32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
   return bytes;
 }
 
-function cstring(text: string, encoding: BufferEncoding = 'utf8'): Buffer {
+/** A string of the protocol, which ends with a NUL; a NUL in the text is left out. */
+export function cstring(text: string, encoding: BufferEncoding = 'utf8'): Buffer {
   return Buffer.from(`${text.replaceAll('\0', '')}\0`, encoding);
 }

@@ -8,19 +8,32 @@ import type { Socket } from 'node:net';
 const LINGER_MS = 1000;
 const LINGER_BYTES = 256 * 1024;
 
+/** At once, in a process; in a flood the oldest are cut short, having had their chance to read. */
+const FAREWELL_LIMIT = 200;
+
+/** What ends each farewell that is under way, oldest first. */
+const lingering = new Set<() => void>();
+
 /** Sends the bytes, ends our direction, and resolves when the client has closed or its time is up. The caller destroys the socket. */
 export async function sayFarewell(socket: Socket, bytes: Buffer): Promise<void> {
   if (socket.destroyed || !socket.writable) return;
+  const [oldest] = lingering;
+  if (lingering.size >= FAREWELL_LIMIT) oldest?.();
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, LINGER_MS);
+    const end = (): void => {
+      clearTimeout(timer);
+      lingering.delete(end);
+      resolve();
+    };
+    const timer = setTimeout(end, LINGER_MS);
+    lingering.add(end);
     let dropped = 0;
     socket.on('error', () => undefined);
-    socket.once('end', resolve).once('close', resolve);
+    socket.once('end', end).once('close', end);
     socket.on('data', (chunk: Buffer) => {
       dropped += chunk.length;
-      if (dropped > LINGER_BYTES) resolve();
+      if (dropped > LINGER_BYTES) end();
     });
-    socket.once('close', () => clearTimeout(timer));
     socket.end(bytes);
     socket.resume();
   });

@@ -9,6 +9,8 @@ import type { RepeatedEvent } from '../observe/repeated-event.ts';
 export interface LoginSlot {
   /** The password has come: this login is no longer dropped for another one. */
   keep(): void;
+  /** Ends the login. */
+  drop(): void;
   /** The login is over, one way or the other. */
   release(): void;
 }
@@ -50,6 +52,7 @@ export class LoginSlots {
         kept = true;
         this.#kept++;
       },
+      drop,
       release: () => {
         this.#waiting.delete(slot);
         if (kept) this.#kept--;
@@ -58,6 +61,11 @@ export class LoginSlots {
     };
     this.#waiting.set(slot, drop);
     return slot;
+  }
+
+  /** Drops every login that has not sent a password: at a shutdown there is nothing to wait for. */
+  dropWaiting(): void {
+    while (this.#dropOldest());
   }
 
   #dropOldest(): boolean {

@@ -5,7 +5,8 @@
 import type { Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { errorText, PgError } from '../errors.ts';
-import { TLS_HANDSHAKE } from '../protocol/constants.ts';
+import { PROTOCOL_3_0, TLS_HANDSHAKE } from '../protocol/constants.ts';
+import { negotiateProtocolVersion } from '../protocol/messages.ts';
 import { type CancelRequest, parseFirstPacket, type StartupPacket } from '../protocol/startup.ts';
 import { MessageChannel } from '../transport/message-channel.ts';
 import { acceptTls } from '../transport/tls-server.ts';
@@ -74,6 +75,17 @@ export async function negotiate(door: Door, tls: ClientTls, signal: AbortSignal)
 /** A door at which nothing has been said yet. */
 export function openDoor(socket: Socket): Door {
   return { channel: new MessageChannel(socket), secure: undefined };
+}
+
+/** Only 3.0 is spoken here: whoever asks for more, or for a protocol option, is told so before authentication (manual 54.2.1). */
+export async function agreeOnVersion(
+  channel: MessageChannel,
+  version: number,
+  protocolOptions: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  if (version === PROTOCOL_3_0 && protocolOptions.length === 0) return;
+  await channel.write(negotiateProtocolVersion(PROTOCOL_3_0, protocolOptions), signal);
 }
 
 async function encrypt(door: Door, context: SecureContext, signal: AbortSignal): Promise<void> {

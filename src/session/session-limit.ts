@@ -36,4 +36,14 @@ export class SessionLimit {
       held = false;
     };
   }
+
+  /** As {@link take}, for a connection that is there already and is closed when there is no place for it. */
+  takeFor(channel: { destroy(): void }): () => void {
+    try {
+      return this.take();
+    } catch (error) {
+      channel.destroy();
+      throw error;
+    }
+  }
 }

@@ -3,14 +3,17 @@
  * number counts. A new file is written whole under another name, flushed, and then given its own by link(2), which fails if another process
  * was faster: so there is no lock that could be left behind, no change is lost, and a crash at any moment leaves the old file or the new one.
  */
-import { randomUUID } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
-import { link, open, readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { link, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errorText } from '../errors.ts';
-import { formatSettings, parseSettings, sameSettings } from './file-format.ts';
-import { parseSetting } from './lookup.ts';
-import { buildSnapshot, type ProcessDefaults, type SettingsSnapshot, type StoredSettings } from './snapshot.ts';
+import { errorText, PgError } from '../errors.ts';
+import { applyChanges, canonicalChanges } from './changes.ts';
+import type { SettingName } from './definitions.ts';
+import { isErrno, removeIfThere, syncDirectory, writeTemporary } from './durable-file.ts';
+import { formatSettings, parseSettings, type SettingsFile, sameSettings } from './file-format.ts';
+import { type HistoryEntry, historyOf, trimHistory } from './history.ts';
+import type { ProcessDefaults, SettingsSnapshot, StoredSettings } from './snapshot.ts';
+import { SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingChange, type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a file store is made with. */
@@ -27,9 +30,8 @@ export interface FileStoreOptions {
 }
 
 /** A file with settings, or none yet. */
-interface Generation {
+interface Generation extends SettingsFile {
   readonly number: number;
-  readonly stored: StoredSettings;
 }
 
 const NAME = /^settings\.(\d{1,15})\.json$/;
@@ -44,13 +46,10 @@ const POLL_MS = 1000;
 /** Settings in files. */
 export class FileStore implements SettingsStore {
   readonly #options: FileStoreOptions;
-  readonly #listeners = new Set<(snapshot: SettingsSnapshot) => void>();
+  readonly #holder: SnapshotHolder;
   #generation: Generation;
-  #current: SettingsSnapshot;
   /** What was last seen of the files, to tell whether to read them again. */
   #seen = '';
-  /** Changes and looks, one after the other. */
-  #queue: Promise<unknown> = Promise.resolve();
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
   #closed = false;
@@ -58,7 +57,7 @@ export class FileStore implements SettingsStore {
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
     this.#generation = generation;
-    this.#current = buildSnapshot({ stored: generation.stored, processDefaults: options.processDefaults, previous: undefined });
+    this.#holder = new SnapshotHolder(generation.stored, options.processDefaults, options.onProblem);
   }
 
   /**
@@ -70,7 +69,7 @@ export class FileStore implements SettingsStore {
     await removeTemporaries(options);
     const store = new FileStore(options, await readNewest(options.directory));
     store.#seen = await look(options.directory);
-    const notice = (): void => void store.#inTurn(() => store.#catchUp());
+    const notice = (): void => void store.#holder.inTurn(() => store.#catchUp());
     store.#watcher = watch(options.directory, { persistent: false }, notice);
     store.#watcher.on('error', (error) => options.onProblem(error));
     store.#poll = setInterval(notice, POLL_MS).unref();
@@ -78,38 +77,56 @@ export class FileStore implements SettingsStore {
   }
 
   get current(): SettingsSnapshot {
-    return this.#current;
+    return this.#holder.current;
+  }
+
+  get problem(): string | undefined {
+    return this.#holder.problem;
   }
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#inTurn(async () => {
-      if (this.#closed) throw new Error('the settings are closed: the front-end is shutting down');
-      for (;;) {
-        const newest = this.#checkThere(await readNewest(this.#options.directory));
-        const stored = applyChanges(newest.stored, changes, user, this.#options.now());
-        // Built before it is written: what cannot be read back is not stored.
-        const snapshot = this.#build(stored);
-        const { vet = vetWithoutDirectory } = this.#options;
-        await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
-        const next = { number: newest.number + 1, stored };
-        if (!(await writeGeneration(this.#options.directory, next))) continue;
-        this.#seen = await look(this.#options.directory);
-        this.#adopt(next, snapshot);
-        return snapshot;
+    return this.#holder.inTurn(async () => {
+      if (this.#closed) throw closed();
+      const canonical = canonicalChanges(changes);
+      try {
+        return await this.#write(canonical, user);
+      } catch (error) {
+        throw error instanceof PgError ? error : notChanged(error);
       }
     });
   }
 
+  async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
+    return this.#generation.history.filter((entry) => name === undefined || entry.name === name).toReversed();
+  }
+
   watch(listener: (snapshot: SettingsSnapshot) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#holder.watch(listener);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
-    await this.#queue;
+    await this.#holder.settled();
+  }
+
+  async #write(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    const { vet = vetWithoutDirectory } = this.#options;
+    for (;;) {
+      const newest = this.#checkThere(await readNewest(this.#options.directory));
+      const at = this.#options.now();
+      const stored = applyChanges(newest.stored, changes, user, at);
+      // Built before it is written: what cannot be read back is not stored.
+      const snapshot = this.#holder.build(stored);
+      await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
+      const history = trimHistory([...newest.history, ...historyOf(changes, user, at)]);
+      const next = { number: newest.number + 1, stored, history };
+      if (!(await writeGeneration(this.#options.directory, next))) continue;
+      this.#seen = await look(this.#options.directory);
+      this.#adopt(next, snapshot);
+      return snapshot;
+    }
   }
 
   /** Reads what another process, or a person, has written. */
@@ -119,15 +136,14 @@ export class FileStore implements SettingsStore {
       if (seen === this.#seen) return;
       this.#seen = seen;
       const newest = this.#checkThere(await readNewest(this.#options.directory));
-      if (sameSettings(newest.stored, this.#generation.stored)) return;
-      this.#adopt(newest, this.#build(newest.stored));
+      if (sameSettings(newest.stored, this.#generation.stored)) {
+        this.#holder.problem = undefined;
+        return;
+      }
+      this.#adopt(newest, this.#holder.build(newest.stored));
     } catch (error) {
-      this.#report(error);
+      this.#holder.report(error);
     }
-  }
-
-  #report(error: unknown): void {
-    this.#options.onProblem(error instanceof Error ? error : new Error(String(error)));
   }
 
   /**
@@ -140,47 +156,45 @@ export class FileStore implements SettingsStore {
     throw new Error(`${expected}: the settings file is gone; put it back, or restart pgsso to begin with the defaults`);
   }
 
-  #build(stored: StoredSettings): SettingsSnapshot {
-    return buildSnapshot({ stored, processDefaults: this.#options.processDefaults, previous: this.#current });
-  }
-
   #adopt(generation: Generation, snapshot: SettingsSnapshot): void {
     this.#generation = generation;
-    this.#current = snapshot;
-    for (const listener of this.#listeners) {
-      try {
-        listener(snapshot);
-      } catch (error) {
-        // The change is made and durable, whatever somebody does with the news.
-        this.#report(error);
-      }
-    }
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(work);
-    this.#queue = turn.catch(() => undefined);
-    return turn;
+    this.#holder.adopt(snapshot);
   }
 }
 
-function applyChanges(stored: StoredSettings, changes: readonly SettingChange[], user: string, at: number): StoredSettings {
-  const changed = new Map(stored);
-  for (const change of changes) {
-    if (change.kind === 'reset') changed.delete(change.name);
-    else changed.set(change.name, { text: parseSetting(change.name, change.text).text, user, at });
-  }
-  return changed;
+/** The settings in a data directory, read once. Throws as {@link FileStore.open}. */
+export async function readStoredSettings(directory: string): Promise<StoredSettings> {
+  return (await readNewest(directory)).stored;
+}
+
+function closed(): PgError {
+  return new PgError({
+    code: 'settings_closed',
+    sqlstate: '57P01',
+    message: 'the settings are closed: the front-end is shutting down',
+  });
+}
+
+function notChanged(error: unknown): PgError {
+  return new PgError({
+    code: 'settings_store_failed',
+    sqlstate: '58030',
+    message: errorText(error),
+    hint: 'Nothing was changed.',
+    reason: errorText(error),
+    fault: 'us',
+    cause: error,
+  });
 }
 
 /** The settings of the highest number. A file that is gone when it is opened has been followed by a newer one. */
 async function readNewest(directory: string): Promise<Generation> {
   for (;;) {
     const number = Math.max(0, ...(await generations(directory)));
-    if (number === 0) return { number, stored: new Map() };
+    if (number === 0) return { number, stored: new Map(), history: [] };
     const path = pathOf(directory, number);
     try {
-      return { number, stored: parseSettings(await readFile(path, 'utf8')) };
+      return { number, ...parseSettings(await readFile(path, 'utf8')) };
     } catch (error) {
       if (isErrno(error, 'ENOENT')) continue;
       throw new Error(`${path}: ${errorText(error)}`, { cause: error });
@@ -189,16 +203,9 @@ async function readNewest(directory: string): Promise<Generation> {
 }
 
 /** Writes a file durably; false when another process was faster. */
-async function writeGeneration(directory: string, { number, stored }: Generation): Promise<boolean> {
-  const temporary = join(directory, `settings.${randomUUID()}.tmp`);
+async function writeGeneration(directory: string, { number, ...file }: Generation): Promise<boolean> {
+  const temporary = await writeTemporary(directory, formatSettings(file));
   try {
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(formatSettings(stored));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
     await link(temporary, pathOf(directory, number));
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;
@@ -216,16 +223,6 @@ async function writeGeneration(directory: string, { number, stored }: Generation
   // The files before are no longer needed; one that a crash leaves here goes with the next change.
   for (const old of numbers) if (old < number) await removeIfThere(pathOf(directory, old));
   return true;
-}
-
-/** A new name is durable when the directory is (fsync(2)). */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 async function generations(directory: string): Promise<number[]> {
@@ -259,16 +256,6 @@ async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<
   }
 }
 
-async function removeIfThere(path: string): Promise<void> {
-  await unlink(path).catch((error: unknown) => {
-    if (!isErrno(error, 'ENOENT')) throw error;
-  });
-}
-
 function pathOf(directory: string, number: number): string {
   return join(directory, `settings.${number}.json`);
-}
-
-function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

@@ -49,7 +49,8 @@ export function parseSetting<N extends SettingName>(name: N, text: string): Pars
   } catch (error) {
     if (!(error instanceof PgError)) throw error;
     const { code, sqlstate, message, hint } = error;
-    throw new PgError({ code, sqlstate, message, hint, reason: `cluster setting '${name}': ${message}`, cause: error });
+    const detail = `cluster setting '${name}'`;
+    throw new PgError({ code, sqlstate, message, detail, hint, reason: `${detail}: ${message}`, cause: error });
   }
 }
 

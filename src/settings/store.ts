@@ -1,9 +1,10 @@
 /**
  * Where settings live, as everybody else sees it: the current snapshot, changes by an operator, and news of changes, whoever made them.
- * The file store keeps it on one machine; a store in PostgreSQL fits the same interface.
+ * The file store keeps it on one machine, the one in PostgreSQL for several.
  */
 import { PgError } from '../errors.ts';
 import type { SettingName } from './definitions.ts';
+import type { HistoryEntry } from './history.ts';
 import type { SettingsSnapshot, SettingValues } from './snapshot.ts';
 
 /** What an operator asks for. */
@@ -43,6 +44,8 @@ export function needsDirectory(name: (typeof directorySettings)[number], what: s
 export interface SettingsStore {
   /** What the next login reads. */
   readonly current: SettingsSnapshot;
+  /** Why the settings could not be read last time, if they could not: `current` is then older. Holds no value. */
+  readonly problem: string | undefined;
   /**
    * Applies the changes in their order, all of them or none, and returns when they are durable and in `current`.
    *
@@ -51,6 +54,12 @@ export interface SettingsStore {
    *   changed then
    */
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot>;
+  /**
+   * The changes of all settings or of one, newest first; bounded.
+   *
+   * @throws PgError when they cannot be read
+   */
+  history(name?: SettingName): Promise<readonly HistoryEntry[]>;
   /** Calls the listener with each new snapshot, after `current` has become it. Returns what ends that. */
   watch(listener: (snapshot: SettingsSnapshot) => void): () => void;
   /** Finishes the changes that were begun, then lets go of everything. Later changes are refused. */

@@ -28,11 +28,19 @@ function config(frontEnd: FrontEnd): pg.ClientConfig {
   };
 }
 
+/** Logs in; a server that is just starting is asked again, as a person would. */
 async function connect(frontEnd: FrontEnd): Promise<pg.Client> {
-  const client = new pg.Client(config(frontEnd));
-  client.on('error', () => undefined);
-  await client.connect();
-  return client;
+  for (let tries = 0; ; tries++) {
+    const client = new pg.Client(config(frontEnd));
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      if (!(error instanceof pg.DatabaseError && error.code === '57P03') || tries === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
 }
 
 function endOf(client: pg.Client): Promise<void> {

@@ -4,6 +4,7 @@ import { createLog } from '../../src/observe/log.ts';
 import { RepeatedEvent } from '../../src/observe/repeated-event.ts';
 import { Cancels } from '../../src/session/cancels.ts';
 import { LoginSlots } from '../../src/session/login-slots.ts';
+import { NativeGate } from '../../src/session/native-gate.ts';
 import { SessionLimit } from '../../src/session/session-limit.ts';
 
 function memoryLog(): { log: ReturnType<typeof createLog>; events: () => Record<string, unknown>[] } {
@@ -110,4 +111,38 @@ t.test('secrets that are logged by mistake are redacted, and a terminal is not o
   createLog('pretty', 'info', stream).info({ user: 'a\u001b[2J\u009b\u202eb' }, 'x');
   t.notMatch(lines[1], /\p{Cf}|[^\P{Cc}\n]/u);
   t.match(lines[1], /x user=/);
+});
+
+t.test('native logins above the limit wait in line; who does not answer makes room when his time is up', async (t) => {
+  const gate = new NativeGate(2, 20);
+  const { signal } = new AbortController();
+  const dropped: string[] = [];
+  const first = await gate.enter(() => dropped.push('first'), signal);
+  const second = await gate.enter(() => {
+    dropped.push('second');
+    second.leave();
+  }, signal);
+  first.keep();
+  const third = await gate.enter(() => dropped.push('third'), signal);
+  t.strictSame(dropped, ['second'], 'the first one has answered');
+  const waiting = gate.enter(() => undefined, signal);
+  first.leave();
+  first.leave();
+  const fourth = await waiting;
+  fourth.leave();
+  third.leave();
+  second.leave();
+  t.strictSame(dropped, ['second']);
+});
+
+t.test('a native login that is given up in line takes no place', async (t) => {
+  const gate = new NativeGate(1, 60_000);
+  const holder = await gate.enter(() => undefined, new AbortController().signal);
+  const abort = new AbortController();
+  const waiting = gate.enter(() => undefined, abort.signal);
+  abort.abort(new Error('gone'));
+  await t.rejects(waiting, { message: 'gone' });
+  holder.leave();
+  const next = await gate.enter(() => undefined, new AbortController().signal);
+  next.leave();
 });

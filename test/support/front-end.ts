@@ -24,6 +24,8 @@ export interface FrontEnd {
   readonly port: number;
   /** Of `metricsListen`; 0 without. */
   readonly metricsPort: number;
+  /** Where the console's socket lies. */
+  readonly dataDir: string;
   /** What was logged so far, oldest first. */
   readonly events: readonly LogEvent[];
   /** The next event that matches, or one that is there already. */
@@ -63,6 +65,8 @@ export async function startFrontEnd(
       superusers: 'refuse',
       reservedUsers: [],
       nativeLogins: 'allow',
+      admins: [],
+      viewers: [],
       loginTimeout: 30_000,
       maxLogins: 1000,
       maxSessions: 1000,
@@ -77,6 +81,7 @@ export async function startFrontEnd(
   return {
     port: server.addresses[0]?.port ?? 0,
     metricsPort: server.metricsAddress?.port ?? 0,
+    dataDir,
     events,
     async event(wanted) {
       for (let tries = 0; tries < 500; tries++) {

@@ -1,0 +1,162 @@
+/**
+ * One operator at the console: who he is, the transaction he is in, the variables that his driver has set. Changes of settings inside a
+ * transaction wait for COMMIT and are then made at once, all or none.
+ */
+import { PgError } from '../errors.ts';
+import type { Log } from '../observe/log.ts';
+import type { SettingName } from '../settings/definitions.ts';
+import { definitions } from '../settings/definitions.ts';
+import { REDACTED } from '../settings/history.ts';
+import { parseSetting } from '../settings/lookup.ts';
+import type { SettingState, SettingsSnapshot } from '../settings/snapshot.ts';
+import type { SettingChange } from '../settings/store.ts';
+import { settingWarnings } from '../settings/warnings.ts';
+import type { ConsoleParts } from './console.ts';
+import { checkPrivilege, type Role } from './privileges.ts';
+import type { Outcome, Statement } from './statement.ts';
+import { type SessionVariables, sessionVariables } from './variables.ts';
+
+/** Somebody at the console. */
+export interface Operator {
+  /** The SQL user; recorded with each change. */
+  readonly name: string;
+  readonly role: Role;
+  /** Address and port, for the log. */
+  readonly client: string;
+}
+
+/** A prepared statement; undefined for an empty text. */
+export interface Prepared {
+  /** Bytes of its text. */
+  readonly size: number;
+  readonly statement: Statement | undefined;
+  /** The types of its parameters. */
+  readonly types: readonly number[];
+}
+
+/** The state of one connection to the console. */
+export class ConsoleSession {
+  readonly operator: Operator;
+  readonly parts: ConsoleParts;
+  readonly variables: SessionVariables;
+  /** Statements that were prepared, by name; the extended protocol's. */
+  readonly prepared = new Map<string, Prepared>();
+  /** The changes of the transaction; undefined outside of one. */
+  #pending: SettingChange[] | undefined;
+  #failed = false;
+
+  constructor(operator: Operator, parts: ConsoleParts) {
+    this.operator = operator;
+    this.parts = parts;
+    this.variables = sessionVariables(operator.name, parts.version);
+  }
+
+  /** For ReadyForQuery: idle, in a transaction, in one that has failed. */
+  get status(): 'I' | 'T' | 'E' {
+    if (this.#failed) return 'E';
+    return this.#pending ? 'T' : 'I';
+  }
+
+  get log(): Log {
+    return this.parts.log;
+  }
+
+  /**
+   * Runs a statement.
+   *
+   * @throws PgError; a transaction has failed then
+   */
+  async execute(statement: Statement, parameters: readonly string[]): Promise<Outcome> {
+    try {
+      if (this.#failed && !statement.endsTransaction) throw transactionFailed();
+      if (statement.requires) checkPrivilege(this.operator.role, statement.requires);
+      return await statement.run(this, parameters);
+    } catch (error) {
+      this.fail();
+      throw error;
+    }
+  }
+
+  /** An error inside a transaction: nothing but its end is taken from now on. */
+  fail(): void {
+    if (this.#pending) this.#failed = true;
+  }
+
+  /** Begins a transaction; false when there is one. */
+  begin(): boolean {
+    if (this.#pending) return false;
+    this.#pending = [];
+    return true;
+  }
+
+  /** Ends the transaction and makes its changes. Undefined: there was none, or it had failed, and nothing was changed. */
+  async commit(): Promise<Outcome | undefined> {
+    const pending = this.#failed ? undefined : this.#pending;
+    this.rollback();
+    if (!pending) return undefined;
+    return pending.length === 0 ? {} : this.#apply(pending);
+  }
+
+  /** Ends the transaction without its changes; false when there was none. */
+  rollback(): boolean {
+    const open = this.#pending !== undefined;
+    this.#pending = undefined;
+    this.#failed = false;
+    return open;
+  }
+
+  /**
+   * Changes a setting: now, or with the transaction. The value is looked at now.
+   *
+   * @throws PgError 22023; what the store throws
+   */
+  async change(change: SettingChange): Promise<Outcome> {
+    if (change.kind === 'set') parseSetting(change.name, change.text);
+    if (!this.#pending) return this.#apply([change]);
+    // The last change of a setting counts; so there are never more than there are settings.
+    this.#pending = [...this.#pending.filter(({ name }) => name !== change.name), change];
+    return {};
+  }
+
+  /** What SHOW says of a setting: with the changes of the transaction, and without a value that only an admin may see. */
+  stateOf(name: SettingName): SettingState {
+    const state = this.#changedState(name);
+    if (!definitions[name].sensitive || this.operator.role === 'admin') return state;
+    return { ...state, text: REDACTED, defaultText: REDACTED };
+  }
+
+  #changedState(name: SettingName): SettingState {
+    const state = this.parts.settings.current.states[name];
+    const change = this.#pending?.find((candidate) => candidate.name === name);
+    if (!change) return state;
+    if (change.kind === 'reset') return { ...state, text: state.defaultText, origin: 'default' };
+    return { ...state, text: parseSetting(name, change.text).text, origin: 'override' };
+  }
+
+  async #apply(changes: readonly SettingChange[]): Promise<Outcome> {
+    const { settings, log } = this.parts;
+    const before = new Set(settingWarnings(settings.current.values));
+    const snapshot = await settings.change(changes, this.operator.name);
+    const { name: user, client } = this.operator;
+    for (const { kind, name } of changes)
+      log.info({ event: 'setting_change', user, client, setting: name, kind }, 'setting changed');
+    return { warnings: warningsOf(snapshot, before, changes) };
+  }
+}
+
+/** The warnings that are new, and those that speak of what was set. */
+function warningsOf(
+  { values }: SettingsSnapshot,
+  before: ReadonlySet<string>,
+  changes: readonly SettingChange[],
+): readonly string[] {
+  return settingWarnings(values).filter((text) => !before.has(text) || changes.some(({ name }) => text.includes(name)));
+}
+
+function transactionFailed(): PgError {
+  return new PgError({
+    code: 'transaction_failed',
+    sqlstate: '25P02',
+    message: 'current transaction is aborted, commands ignored until end of transaction block',
+  });
+}

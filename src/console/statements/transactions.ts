@@ -1,0 +1,76 @@
+/**
+ * BEGIN, COMMIT, ROLLBACK: many drivers wrap everything in a transaction. Changes of settings in one are made by COMMIT, all or none.
+ */
+import type { Rule, Statement } from '../statement.ts';
+import type { StatementReader } from '../statement-reader.ts';
+
+/** The modes of a transaction (manual, BEGIN): of no meaning here, since changes are made one after the other anyway. */
+const MODES = [
+  'ISOLATION LEVEL SERIALIZABLE',
+  'ISOLATION LEVEL REPEATABLE READ',
+  'ISOLATION LEVEL READ COMMITTED',
+  'ISOLATION LEVEL READ UNCOMMITTED',
+  'READ WRITE',
+  'READ ONLY',
+  'DEFERRABLE',
+  'NOT DEFERRABLE',
+];
+
+/** Reads past the modes of a transaction. */
+export function skipModes(reader: StatementReader): void {
+  while (reader.takeOneOf(MODES) !== undefined) reader.takeSymbol(',');
+}
+
+function statement(tag: string, run: Statement['run'], ends = false): Omit<Statement, 'parameterCount'> {
+  return { tag, columns: [], requires: undefined, run, ...(ends && { endsTransaction: true }) };
+}
+
+function begin(begins: string, tag: string): Rule {
+  return {
+    begins,
+    parse(reader) {
+      reader.takeOneOf(['TRANSACTION', 'WORK']);
+      skipModes(reader);
+      return statement(tag, (session) => (session.begin() ? {} : { warnings: ['there is already a transaction in progress'] }));
+    },
+  };
+}
+
+const noTransaction = { warnings: ['there is no transaction in progress'] };
+
+function commit(begins: string): Rule {
+  return {
+    begins,
+    parse(reader) {
+      reader.takeOneOf(['TRANSACTION', 'WORK']);
+      return statement(
+        'COMMIT',
+        async (session) => {
+          if (session.status === 'I') return noTransaction;
+          // A transaction that has failed is rolled back, and the tag says so.
+          return (await session.commit()) ?? { tag: 'ROLLBACK' };
+        },
+        true,
+      );
+    },
+  };
+}
+
+function rollback(begins: string): Rule {
+  return {
+    begins,
+    parse(reader) {
+      reader.takeOneOf(['TRANSACTION', 'WORK']);
+      return statement('ROLLBACK', (session) => (session.rollback() ? {} : noTransaction), true);
+    },
+  };
+}
+
+export const transactionRules: readonly Rule[] = [
+  begin('BEGIN', 'BEGIN'),
+  begin('START TRANSACTION', 'START TRANSACTION'),
+  commit('COMMIT'),
+  commit('END'),
+  rollback('ROLLBACK'),
+  rollback('ABORT'),
+];

@@ -1,0 +1,133 @@
+/**
+ * The steps of a login, from top to bottom: negotiate, understand, decide, connect. Nothing here sends an error: what goes wrong is thrown,
+ * and session.ts tells the client and the log.
+ */
+import { superuserRefusal } from '../auth/superuser-rule.ts';
+import type { BackendSession } from '../backend/greeting.ts';
+import { PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
+import { authenticationCleartextPassword, parsePassword } from '../protocol/messages.ts';
+import { backendParameters, type LoginParameters, readParameters } from '../protocol/parameters.ts';
+import type { MessageChannel } from '../transport/message-channel.ts';
+import { readAnswer } from '../transport/password-answer.ts';
+import { asksForConsole, endProof, proofParameters } from './console-door.ts';
+import { emptyPassword, nativeLoginsDenied, noUser } from './login-errors.ts';
+import { describe, identify } from './login-record.ts';
+import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
+import { prepareUser } from './prepare-user.ts';
+import type { Admission, Attempt, SessionParts } from './session-parts.ts';
+
+/**
+ * Logs in.
+ *
+ * @returns undefined when the client left, or only wanted to cancel something
+ * @throws PgError for what is to be told to the client; the signal's reason
+ */
+export async function logIn(attempt: Attempt, tls: ClientTls, parts: SessionParts): Promise<Admission | undefined> {
+  const { door, record, signal } = attempt;
+  const arrival = await negotiate(door, tls, signal);
+  if (!arrival) return undefined;
+  const { channel, packet, transport } = arrival;
+  record.transport = transport;
+  if (packet.kind === 'cancel') {
+    await parts.cancels.forward(packet.packet, record.client, signal);
+    return undefined;
+  }
+  const login = readParameters(packet.parameters);
+  describe(record, login);
+  await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
+  return login.tokenLogin ? logInWithToken(attempt, channel, login, parts) : logInNatively(attempt, channel, login, parts);
+}
+
+/** A login with a token: the front-end decides who it is, and logs in at the backend as that user. */
+async function logInWithToken(
+  attempt: Attempt,
+  channel: MessageChannel,
+  login: LoginParameters,
+  parts: SessionParts,
+): Promise<Admission | undefined> {
+  const { record, slot, signal } = attempt;
+  await channel.write(authenticationCleartextPassword(), signal);
+  const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
+  if (answer === undefined) return undefined;
+  const token = parsePassword(answer).toString();
+  slot.keep();
+  if (token === '') throw emptyPassword(record.user ?? '');
+
+  const { values } = parts.settings.current;
+  const request = { token, user: login.user?.toString(), namesRole: login.namesRole };
+  const identity = await parts.authenticator.authenticate(request, values, signal);
+  identify(record, identity);
+  // An operator's way to the console changes nothing in the database.
+  if (!asksForConsole(login)) await prepareUser(identity, values, parts.directory, record, signal);
+
+  const leave = parts.sessions.take();
+  const { route, parameters } = destination(login, Buffer.from(identity.user), parts);
+  return admit(attempt, channel, login, parts, leave, async () => {
+    if (parts.superusers === 'allow') return route.login(parameters, signal);
+    const backend = await route.loginAsHimself(parameters, signal);
+    const refused = superuserRefusal(identity.user, backend.isSuperuser, values);
+    if (!refused) return backend;
+    backend.channel.destroy();
+    throw refused;
+  });
+}
+
+/** A login without a token: the backend's business, as long as it asks the client to prove something. */
+async function logInNatively(
+  attempt: Attempt,
+  channel: MessageChannel,
+  login: LoginParameters,
+  parts: SessionParts,
+): Promise<Admission | undefined> {
+  const { record, slot, signal } = attempt;
+  if (parts.nativeLogins === 'deny') throw nativeLoginsDenied();
+  if (!login.user?.length) throw noUser();
+  const { route, parameters } = destination(login, login.user, parts);
+  const clientTls = record.transport !== 'plain';
+  const pass = await parts.natives.enter(() => slot.drop(), signal);
+  const answered = (): void => {
+    slot.keep();
+    pass.keep();
+  };
+  try {
+    const backend = await route.loginNatively({ parameters, client: channel, clientTls, answered, signal });
+    if (!backend) return undefined;
+    // Only now is a place taken: before, anybody could take them all.
+    return await admit(attempt, channel, login, parts, parts.sessions.takeFor(backend.channel), async () => backend);
+  } finally {
+    pass.leave();
+  }
+}
+
+/** Which backend, and what it is told: all that the client asked for, or, on the way to the console, who it is. */
+function destination(login: LoginParameters, user: Buffer, { routes }: SessionParts) {
+  if (asksForConsole(login)) return proofParameters(routes, user);
+  // Without a database the backend takes the user's name (manual 54.7, StartupMessage).
+  const route = routes.find(login.database?.toString() || user.toString());
+  return { route, parameters: backendParameters(login, user) };
+}
+
+/** Connects, and holds the place among the running sessions if that succeeds. */
+async function admit(
+  { record, signal }: Attempt,
+  client: MessageChannel,
+  login: LoginParameters,
+  { console }: SessionParts,
+  leave: () => void,
+  connect: () => Promise<BackendSession>,
+): Promise<Admission> {
+  let peer: Admission['peer'] | undefined;
+  try {
+    const backend = await connect();
+    if (asksForConsole(login)) {
+      await endProof(backend, signal);
+      peer = console.admit(record.user ?? '', login.tokenLogin ? 'token' : 'native', record.client);
+    } else {
+      peer = backend;
+      record.backend = backend.host;
+    }
+    return { client, peer, leave };
+  } finally {
+    if (!peer) leave();
+  }
+}

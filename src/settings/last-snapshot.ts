@@ -1,0 +1,40 @@
+/**
+ * The last settings that were read from a database, kept in the data directory: a restart while the database is away must not lock
+ * everybody out.
+ */
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errorText } from '../errors.ts';
+import { isErrno, replaceFile } from './durable-file.ts';
+import { formatSettings, parseSettings } from './file-format.ts';
+import type { StoredSettings } from './snapshot.ts';
+
+const NAME = 'last-settings.json';
+
+/** Settings as they were. */
+export interface LastSnapshot {
+  readonly stored: StoredSettings;
+  /** When they were read, in milliseconds since the epoch. */
+  readonly at: number;
+}
+
+/**
+ * Reads what was kept; undefined when nothing was.
+ *
+ * @throws Error that names the file when it is damaged
+ */
+export async function readLastSnapshot(directory: string): Promise<LastSnapshot | undefined> {
+  const path = join(directory, NAME);
+  try {
+    const { stored } = parseSettings(await readFile(path, 'utf8'));
+    return { stored, at: (await stat(path)).mtimeMs };
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw new Error(`${path}: ${errorText(error)}`, { cause: error });
+  }
+}
+
+/** Keeps settings, durably. */
+export async function keepLastSnapshot(directory: string, stored: StoredSettings): Promise<void> {
+  await replaceFile(directory, NAME, formatSettings({ stored, history: [] }));
+}

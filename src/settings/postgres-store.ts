@@ -1,0 +1,300 @@
+/**
+ * Settings in a database that several nodes share. A change is one transaction under a lock that all nodes take, so none is lost; the
+ * others hear of it by NOTIFY, or by looking where there is none (CockroachDB). While the database is away logins go on with the last
+ * settings, and changes fail.
+ */
+import pg from 'pg';
+import { errorText, PgError } from '../errors.ts';
+import { applyChanges, canonicalChanges } from './changes.ts';
+import type { SettingName } from './definitions.ts';
+import { type HistoryEntry, historyOf } from './history.ts';
+import { keepLastSnapshot, readLastSnapshot } from './last-snapshot.ts';
+import {
+  CHANNEL,
+  createTables,
+  hasCode,
+  lockRevision,
+  readFingerprint,
+  readHistory,
+  readRows,
+  storedSettings,
+  writeChanges,
+} from './postgres-tables.ts';
+import type { ProcessDefaults, SettingsSnapshot, StoredSettings } from './snapshot.ts';
+import { SnapshotHolder } from './snapshot-holder.ts';
+import { type SettingChange, type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
+
+/** What a store in a database is made with. */
+export interface PostgresStoreOptions {
+  /** How to connect; asked at each attempt. */
+  readonly connection: () => pg.ClientConfig;
+  /** The data directory, where the last settings are kept. */
+  readonly directory: string;
+  readonly processDefaults: ProcessDefaults;
+  /** Whether what a change asks for can be done; default: what a process without a directory can do. */
+  readonly vet?: Vet;
+  /** Told when settings cannot be read, once for each reason; the last good ones stay. */
+  readonly onProblem: (error: Error) => void;
+}
+
+/** How often there is a look at the database, in ms, when it notifies and when it does not: a change arrives within a second. */
+const POLL_MS = 500;
+const POLL_WITH_NOTIFY_MS = 2000;
+
+/** Between two attempts to connect. */
+const RECONNECT_MS = 1000;
+
+/** For a connection, and for a statement: a database that takes longer counts as away. */
+const TIMEOUT_MS = 5000;
+
+/** Serialization failures are tried again (CockroachDB reports them as a matter of course). */
+const ATTEMPTS = 5;
+
+/** Settings in PostgreSQL or CockroachDB. */
+export class PostgresStore implements SettingsStore {
+  readonly #options: PostgresStoreOptions;
+  readonly #holder: SnapshotHolder;
+  #client: pg.Client | undefined;
+  #notifies = false;
+  #fingerprint: string | undefined;
+  #lastLook = 0;
+  #lastAttempt = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #looking = false;
+  /** Why the values that are there now were refused. */
+  #refused: string | undefined;
+  #closed = false;
+
+  private constructor(options: PostgresStoreOptions, stored: StoredSettings) {
+    this.#options = options;
+    this.#holder = new SnapshotHolder(stored, options.processDefaults, options.onProblem);
+  }
+
+  /**
+   * Reads the settings, or, while the database is away, those that were kept in the data directory.
+   *
+   * @throws Error with one line when there are neither
+   */
+  static async open(options: PostgresStoreOptions): Promise<PostgresStore> {
+    const kept = await readLastSnapshot(options.directory);
+    const store = new PostgresStore(options, kept?.stored ?? new Map());
+    try {
+      await store.#read(await store.#connected());
+    } catch (error) {
+      if (!kept) {
+        await store.close();
+        throw error;
+      }
+      const since = new Date(kept.at).toISOString();
+      store.#holder.report(new Error(`${errorText(error)}; those of ${since} are used`, { cause: error }));
+    }
+    store.#timer = setInterval(() => store.#look(), POLL_MS).unref();
+    return store;
+  }
+
+  get current(): SettingsSnapshot {
+    return this.#holder.current;
+  }
+
+  get problem(): string | undefined {
+    return this.#holder.problem;
+  }
+
+  change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    return this.#holder.inTurn(async () => {
+      const canonical = canonicalChanges(changes);
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#transact(canonical, user);
+        } catch (error) {
+          if (!hasCode(error, ['40001']) || attempt === ATTEMPTS) throw error instanceof PgError ? error : notChanged(error);
+        }
+      }
+    });
+  }
+
+  history(name?: SettingName): Promise<readonly HistoryEntry[]> {
+    return this.#holder.inTurn(async () => {
+      try {
+        return await this.#use((client) => readHistory(client, name));
+      } catch (error) {
+        throw away('the history of settings cannot be read: their database is away or refuses', error);
+      }
+    });
+  }
+
+  watch(listener: (snapshot: SettingsSnapshot) => void): () => void {
+    return this.#holder.watch(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    await this.#holder.settled();
+    const client = this.#client;
+    this.#client = undefined;
+    await client?.end().catch(() => undefined);
+  }
+
+  /** One transaction: lock, read, check, write, commit. */
+  async #transact(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    return this.#use(async (client) => {
+      await client.query('BEGIN');
+      let committing = false;
+      try {
+        const { revision, at } = await lockRevision(client);
+        const changed = new Set<string>(changes.map(({ name }) => name));
+        // A bad value that somebody wrote by hand may be replaced.
+        const before = storedSettings((await readRows(client)).filter(({ name }) => !changed.has(name)));
+        const stored = applyChanges(before, changes, user, at);
+        const snapshot = this.#holder.build(stored);
+        const { vet = vetWithoutDirectory } = this.#options;
+        await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
+        await writeChanges(client, changes, historyOf(changes, user, at), revision);
+        const fingerprint = await readFingerprint(client);
+        if (this.#notifies) await client.query('SELECT pg_notify($1, $2)', [CHANNEL, String(revision)]);
+        committing = true;
+        await client.query('COMMIT');
+        await this.#adopt(stored, snapshot, fingerprint);
+        return snapshot;
+      } catch (error) {
+        if (committing && !(error instanceof pg.DatabaseError)) throw unknownOutcome(error);
+        await client.query('ROLLBACK').catch(() => undefined);
+        throw error;
+      }
+    });
+  }
+
+  /** Looks whether somebody has changed something, unless that is being done already. */
+  #look(notified = false): void {
+    const interval = this.#notifies ? POLL_WITH_NOTIFY_MS : POLL_MS;
+    const now = performance.now();
+    if (this.#looking || (!notified && this.#client && now - this.#lastLook < interval)) return;
+    if (!this.#client && now - this.#lastAttempt < RECONNECT_MS) return;
+    this.#looking = true;
+    this.#lastLook = now;
+    void this.#holder.inTurn(async () => {
+      this.#looking = false;
+      try {
+        await this.#use((client) => this.#read(client));
+      } catch (error) {
+        this.#holder.report(error);
+      }
+    });
+  }
+
+  async #read(client: pg.Client): Promise<void> {
+    const fingerprint = await readFingerprint(client);
+    if (fingerprint === this.#fingerprint) {
+      // The database is there, so nothing but its values can be wrong.
+      this.#holder.problem = this.#refused;
+      return;
+    }
+    const rows = await readRows(client);
+    // Also of what is refused: it is looked at again when it has changed.
+    this.#fingerprint = fingerprint;
+    try {
+      const stored = storedSettings(rows);
+      await this.#adopt(stored, this.#holder.build(stored), fingerprint);
+    } catch (error) {
+      this.#refused = errorText(error);
+      throw error;
+    }
+  }
+
+  async #adopt(stored: StoredSettings, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
+    this.#fingerprint = fingerprint;
+    this.#refused = undefined;
+    this.#holder.adopt(snapshot);
+    try {
+      await keepLastSnapshot(this.#options.directory, stored);
+    } catch (error) {
+      this.#options.onProblem(new Error(`the last settings were not kept: ${errorText(error)}`, { cause: error }));
+    }
+  }
+
+  /** Works with the connection; one that is broken, or does not answer, is given up. */
+  async #use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = await this.#connected();
+    try {
+      return await work(client);
+    } catch (error) {
+      const cause = error instanceof PgError && error.cause instanceof Error ? error.cause : error;
+      if (!(cause instanceof pg.DatabaseError || cause instanceof PgError)) this.#drop(client);
+      throw error;
+    }
+  }
+
+  async #connected(): Promise<pg.Client> {
+    if (this.#client) return this.#client;
+    if (this.#closed) throw new Error('the settings are closed');
+    this.#lastAttempt = performance.now();
+    const client = new pg.Client({
+      ...this.#options.connection(),
+      application_name: 'pgsso settings',
+      options: '-c search_path=pg_catalog',
+      connectionTimeoutMillis: TIMEOUT_MS,
+      query_timeout: TIMEOUT_MS,
+      keepAlive: true,
+    });
+    client.on('error', () => this.#drop(client));
+    client.on('end', () => this.#drop(client));
+    client.on('notification', () => this.#look(true));
+    try {
+      await client.connect();
+      await createTables(client);
+      this.#notifies = await listens(client);
+    } catch (error) {
+      void client.end().catch(() => undefined);
+      throw new Error(`the settings database: ${errorText(error)}`, { cause: error });
+    }
+    this.#client = client;
+    return client;
+  }
+
+  #drop(client: pg.Client): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    void client.end().catch(() => undefined);
+  }
+}
+
+/** Whether the database tells of changes: CockroachDB does not know LISTEN. */
+async function listens(client: pg.Client): Promise<boolean> {
+  try {
+    await client.query(`LISTEN ${CHANNEL}`);
+    return true;
+  } catch (error) {
+    if (error instanceof pg.DatabaseError) return false;
+    throw error;
+  }
+}
+
+function notChanged(error: unknown): PgError {
+  return away('the setting was not changed: the database of the settings is away or refuses', error);
+}
+
+function away(message: string, error: unknown): PgError {
+  return new PgError({
+    code: 'settings_store_failed',
+    sqlstate: '08006',
+    message,
+    detail: errorText(error),
+    reason: errorText(error),
+    fault: 'us',
+    cause: error,
+  });
+}
+
+/** The connection broke after COMMIT was sent (manual, appendix A: transaction_resolution_unknown). */
+function unknownOutcome(error: unknown): PgError {
+  return new PgError({
+    code: 'settings_change_unknown',
+    sqlstate: '08007',
+    message: 'the connection to the database of the settings broke: whether the setting was changed is not known',
+    hint: 'Look at the setting when the database is back.',
+    reason: errorText(error),
+    fault: 'us',
+    cause: error,
+  });
+}

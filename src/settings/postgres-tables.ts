@@ -1,0 +1,151 @@
+/**
+ * The tables of the store in PostgreSQL or CockroachDB, and the statements on them. Every name is written with its schema, and
+ * the connection's search_path is fixed: nobody can slip in a table of his own (CVE-2018-1058).
+ */
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { errorText, PgError } from '../errors.ts';
+import type { SettingName } from './definitions.ts';
+import type { HistoryEntry } from './history.ts';
+import { findSetting, parseSetting } from './lookup.ts';
+import type { StoredSetting, StoredSettings } from './snapshot.ts';
+import type { SettingChange } from './store.ts';
+
+/** The channel of LISTEN and NOTIFY. */
+export const CHANNEL = 'pgsso_settings';
+
+/** What a row of the settings is. */
+export interface SettingRow {
+  readonly name: string;
+  readonly value: string;
+  readonly changed_by: string;
+  readonly changed_at: Date;
+}
+
+/** The newest changes that SHOW CLUSTER SETTING HISTORY lists. */
+const HISTORY_LIMIT = 1000;
+
+const CREATE = [
+  'CREATE SCHEMA IF NOT EXISTS pgsso',
+  `CREATE TABLE IF NOT EXISTS pgsso.settings (
+     name text PRIMARY KEY, value text NOT NULL, changed_by text NOT NULL, changed_at timestamptz NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS pgsso.settings_history (
+     id text PRIMARY KEY, name text NOT NULL, value text, changed_by text NOT NULL, changed_at timestamptz NOT NULL,
+     revision bigint NOT NULL, step bigint NOT NULL)`,
+  'CREATE TABLE IF NOT EXISTS pgsso.settings_revision (one boolean PRIMARY KEY CHECK (one), revision bigint NOT NULL)',
+  'INSERT INTO pgsso.settings_revision VALUES (true, 0) ON CONFLICT DO NOTHING',
+];
+
+/** Undefined table and schema. */
+const MISSING = ['42P01', '3F000'];
+
+/** Two processes that create at once: the slower one finds the name taken, in one of these ways. */
+const TAKEN = ['23505', '42P06', '42P07', '42710', 'XX000', '40001'];
+
+/** Creates what is missing. Where everything is there, no right to create is needed. */
+export async function createTables(client: pg.Client): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await client.query('SELECT revision FROM pgsso.settings_revision');
+      return;
+    } catch (error) {
+      if (!hasCode(error, MISSING)) throw error;
+    }
+    try {
+      for (const statement of CREATE) await client.query(statement);
+    } catch (error) {
+      if (!hasCode(error, TAKEN) || attempt === 5) throw error;
+    }
+  }
+}
+
+/** Something that differs whenever the settings do, by whomever they were changed. */
+export async function readFingerprint(client: pg.Client): Promise<string> {
+  const { rows } = await client.query(
+    `SELECT md5(string_agg(name || chr(31) || value || chr(31) || changed_by || chr(31) || changed_at::text, chr(30) ORDER BY name)) AS sum
+     FROM pgsso.settings`,
+  );
+  return rows[0].sum ?? '';
+}
+
+/** All rows. */
+export async function readRows(client: pg.Client): Promise<readonly SettingRow[]> {
+  return (await client.query<SettingRow>('SELECT name, value, changed_by, changed_at FROM pgsso.settings ORDER BY name')).rows;
+}
+
+/** Waits for the others that are changing settings, and keeps them waiting until the transaction ends. */
+export async function lockRevision(client: pg.Client): Promise<{ readonly revision: number; readonly at: number }> {
+  const { rows } = await client.query('SELECT revision, now() AS at FROM pgsso.settings_revision FOR UPDATE');
+  return { revision: Number(rows[0].revision) + 1, at: rows[0].at.getTime() };
+}
+
+/** Writes changes and their history. */
+export async function writeChanges(
+  client: pg.Client,
+  changes: readonly SettingChange[],
+  history: readonly HistoryEntry[],
+  revision: number,
+): Promise<void> {
+  for (const [step, change] of changes.entries()) {
+    const entry = history[step];
+    if (!entry) throw new Error('a change without its history');
+    const at = new Date(entry.at);
+    if (change.kind === 'reset') await client.query('DELETE FROM pgsso.settings WHERE name = $1', [change.name]);
+    else {
+      await client.query(
+        `INSERT INTO pgsso.settings (name, value, changed_by, changed_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_by = excluded.changed_by, changed_at = excluded.changed_at`,
+        [change.name, change.text, entry.user, at],
+      );
+    }
+    await client.query(
+      'INSERT INTO pgsso.settings_history (id, name, value, changed_by, changed_at, revision, step) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+      [randomUUID(), entry.name, entry.text ?? null, entry.user, at, revision, step],
+    );
+  }
+  await client.query('UPDATE pgsso.settings_revision SET revision = $1', [revision]);
+}
+
+/** The newest changes, newest first. */
+export async function readHistory(client: pg.Client, name: SettingName | undefined): Promise<readonly HistoryEntry[]> {
+  const { rows } = await client.query(
+    `SELECT name, value, changed_by, changed_at FROM pgsso.settings_history
+     WHERE name = $1 OR $1 = '' ORDER BY revision DESC, step DESC LIMIT ${HISTORY_LIMIT}`,
+    [name ?? ''],
+  );
+  return rows.map((row) => ({
+    name: row.name,
+    text: row.value ?? undefined,
+    user: row.changed_by,
+    at: row.changed_at.getTime(),
+  }));
+}
+
+/**
+ * The settings of rows, each value checked again.
+ *
+ * @throws PgError 22023 that names the setting
+ */
+export function storedSettings(rows: readonly SettingRow[]): StoredSettings {
+  const stored = new Map<SettingName, StoredSetting>();
+  for (const { name: given, value, changed_by, changed_at } of rows) {
+    try {
+      const name = findSetting(given);
+      stored.set(name, { text: parseSetting(name, value).text, user: changed_by, at: changed_at.getTime() });
+    } catch (error) {
+      throw new PgError({
+        code: 'invalid_stored_setting',
+        sqlstate: '22023',
+        message: `setting ${given} in pgsso.settings: ${errorText(error)}`,
+        hint: 'Nothing was changed. SET or RESET that setting first.',
+        fault: 'us',
+      });
+    }
+  }
+  return stored;
+}
+
+/** Whether the database refused with one of these SQLSTATEs. */
+export function hasCode(error: unknown, codes: readonly string[]): boolean {
+  return error instanceof pg.DatabaseError && error.code !== undefined && codes.includes(error.code);
+}

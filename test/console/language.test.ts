@@ -1,0 +1,339 @@
+/** The language of the console, in memory: what is understood, what is said about the rest, and who may. */
+import fc from 'fast-check';
+import t from 'tap';
+import { rules } from '../../src/console/grammar.ts';
+import { parseQueryText } from '../../src/console/parser.ts';
+import { PgError } from '../../src/errors.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { makeConsole } from './console-world.ts';
+
+const world = await makeConsole();
+
+async function refusal(work: () => unknown): Promise<PgError> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof PgError) return error;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+t.test('a value may be written in every way that SQL has', async (t) => {
+  const table: [string, string][] = [
+    ["'email'", 'email'],
+    ["'it''s'", "it's"],
+    ["''", ''],
+    ["E'a\\tb\\'c\\\\\\x41\\101\\u00e9\\U0001f600\\q'", "a\tb'c\\AA\u00e9\u{1f600}q"],
+    ["e'it''s'", "it's"],
+    ["'back\\slash'", 'back\\slash'],
+    ['$$a $1 b$$', 'a $1 b'],
+    ['$x$ it is $$ $x$', ' it is $$ '],
+    ['$größe$ä$größe$', 'ä'],
+    ["'; DROP --'", '; DROP --'],
+    ['Email', 'email'],
+    ['"Email"', 'Email'],
+    ['"a""b"', 'a"b'],
+    ['realm_access.roles', 'realm_access.roles'],
+    ['42', '42'],
+    ['-1.5', '-1.5'],
+    ['15s', '15s'],
+    ["'x' /* a /* nested */ comment */ -- and another", 'x'],
+  ];
+  for (const [written, value] of table) {
+    await world.run(`SET CLUSTER SETTING server.jwt_authentication.claim = ${written}`);
+    t.equal(world.parts.settings.current.values['server.jwt_authentication.claim'], value, written);
+  }
+});
+
+t.test('keywords and names in any case, quoted or not, with = or TO', async (t) => {
+  const texts = [
+    "SET CLUSTER SETTING pgsso.clock_tolerance = '9s'",
+    "set cluster setting PGSSO.Clock_Tolerance to '9s'",
+    'Set Cluster Setting "pgsso.clock_tolerance" = 9s',
+    'SET CLUSTER SETTING "pgsso"."clock_tolerance" TO \'00:00:09\'',
+    'SET/**/CLUSTER\n--\nSETTING\tpgsso . clock_tolerance="9 seconds";;',
+  ];
+  for (const text of texts) {
+    await world.run('RESET CLUSTER SETTING pgsso.clock_tolerance');
+    await world.run(text);
+    t.strictSame((await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [['9s']], text);
+  }
+  await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = DEFAULT');
+  t.equal(world.parts.settings.current.states['pgsso.clock_tolerance'].origin, 'default');
+  for (const [text, value] of Object.entries({ on: true, OFF: false, Yes: true, no: false, 1: true, 0: false, true: true })) {
+    await world.run(`SET CLUSTER SETTING server.jwt_authentication.enabled = ${text}`);
+    t.equal(world.parts.settings.current.values['server.jwt_authentication.enabled'], value, text);
+  }
+});
+
+t.test('tags and columns are those of the contract', async (t) => {
+  const table: [string, string, string[]][] = [
+    ['SET CLUSTER SETTING pgsso.clock_tolerance = 5s', 'SET CLUSTER SETTING', []],
+    ['RESET CLUSTER SETTING pgsso.clock_tolerance', 'RESET CLUSTER SETTING', []],
+    ['SHOW CLUSTER SETTING server.jwt_authentication.issuers', 'SHOW', ['server.jwt_authentication.issuers.configuration']],
+    ['SHOW CLUSTER SETTINGS', 'SHOW', ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin']],
+    ['SHOW PUBLIC CLUSTER SETTINGS', 'SHOW', ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin']],
+    [
+      'SHOW ALL CLUSTER SETTINGS',
+      'SHOW',
+      ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin', 'public'],
+    ],
+    [
+      'SHOW CLUSTER SETTING ALL',
+      'SHOW',
+      ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin', 'public'],
+    ],
+    ['SHOW CLUSTER SETTING HISTORY', 'SHOW', ['changed_at', 'changed_by', 'variable', 'operation', 'value']],
+    ["EXPLAIN LOGIN 'x' DATABASE d FOR USER u", 'EXPLAIN', ['check', 'result', 'found', 'expected', 'setting']],
+    ['BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE', 'BEGIN', []],
+    ['START TRANSACTION', 'START TRANSACTION', []],
+    ['END', 'COMMIT', []],
+    ['ABORT', 'ROLLBACK', []],
+    ["SET TIME ZONE 'UTC'", 'SET', []],
+    ['SET search_path TO a, b', 'SET', []],
+    ['SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY', 'SET', []],
+    ['SHOW transaction_isolation', 'SHOW', ['transaction_isolation']],
+    ['SHOW TRANSACTION ISOLATION LEVEL', 'SHOW', ['transaction_isolation']],
+    ['SELECT 1', 'SELECT', ['?column?']],
+    ['SELECT version() AS v', 'SELECT', ['v']],
+    ['DISCARD ALL', 'DISCARD ALL', []],
+    ['UNLISTEN *', 'UNLISTEN', []],
+  ];
+  for (const [text, tag, columns] of table) {
+    const [statement, ...more] = parseQueryText(text);
+    t.strictSame([statement?.tag, statement?.columns.map(({ name }) => name), more], [tag, columns, []], text);
+  }
+  for (const text of ['', ' ', ';', '-- ping', '/**/;;']) t.strictSame(parseQueryText(text), [], `"${text}" is no statement`);
+});
+
+t.test('what is not understood has its code, its place and a hint', async (t) => {
+  const table: [string, string, number, RegExp, RegExp?][] = [
+    [
+      "SET CLUSTER SETTING server.jwt_authentication.enabeld = 'x'",
+      '42704',
+      21,
+      /unknown cluster setting 'server.*enabeld'/,
+      /enabled/,
+    ],
+    ['SHOW CLUSTER SETTING nonsense', '42704', 22, /^unknown cluster setting 'nonsense'$/, /The nearest setting is/],
+    ['SELECT * FROM pg_class', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT 1 FROM x', '0A000', 1, /SELECT/, /HELP/],
+    ['SHOW VERSION;\n  insert into x values (1)', '0A000', 17, /INSERT/, /HELP/],
+    ['EXPLAIN SELECT 1', '0A000', 1, /EXPLAIN/, /HELP/],
+    ['frobnicate', '42601', 1, /syntax error at or near "frobnicate"/],
+    ['SET CLUSTER SETTING', '42601', 20, /at end of input/],
+    ['SET CLUSTER SETTING pgsso.clock_tolerance', '42601', 42, /at end of input/],
+    ['SET CLUSTER SETTING pgsso.clock_tolerance 5s', '42601', 43, /near "5s"/],
+    ['SET CLUSTER SETTING pgsso.clock_tolerance = 5 6', '42601', 47, /near "6"/],
+    ['SET CLUSTER SETTING pgsso.clock_tolerance = ;', '42601', 45, /near ";"/],
+    ["SHOW CLUSTER SETTING 'x'", '42601', 22, /near "'x'"/],
+    ["SHOW 'ä', \u{1f600}", '42601', 11, /near "\u{1f600}"/u],
+    ["SHOW VERSION; SHOW 'unfinished", '42601', 20, /unterminated quoted string/],
+    ['SHOW VERSION /* never', '42601', 14, /unterminated \/\* comment/],
+    ['SHOW "x', '42601', 6, /unterminated quoted identifier/],
+    ['SHOW ""', '42601', 6, /zero-length/],
+    ['SHOW $a$x$b$', '42601', 6, /unterminated dollar/],
+    ["SET x = E'\\xff'", '42601', 11, /no character/],
+    ["SET x = E'\\u12'", '42601', 11, /escape/],
+    ['CANCEL SESSION', '42601', 15, /end of input/],
+    ["EXPLAIN LOGIN 'a' FOR USER", '42601', 27, /end of input/],
+  ];
+  for (const [text, sqlstate, position, message, hint = /^undefined$/] of table) {
+    const error = await refusal(() => parseQueryText(text));
+    t.match([error.sqlstate, error.position, error.message, String(error.hint)], [sqlstate, position, message, hint], text);
+  }
+  t.match(await refusal(() => world.run("SET CLUSTER SETTING pgsso.clock_tolerance = 'soon'")), { sqlstate: '22023' });
+  t.match(await refusal(() => world.run('SET pgsso.clock_tolerance = 5s')), { sqlstate: '42704', hint: /CLUSTER SETTING/ });
+  t.match(await refusal(() => world.run('SHOW no_such')), { sqlstate: '42704' });
+  t.match(await refusal(() => world.run('SET server_version = 1')), { sqlstate: '55P02' });
+  t.match(await refusal(() => world.run("SET client_encoding = 'LATIN1'")), { sqlstate: '22023' });
+});
+
+t.test('a mistake anywhere in a text leaves all of it undone', async (t) => {
+  const { version } = world.parts.settings.current;
+  await refusal(() => world.run("SET CLUSTER SETTING pgsso.clock_tolerance = '8s'; SELECT * FROM x"));
+  t.equal(world.parts.settings.current.version, version);
+});
+
+t.test('no text crashes the parser, and every error of the language has a position inside the text', async (t) => {
+  const pieces = fc.constantFrom(
+    ...rules.flatMap(({ begins }) => [begins, ...begins.split(' ')]),
+    ...[
+      "'",
+      '"',
+      '$$',
+      '$1',
+      '/*',
+      '*/',
+      '--',
+      '\n',
+      ';',
+      '.',
+      '=',
+      "E'\\",
+      'x',
+      "'s'",
+      '15s',
+      '\0',
+      'ä',
+      '\u{1f600}',
+      '(',
+      '\ud800',
+    ],
+    'pgsso.clock_tolerance',
+  );
+  const texts = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 200 }),
+    fc.array(pieces, { maxLength: 30 }).map((list) => list.join(' ')),
+  );
+  fc.assert(
+    fc.property(texts, (text) => {
+      try {
+        parseQueryText(text);
+      } catch (error) {
+        if (!(error instanceof PgError)) throw error;
+        const { position = 0 } = error;
+        return position >= 1 && position <= [...text].length + 1;
+      }
+      return true;
+    }),
+    { numRuns: 3000 },
+  );
+  t.pass();
+});
+
+t.test('texts of a megabyte are read in linear time, whatever is in them', async (t) => {
+  const size = 1024 * 1024;
+  const texts = [
+    `'${"''".repeat(size / 2)}`,
+    `E'${'\\'.repeat(size)}`,
+    '/*'.repeat(size / 2),
+    '$'.repeat(size),
+    '$a$'.repeat(size / 3 - 1),
+    '"'.repeat(size + 1),
+    'a.'.repeat(size / 2),
+    `SET x = ${'a,'.repeat(10_000)}`,
+  ];
+  for (const text of texts) {
+    const started = process.cpuUsage();
+    await refusal(() => parseQueryText(text));
+    const { user } = process.cpuUsage(started);
+    // Quadratic time would be minutes; a second leaves room for a busy machine.
+    t.ok(user < 5_000_000, `${text.slice(0, 6)}…: ${Math.round(user / 1000)} ms`);
+  }
+});
+
+t.test('a viewer may read and not change, statement by statement', async (t) => {
+  const viewer = world.session('viewer');
+  const denied = [
+    'SET CLUSTER SETTING pgsso.clock_tolerance = 5s',
+    'SET CLUSTER SETTING pgsso.clock_tolerance = DEFAULT',
+    'RESET CLUSTER SETTING pgsso.clock_tolerance',
+  ];
+  for (const text of denied) {
+    const error = await refusal(() => world.run(text, viewer));
+    t.match(
+      [error.sqlstate, error.message],
+      [
+        '42501',
+        "only users with the MODIFYCLUSTERSETTING privilege are allowed to set cluster setting 'pgsso.clock_tolerance'",
+      ],
+      text,
+    );
+  }
+  t.match(await refusal(() => world.run('CANCEL SESSION 1', viewer)), { sqlstate: '42501' });
+  for (const text of [
+    'SHOW CLUSTER SETTINGS',
+    'SHOW CLUSTER SETTING HISTORY',
+    'SHOW ISSUERS',
+    'SHOW SESSIONS',
+    'SHOW STATS',
+    'SHOW VERSION',
+    'HELP',
+    "EXPLAIN LOGIN 'x'",
+  ]) {
+    t.ok((await world.run(text, viewer)).rows, text);
+  }
+});
+
+t.test('a sensitive value is for those who may change it, and is not kept in the history', async (t) => {
+  const { cert } = makeAuthority();
+  const name = 'server.jwt_authentication.issuers.custom_ca';
+  await world.run(`SET CLUSTER SETTING ${name} = $1`, undefined, [cert]);
+  const viewer = world.session('viewer');
+  t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`)).rows, [[cert]]);
+  t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`, viewer)).rows, [['<redacted>']]);
+  t.notMatch(JSON.stringify((await world.run('SHOW ALL CLUSTER SETTINGS', viewer)).rows), /BEGIN CERTIFICATE/);
+  t.notMatch(JSON.stringify((await world.run('SHOW CLUSTER SETTING HISTORY')).rows), /BEGIN CERTIFICATE/);
+  t.strictSame((await world.run(`SHOW CLUSTER SETTING HISTORY ${name}`)).rows?.[0], [
+    '2026-11-23T12:00:00.000Z',
+    'alice',
+    name,
+    'set',
+    '<redacted>',
+  ]);
+});
+
+t.test('changes in a transaction are made by COMMIT, all or none', async (t) => {
+  const session = world.session();
+  const tolerance = (): string => world.parts.settings.current.states['pgsso.clock_tolerance'].text;
+  await world.run('RESET CLUSTER SETTING pgsso.clock_tolerance');
+  await world.run(
+    'BEGIN; SET CLUSTER SETTING pgsso.clock_tolerance = 11s; SET CLUSTER SETTING pgsso.clock_tolerance = 12s',
+    session,
+  );
+  t.strictSame(
+    (await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance', session)).rows,
+    [['12s']],
+    'the session sees them',
+  );
+  t.equal(tolerance(), '5s', 'and nobody else');
+  await world.run('ROLLBACK', session);
+  t.equal(tolerance(), '5s');
+
+  await world.run('BEGIN; SET CLUSTER SETTING pgsso.clock_tolerance = 11s', session);
+  await refusal(() => world.run("SET CLUSTER SETTING server.jwt_authentication.enabled = 'maybe'", session));
+  t.equal(session.status, 'E');
+  t.match(await refusal(() => world.run('SHOW VERSION', session)), { sqlstate: '25P02' });
+  t.match(await world.run('COMMIT', session), { tag: 'ROLLBACK' });
+  t.equal(tolerance(), '5s');
+  t.equal(session.status, 'I');
+
+  await world.run(
+    'BEGIN; SET CLUSTER SETTING pgsso.clock_tolerance = 11s; RESET CLUSTER SETTING pgsso.clock_tolerance; SET CLUSTER SETTING pgsso.clock_tolerance = 12s; COMMIT',
+    session,
+  );
+  t.equal(tolerance(), '12s');
+  t.match((await world.run('COMMIT', session)).warnings, [/no transaction/]);
+});
+
+t.test('a doubtful setting is taken with a WARNING, which SHOW ISSUERS repeats', async (t) => {
+  const { warnings } = await world.run(
+    `SET CLUSTER SETTING server.jwt_authentication.issuers = '["https://a.test","https://b.test"]'`,
+  );
+  t.match(warnings, [/"https:\/\/a.test" has no rule/, /"https:\/\/b.test" has no rule/]);
+  const shown = await world.run('SHOW ISSUERS');
+  t.match(shown.warnings, warnings);
+  t.strictSame(
+    shown.rows?.map(([issuer]) => issuer),
+    ['https://a.test', 'https://b.test'],
+  );
+  t.strictSame((await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = 5s')).warnings, [], 'another setting does not');
+  await world.run('RESET CLUSTER SETTING server.jwt_authentication.issuers');
+});
+
+t.test('HELP lists every statement that a person types', async (t) => {
+  const { rows = [] } = await world.run('HELP');
+  t.equal(rows.length, rules.filter(({ help }) => help).length);
+  for (const { begins, help } of rules) {
+    if (help) t.match(help.syntax.replace('[PUBLIC | ALL] ', ''), new RegExp(`^${begins}`));
+  }
+});
+
+t.test('the log knows who changed what, and no value', async (t) => {
+  await world.run("SET CLUSTER SETTING server.jwt_authentication.claim = 'very-special'");
+  const line = world.logged.findLast((text) => text.includes('setting_change')) ?? '';
+  t.match(JSON.parse(line), { user: 'alice', client: '::1', setting: 'server.jwt_authentication.claim', kind: 'set' });
+  t.notMatch(world.logged.join(''), /very-special/);
+});

@@ -1,0 +1,201 @@
+/** Settings in a database, on a real PostgreSQL: two nodes, two operators, the database away, values written by hand. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import t, { type Test } from 'tap';
+import { PostgresStore } from '../../src/settings/postgres-store.ts';
+import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
+import type { SettingChange } from '../../src/settings/store.ts';
+import { startFrontEnd } from '../support/front-end.ts';
+import { startPostgres } from '../support/postgres.ts';
+
+const database = await startPostgres({
+  initSql: ['CREATE ROLE pgsso LOGIN', 'CREATE DATABASE settings OWNER pgsso', 'CREATE ROLE reader LOGIN'],
+});
+t.teardown(() => database.close());
+
+const CLAIM = 'server.jwt_authentication.claim';
+const TOLERANCE = 'pgsso.clock_tolerance';
+
+const setClaim = (text: string): SettingChange => ({ kind: 'set', name: CLAIM, text });
+const claimOf = ({ current }: { current: SettingsSnapshot }): string => current.values[CLAIM];
+
+interface Node {
+  readonly store: PostgresStore;
+  readonly problems: string[];
+  readonly directory: string;
+}
+
+async function makeDirectory(t: Test): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'pgsso-node-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function openNode(t: Test, name: string, directory?: string): Promise<Node> {
+  const place = directory ?? (await makeDirectory(t));
+  const problems: string[] = [];
+  const store = await PostgresStore.open({
+    connection: () => ({ host: database.socketDir, port: database.port, user: 'pgsso', database: name, ssl: false }),
+    directory: place,
+    processDefaults: new Map(),
+    onProblem: ({ message }) => problems.push(message),
+  });
+  t.teardown(() => store.close());
+  return { store, problems, directory: place };
+}
+
+async function makeDatabase(name: string): Promise<string> {
+  await database.query(`CREATE DATABASE ${name} OWNER pgsso`);
+  return name;
+}
+
+async function byHand(name: string, sql: string): Promise<void> {
+  const client = new pg.Client({ host: database.socketDir, port: database.port, user: 'postgres', database: name, ssl: false });
+  await client.connect();
+  await client.query(sql);
+  await client.end();
+}
+
+/** Resolves once it holds; the test's own time limit ends what never does. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+t.test('a change reaches the other node within a second, and a restart', async (t) => {
+  const name = await makeDatabase('shared');
+  // Both create the tables at once.
+  const [one, two] = await Promise.all([openNode(t, name), openNode(t, name)]);
+  const heard = new Promise<number>((resolve) => two.store.watch(() => resolve(performance.now())));
+  const snapshot = await one.store.change([setClaim('email')], 'alice');
+  const durable = performance.now();
+  t.equal(one.store.current, snapshot);
+  t.ok((await heard) - durable < 1000);
+  t.equal(claimOf(two.store), 'email');
+  t.match(two.store.current.states[CLAIM], { origin: 'override', changed: { user: 'alice' } });
+  t.equal(claimOf((await openNode(t, name)).store), 'email');
+  t.strictSame([...one.problems, ...two.problems], []);
+});
+
+t.test('of two operators at once none is lost, and the history has both', async (t) => {
+  const name = await makeDatabase('contended');
+  const nodes = await Promise.all([openNode(t, name), openNode(t, name)]);
+  await Promise.all(
+    nodes.flatMap(({ store }, node) =>
+      Array.from({ length: 10 }, (_, step) => [
+        store.change([setClaim(`c${node}${step}`)], `operator${node}`),
+        store.change([{ kind: 'set', name: TOLERANCE, text: `${node}${step}s` }], `operator${node}`),
+      ]).flat(),
+    ),
+  );
+  const [one, two] = nodes.map(({ store }) => store);
+  const [newest, ...older] = (await one?.history(CLAIM)) ?? [];
+  t.equal(older.length, 19);
+  t.equal((await two?.history())?.length, 40);
+  await until(() => nodes.every(({ store }) => claimOf(store) === newest?.text));
+  t.equal(one?.current.states[TOLERANCE].text, two?.current.states[TOLERANCE].text);
+});
+
+t.test('of several changes one bad one stops all', async (t) => {
+  const { store } = await openNode(t, await makeDatabase('atomic'));
+  await store.change([setClaim('email')], 'alice');
+  const bad = store.change([setClaim('sub'), { kind: 'set', name: TOLERANCE, text: '99h' }], 'alice');
+  await t.rejects(bad, { code: 'invalid_setting_value' });
+  t.equal(claimOf(store), 'email');
+  t.equal((await store.history()).length, 1);
+  await store.change([{ kind: 'reset', name: CLAIM }], 'bob');
+  t.match(await store.history(CLAIM), [
+    { text: undefined, user: 'bob' },
+    { text: 'email', user: 'alice' },
+  ]);
+});
+
+t.test('a value written by hand is taken if it is good, and refused, told of and replaceable if it is not', async (t) => {
+  const name = await makeDatabase('handmade');
+  const { store, problems } = await openNode(t, name);
+  await store.change([setClaim('email')], 'alice');
+  await byHand(name, "UPDATE pgsso.settings SET value = 'name'");
+  await until(() => claimOf(store) === 'name');
+  await byHand(name, `INSERT INTO pgsso.settings VALUES ('${TOLERANCE}', 'soon', 'hand', now())`);
+  await until(() => store.problem !== undefined);
+  t.match(store.problem, /setting pgsso\.clock_tolerance in pgsso\.settings: could not parse "soon"/);
+  t.equal(claimOf(store), 'name', 'the last good ones stay');
+  const connection = "FROM pg_stat_activity WHERE datname = 'handmade' AND application_name = 'pgsso settings'";
+  const { rows } = await database.query(`SELECT pg_terminate_backend(pid), pid ${connection}`);
+  const looksAgain = `SELECT pid ${connection} AND pid <> ${rows[0].pid} AND query LIKE '%string_agg%' AND state = 'idle'`;
+  while ((await database.query(looksAgain)).rows.length === 0);
+  t.match(store.problem, /clock_tolerance/, 'also over a new connection');
+  await t.rejects(store.change([setClaim('sub')], 'alice'), { code: 'invalid_stored_setting', message: /clock_tolerance/ });
+  await store.change([{ kind: 'reset', name: TOLERANCE }], 'alice');
+  t.equal(store.problem, undefined);
+  t.equal(problems.length, 1, 'it was told of once');
+});
+
+t.test('while the database is away the last settings hold, also after a restart, and it comes back by itself', async (t) => {
+  const name = await makeDatabase('outage');
+  const { store, directory, problems } = await openNode(t, name);
+  await store.change([setClaim('email')], 'alice');
+  await database.stop('immediate');
+  await t.rejects(store.change([setClaim('sub')], 'alice'), {
+    code: 'settings_store_failed',
+    message: /^the setting was not changed/,
+  });
+  await t.rejects(store.history(), { code: 'settings_store_failed' });
+  t.equal(claimOf(store), 'email');
+  await until(() => store.problem !== undefined);
+
+  const restarted = await openNode(t, name, directory);
+  t.equal(claimOf(restarted.store), 'email');
+  t.match(restarted.store.problem, /those of \d{4}-\d\d-\d\dT.* are used/);
+  await t.rejects(openNode(t, name), { message: /^the settings database: / }, 'a new node has nothing to go on with');
+
+  await database.restart();
+  await until(() => store.problem === undefined && restarted.store.problem === undefined);
+  await store.change([setClaim('sub')], 'alice');
+  await until(() => claimOf(restarted.store) === 'sub');
+  t.equal(problems.length, 1);
+});
+
+t.test('a database that does not let us create what we need says so', async (t) => {
+  const directory = await makeDirectory(t);
+  const open = PostgresStore.open({
+    connection: () => ({ host: database.socketDir, port: database.port, user: 'reader', database: 'settings', ssl: false }),
+    directory,
+    processDefaults: new Map(),
+    onProblem: () => undefined,
+  });
+  await t.rejects(open, { message: /^the settings database: permission denied/ });
+});
+
+t.test('two front-ends on one database: --settings, and SET on one counts for the other', async (t) => {
+  const settingsUrl = `postgres://pgsso@/settings?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+  const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+  const one = await startFrontEnd(backend, { settingsUrl });
+  t.teardown(() => one.close());
+  const two = await startFrontEnd(backend, { settingsUrl });
+  t.teardown(() => two.close());
+  const [left, right] = [one, two].map(
+    ({ dataDir, port }) => new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' }),
+  );
+  await left?.connect();
+  await right?.connect();
+  await left?.query(`SET CLUSTER SETTING ${CLAIM} = 'email'`);
+  for (;;) {
+    const { rows } = (await right?.query(`SHOW CLUSTER SETTING ${CLAIM}`)) ?? { rows: [] };
+    if (rows[0]?.[CLAIM] === 'email') break;
+  }
+  const { rows } = (await right?.query('SHOW CLUSTER SETTING HISTORY')) ?? { rows: [] };
+  t.match(rows, [{ changed_by: 'operator (socket)', variable: CLAIM, operation: 'set', value: 'email' }]);
+  await byHand('settings', "UPDATE pgsso.settings SET name = 'nonsense'");
+  for (;;) {
+    const stats = (await left?.query('SHOW STATS'))?.rows ?? [];
+    if (stats.some(({ name, value }) => name === 'settings.problem' && /nonsense/.test(value ?? ''))) break;
+  }
+  const notices: string[] = [];
+  left?.on('notice', ({ message }) => notices.push(String(message)));
+  await left?.query('SHOW ISSUERS');
+  t.match(notices, [/settings not read: setting nonsense/]);
+  await left?.end();
+  await right?.end();
+});
