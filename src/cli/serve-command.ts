@@ -46,7 +46,7 @@ Example: let tokens of one issuer in as themselves, in front of a PostgreSQL on 
     --set server.jwt_authentication.audience=my-databases \\
     --set server.jwt_authentication.jwks_auto_fetch.enabled=true
 
-  PGPASSWORD=$TOKEN psql "host=127.0.0.1 port=26257 user=alice options=--crdb:jwt_auth_enabled=true"
+  PGPASSWORD=$TOKEN psql "host=127.0.0.1 port=26257 user=alice dbname=app options=--crdb:jwt_auth_enabled=true"
 `;
 
 /** Adds the command to the program; `run` gets the options once they are read. */
@@ -62,7 +62,10 @@ export function addServeOptions(command: Command): Command {
   return command
     .optionsGroup('Where:')
     .addOption(
-      new Option('--listen <HOST:PORT>', 'where clients connect; may be repeated (default: 127.0.0.1:26257)')
+      new Option(
+        '--listen <HOST:PORT>',
+        'where clients connect; may be repeated, in the variable with commas (default: 127.0.0.1:26257)',
+      )
         .env('PGSSO_LISTEN')
         .argParser(repeatable(parseListenAddress)),
     )
@@ -138,7 +141,10 @@ export function addServeOptions(command: Command): Command {
         .default('refuse'),
     )
     .addOption(
-      new Option('--reserved-user <NAME>', 'one more user that no token may log in as; may be repeated')
+      new Option(
+        '--reserved-user <NAME>',
+        'one more user that no token may log in as; may be repeated, in the variable with commas',
+      )
         .env('PGSSO_RESERVED_USER')
         .argParser(repeatable(parseUserName)),
     )
