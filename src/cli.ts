@@ -17,6 +17,12 @@ import { version } from './version.ts';
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
 
+// Nobody reads any more, as with `pgsso --help | head`: that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 const program = new Command('pgsso')
   .description('Single sign-on for PostgreSQL and CockroachDB: a JSON web token is the password.')
   .version(version)

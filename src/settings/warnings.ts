@@ -8,7 +8,26 @@ import { quote } from './values.ts';
 
 /** One sentence or two for each thing that the operator ought to look at; empty when there is none. */
 export function settingWarnings(values: SettingValues): readonly string[] {
-  return [...warnOfSharedKeys(values), ...warnOfUnmappedIssuers(values), ...warnOfLooseExpressions(values)];
+  return [
+    ...warnOfNobody(values),
+    ...warnOfSharedKeys(values),
+    ...warnOfUnmappedIssuers(values),
+    ...warnOfLooseExpressions(values),
+  ];
+}
+
+/** Switched on, but something without which no token passes is empty. */
+function warnOfNobody(values: SettingValues): string[] {
+  if (!values['server.jwt_authentication.enabled']) return [];
+  const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
+  const missing = [
+    ...(values['server.jwt_authentication.issuers.configuration'].issuers.length === 0
+      ? ['server.jwt_authentication.issuers.configuration']
+      : []),
+    ...(values['server.jwt_authentication.audience'].length === 0 ? ['server.jwt_authentication.audience'] : []),
+    ...(!fetched && values['server.jwt_authentication.jwks'].length === 0 ? ['server.jwt_authentication.jwks'] : []),
+  ];
+  return missing.map((name) => `${name} is empty: no token is let in`);
 }
 
 function warnOfSharedKeys(values: SettingValues): string[] {

@@ -12,6 +12,8 @@ const ISSUERS = 'server.jwt_authentication.issuers.configuration';
 const JWKS = 'server.jwt_authentication.jwks';
 const MAP = 'server.identity_map.configuration';
 const AUTO_FETCH = 'server.jwt_authentication.jwks_auto_fetch.enabled';
+const ENABLED = 'server.jwt_authentication.enabled';
+const AUDIENCE = 'server.jwt_authentication.audience';
 const TOLERANCE = 'pgsso.clock_tolerance';
 
 type Texts = Partial<Record<SettingName, string>>;
@@ -157,6 +159,12 @@ t.test('what lets in more than it seems to is warned of', async (t) => {
   const mapped = 'a x y\nb x y';
   const table: [string, Texts, RegExp[]][] = [
     ['nothing set', {}, []],
+    [
+      'switched on, and nothing that could pass',
+      { [ENABLED]: 'true' },
+      [/issuers\.configuration is empty: no token is let in/, /audience is empty/, /jwks is empty/],
+    ],
+    ['switched on with fetched keys', { [ENABLED]: 'true', [ISSUERS]: 'a', [AUDIENCE]: 'b', [AUTO_FETCH]: 'true' }, []],
     ['one issuer', { [ISSUERS]: 'a', [JWKS]: keys }, []],
     ['two issuers that share keys', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped }, [/2 issuers and one set of keys/]],
     ['two issuers whose keys are fetched', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped, [AUTO_FETCH]: 'true' }, []],
