@@ -312,12 +312,10 @@ t.test('a doubtful setting is taken with a WARNING, which SHOW ISSUERS repeats',
   const { warnings } = await world.run(
     `SET CLUSTER SETTING server.jwt_authentication.issuers = '["https://a.test","https://b.test"]'`,
   );
-  t.match(
-    warnings?.filter((warning) => /has no rule/.test(warning)),
-    [/"https:\/\/a.test" has no rule/, /"https:\/\/b.test" has no rule/],
-  );
+  const ofRules = (all: readonly string[] | undefined) => all?.filter((warning) => /has no rule/.test(warning));
+  t.match(ofRules(warnings), [/"https:\/\/a.test" has no rule/, /"https:\/\/b.test" has no rule/]);
   const shown = await world.run('SHOW ISSUERS');
-  t.match(shown.warnings, warnings);
+  t.strictSame(ofRules(shown.warnings), ofRules(warnings));
   t.strictSame(
     shown.rows?.map(([issuer]) => issuer),
     ['https://a.test', 'https://b.test'],
