@@ -1,17 +1,27 @@
 /**
- * The URL of a database that pgsso logs in at as itself: what `--backend` takes, with a user besides and its password in the environment
- * or in a password file. TLS is as strict as towards the backend.
+ * The URL of a database that pgsso logs in at as itself (`--settings`, `--directory`): what `--backend` takes, with a user besides, and its
+ * password in the environment or in a password file. TLS is as strict as towards the backend.
  */
+import type { ConnectionOptions } from 'node:tls';
 import type pg from 'pg';
-import { type BackendHost, isSocketDirectory, parseBackendUrl } from './backend/backend-url.ts';
+import { type BackendHost, formatHost, isSocketDirectory, parseBackendUrl } from './backend/backend-url.ts';
 import { PasswordFile } from './backend/passfile.ts';
 import { BackendTarget } from './backend/target.ts';
 import { errorText, UsageError } from './errors.ts';
+import { isLoopback } from './loopback.ts';
 
 /** A database with the way to log in at it. */
 export interface DatabaseLogin {
-  /** For a new connection: files are read as they are then. */
-  connection(): pg.ClientConfig;
+  /** Host and port, for the log. */
+  readonly label: string;
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  /** For a new connection: files are as they were last read. */
+  password(): string | undefined;
+  /** How to speak TLS; undefined for plain text. */
+  tls(): ConnectionOptions | undefined;
   /** Reads the files that the URL names again. */
   reload(): Promise<void>;
 }
@@ -27,13 +37,12 @@ export async function openDatabaseLogin(option: string, text: string, source: 'f
   try {
     const target = await BackendTarget.open(url);
     const passwords = passfile === undefined ? undefined : await PasswordFile.open(passfile);
-    const database = url.database ?? user;
+    const key = { host: host.host, port: host.port, database: url.database ?? user, user };
     return {
-      connection: () => {
-        const key = { host: host.host, port: host.port, database, user };
-        const password = url.password ?? passwords?.find(key)?.toString();
-        return { ...key, ssl: tlsOptions(host, target) ?? false, ...(password !== undefined && { password }) };
-      },
+      ...key,
+      label: formatHost(host),
+      password: () => url.password ?? passwords?.find(key)?.toString(),
+      tls: () => tlsOptions(host, target),
       async reload() {
         await target.reload();
         await passwords?.reload();
@@ -44,39 +53,49 @@ export async function openDatabaseLogin(option: string, text: string, source: 'f
   }
 }
 
+/** The same for a `pg` client. */
+export function clientConfig(login: DatabaseLogin): pg.ClientConfig {
+  const { host, port, database, user } = login;
+  const password = login.password();
+  return { host, port, database, user, ssl: login.tls() ?? false, ...(password !== undefined && { password }) };
+}
+
 function parse(option: string, text: string, source: 'flag' | 'environment') {
   try {
-    const { user, passfile, rest } = takeLogin(text);
+    const { user, rest } = takeUser(text);
     const url = parseBackendUrl(rest, source);
+    const { passwordFile: passfile, ...credentials } = url.credentials;
+    if (Object.values(credentials).some((value) => value !== undefined))
+      throw new Error('the login is by password here: of backend_auth, sslcert, sslkey and issue_ca_… none is taken');
     const [host, ...others] = url.hosts;
-    if (!host || others.length > 0) throw new Error('give one host');
+    if (!host || others.length > 0) throw new Error('give one host: the primary, where changes can be made');
+    if (host.sslMode === 'prefer' && !isSocketDirectory(host.host) && !isLoopback(host.host))
+      throw new Error('sslmode=prefer is not taken here: give require or stricter');
     return { user, passfile, url, host };
   } catch (error) {
     throw new UsageError(`${option}: ${errorText(error)}`);
   }
 }
 
-/** Takes the user and the parameter `passfile`, which a backend's URL does not have, out of a URL; its form is checked afterwards. */
-function takeLogin(text: string): { user: string; passfile: string | undefined; rest: string } {
+/** Takes the user, which the URL of a backend does not have, out of a URL; its form is checked afterwards. */
+function takeUser(text: string): { user: string; rest: string } {
   const [, scheme = '', authority = '', path = '', query = ''] = /^([a-z]+:\/\/)([^/?]*)([^?]*)(?:\?(.*))?$/s.exec(text) ?? [];
   const at = authority.lastIndexOf('@');
   const [, inAuthority = '', password = ''] = /^([^:]*)(:.*)?$/s.exec(authority.slice(0, Math.max(at, 0))) ?? [];
-  const own = new Map<string, string>();
+  let user = decodeURIComponent(inAuthority);
   const others = query.split('&').filter((pair) => {
-    const [, name, value = ''] = /^(user|passfile)=(.*)$/s.exec(pair) ?? [];
-    if (name !== undefined) own.set(name, decodeURIComponent(value));
-    return name === undefined && pair !== '';
+    const [, value] = /^user=(.*)$/s.exec(pair) ?? [];
+    if (value !== undefined) user = decodeURIComponent(value);
+    return value === undefined && pair !== '';
   });
-  const user = own.get('user') ?? decodeURIComponent(inAuthority);
   if (user === '') throw new Error('name the user to log in as: postgres://USER@host/database');
   const login = password === '' ? '' : `${password}@`;
-  const rest = `${scheme}${login}${authority.slice(at + 1)}${path}${others.length > 0 ? `?${others.join('&')}` : ''}`;
-  return { user, passfile: own.get('passfile'), rest };
+  return { user, rest: `${scheme}${login}${authority.slice(at + 1)}${path}${others.length > 0 ? `?${others.join('&')}` : ''}` };
 }
 
-/** `prefer` is what parseBackendUrl makes of the loopback address, where nobody listens who could not read our memory. */
-function tlsOptions({ host, sslMode }: BackendHost, { secureContext }: BackendTarget): pg.ClientConfig['ssl'] {
-  if (isSocketDirectory(host) || sslMode === 'disable' || sslMode === 'prefer') return undefined;
+/** On the loopback address `prefer` is the default: nobody can listen there who could not read our memory, and pg does not fall back. */
+function tlsOptions({ sslMode }: BackendHost, { secureContext }: BackendTarget): ConnectionOptions | undefined {
+  if (sslMode === 'disable' || sslMode === 'prefer') return undefined;
   return {
     secureContext,
     rejectUnauthorized: sslMode !== 'require',

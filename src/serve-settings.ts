@@ -1,5 +1,5 @@
 /** The settings out of the options that name them: where they live, and the defaults of this process. */
-import { type DatabaseLogin, openDatabaseLogin } from './database-url.ts';
+import { clientConfig, type DatabaseLogin, openDatabaseLogin } from './database-url.ts';
 import type { Directory } from './directory/directory.ts';
 import { errorText, PgError } from './errors.ts';
 import type { Log } from './observe/log.ts';
@@ -79,7 +79,7 @@ async function openStore(options: SettingsOptions & Pick<Vetting, 'vet'>, direct
   const source = options.settingsUrlFromFlag ? 'flag' : 'environment';
   const settingsLogin = await openDatabaseLogin('--settings', options.settingsUrl, source);
   try {
-    const { connection } = settingsLogin;
+    const connection = () => clientConfig(settingsLogin);
     return { settings: await PostgresStore.open({ connection, directory, processDefaults, onProblem, vet }), settingsLogin };
   } catch (error) {
     throw new Error(`--settings: ${errorText(error)}`, { cause: error });

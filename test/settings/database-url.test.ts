@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import t from 'tap';
-import { openDatabaseLogin } from '../../src/database-url.ts';
+import { clientConfig, openDatabaseLogin } from '../../src/database-url.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { startPostgres } from '../support/postgres.ts';
 
@@ -25,8 +25,7 @@ await writeFile(passfile, `127.0.0.1:${database.port}:postgres:keeper:pa\\:ss\n`
 const { port } = database;
 
 async function logIn(url: string, source: 'flag' | 'environment' = 'flag'): Promise<unknown> {
-  const { connection } = await openDatabaseLogin('--settings', url, source);
-  const client = new pg.Client(connection());
+  const client = new pg.Client(clientConfig(await openDatabaseLogin('--settings', url, source)));
   try {
     await client.connect();
     return (await client.query('SELECT current_user, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()')).rows[0];
@@ -51,6 +50,8 @@ t.test('a server that is not verified, or a wrong URL, is refused without a pass
     [`postgres://keeper:hunter2@${place}`, /--settings: a password in a flag/],
     [`postgres://keeper@${place}?nope=1`, /--settings: .*"nope"/],
     [`postgres://keeper@a,b/postgres`, /--settings: give one host/],
+    [`postgres://keeper@${place}?backend_auth=trust`, /--settings: the login is by password/],
+    [`postgres://keeper@db.example.com/postgres?sslmode=prefer`, /--settings: sslmode=prefer/],
     ['nonsense', /--settings: /],
     [`postgres://keeper@${place}?passfile=${join(files, 'missing')}`, /--settings: .*missing/],
   ];
