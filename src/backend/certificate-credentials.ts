@@ -5,19 +5,11 @@
 import type { SecureContext } from 'node:tls';
 import { AUTHENTICATION } from '../protocol/constants.ts';
 import { notAdmitted } from './backend-errors.ts';
-import type { CertificateIssuer } from './certificate-issuer.ts';
+import type { CertificateIssuer, IdentityFiles } from './certificate-issuer.ts';
 import type { BackendLogin, Credentials } from './credentials.ts';
 import { readRequest, requestName } from './leg.ts';
 import { readPrivateFile, unusableFile } from './private-file.ts';
 import { type BackendTarget, readCertificates, type TlsIdentity } from './target.ts';
-
-/** Paths of a certificate, with its chain if it has one, and of its private key; and how errors call the two files. */
-export interface IdentityFiles {
-  readonly certificate: string;
-  readonly key: string;
-  readonly certificateName: string;
-  readonly keyName: string;
-}
 
 /**
  * One certificate for every user: the backend's pg_ident.conf says whom it may be.

@@ -6,9 +6,16 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import { keyToPem, newKey, type Signer, signCertificate, signerOf } from '../x509/certificate.ts';
-import type { IdentityFiles } from './certificate-credentials.ts';
 import { readPrivateFile, unusableFile } from './private-file.ts';
 import { readCertificates, type TlsIdentity } from './target.ts';
+
+/** Paths of a certificate, with its chain if it has one, and of its private key; and how errors call the two files. */
+export interface IdentityFiles {
+  readonly certificate: string;
+  readonly key: string;
+  readonly certificateName: string;
+  readonly keyName: string;
+}
 
 /** How far the backend's clock may be behind ours, in ms. */
 export const CLOCK_TOLERANCE_MS = 120_000;

@@ -4,7 +4,8 @@
  */
 import { UsageError } from '../errors.ts';
 import type { BackendAuth, BackendUrl } from './backend-url.ts';
-import { certificateCredentials, type IdentityFiles, issuedCredentials } from './certificate-credentials.ts';
+import { certificateCredentials, issuedCredentials } from './certificate-credentials.ts';
+import type { IdentityFiles } from './certificate-issuer.ts';
 import { CertificateIssuer } from './certificate-issuer.ts';
 import { type Credentials, passwordCredentials, trust } from './credentials.ts';
 import { PasswordFile } from './passfile.ts';
