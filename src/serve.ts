@@ -112,6 +112,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       settings,
       authenticator,
       keys,
+      directory: directory?.directory,
       sessions: registry,
       statistics,
       operators: new Operators(options.admins, options.viewers),

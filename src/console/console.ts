@@ -4,6 +4,7 @@
  */
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { KeySource } from '../auth/key-source.ts';
+import type { Directory } from '../directory/directory.ts';
 import { PgError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Statistics } from '../observe/statistics.ts';
@@ -20,6 +21,8 @@ export interface ConsoleParts {
   readonly settings: SettingsStore;
   readonly authenticator: Authenticator;
   readonly keys: KeySource;
+  /** Knows whom it created and granted roles; undefined without `--directory`. */
+  readonly directory: Directory | undefined;
   readonly sessions: SessionRegistry;
   readonly statistics: Statistics;
   readonly operators: Operators;

@@ -11,6 +11,7 @@ import { showSessions } from './statements/show-sessions.ts';
 import { showSetting } from './statements/show-setting.ts';
 import { showSettingsRules } from './statements/show-settings.ts';
 import { showStats } from './statements/show-stats.ts';
+import { showUsers } from './statements/show-users.ts';
 import { showVersion } from './statements/show-version.ts';
 import { transactionRules } from './statements/transactions.ts';
 import { variableRules } from './statements/variables.ts';
@@ -25,6 +26,7 @@ const documented: readonly Rule[] = [
   explainLogin,
   showSessions,
   cancelSession,
+  showUsers,
   showStats,
   showVersion,
 ];

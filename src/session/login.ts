@@ -2,6 +2,7 @@
  * The steps of a login, from top to bottom: negotiate, understand, decide, connect. Nothing here sends an error: what goes wrong is thrown,
  * and session.ts tells the client and the log.
  */
+import { emptyGroupsRefusal } from '../auth/groups-rule.ts';
 import { superuserRefusal } from '../auth/superuser-rule.ts';
 import type { BackendSession } from '../backend/greeting.ts';
 import { PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
@@ -57,8 +58,13 @@ async function logInWithToken(
   const request = { token, user: login.user?.toString(), namesRole: login.namesRole };
   const identity = await parts.authenticator.authenticate(request, values, signal);
   identify(record, identity);
-  // An operator's way to the console changes nothing in the database.
-  if (!asksForConsole(login)) await prepareUser(identity, values, parts.directory, record, signal);
+  if (asksForConsole(login)) {
+    // An operator's way to the console changes nothing in the database, but whose groups went empty is out there as well.
+    const noGroups = emptyGroupsRefusal(identity, values);
+    if (noGroups) throw noGroups;
+  } else {
+    await prepareUser(identity, values, parts.directory, record, signal);
+  }
 
   const leave = parts.sessions.take();
   const { route, parameters } = destination(login, Buffer.from(identity.user), parts);

@@ -50,6 +50,7 @@ export async function makeConsole(): Promise<World> {
       superusers: 'refuse',
     }),
     keys: staticKeys,
+    directory: undefined,
     sessions: new SessionRegistry(),
     statistics: new Statistics(NOW),
     operators: new Operators(['alice'], ['vera']),

@@ -85,6 +85,7 @@ t.test('tags and columns are those of the contract', async (t) => {
       ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin', 'public'],
     ],
     ['SHOW CLUSTER SETTING HISTORY', 'SHOW', ['changed_at', 'changed_by', 'variable', 'operation', 'value']],
+    ['SHOW USERS', 'SHOW', ['user', 'origin', 'last_login', 'roles']],
     ["EXPLAIN LOGIN 'x' DATABASE d FOR USER u", 'EXPLAIN', ['check', 'result', 'found', 'expected', 'setting']],
     ['BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE', 'BEGIN', []],
     ['START TRANSACTION', 'START TRANSACTION', []],
@@ -322,6 +323,16 @@ t.test('a doubtful setting is taken with a WARNING, which SHOW ISSUERS repeats',
   );
   t.strictSame((await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = 5s')).warnings, [], 'another setting does not');
   await world.run('RESET CLUSTER SETTING server.jwt_authentication.issuers');
+});
+
+t.test('SHOW USERS without a directory says what is missing, to a viewer too', async (t) => {
+  for (const role of ['admin', 'viewer'] as const) {
+    t.match(await refusal(() => world.run('SHOW USERS', world.session(role))), {
+      sqlstate: '55000',
+      message: 'there is no directory of users and roles',
+      hint: /--directory/,
+    });
+  }
 });
 
 t.test('HELP lists every statement that a person types', async (t) => {

@@ -17,6 +17,9 @@ const database = await startPostgres({
     'CREATE ROLE owner LOGIN CREATEDB',
     'CREATE ROLE boss LOGIN SUPERUSER',
     'CREATE DATABASE od OWNER owner',
+    'CREATE ROLE chief LOGIN SUPERUSER',
+    'ALTER ROLE chief SET role = alice',
+    'ALTER ROLE chief IN DATABASE od SET role = alice',
   ],
 });
 t.teardown(() => database.close());
@@ -75,6 +78,18 @@ t.test('a database whose owner sets a role for it does not let a superuser in', 
   const boss = login(lenient.port, 'boss', { database: 'od' });
   await boss.connect();
   await boss.end();
+});
+
+t.test('nor does a role that is set for the superuser himself', async (t) => {
+  const frontEnd = await startFrontEnd(backend);
+  t.teardown(() => frontEnd.close());
+  for (const name of ['od', 'postgres']) {
+    await t.rejects(
+      login(frontEnd.port, 'chief', { database: name }).connect(),
+      { code: '28000', message: 'JWT authentication: invalid identity' },
+      name,
+    );
+  }
 });
 
 t.test('strangers at the native prompt take no place from sessions, nor all connections of the backend', async (t) => {

@@ -1,7 +1,7 @@
 /** Logins of users who do not exist yet, and whose roles follow their groups: from the token to what they may do in the database. */
 import pg from 'pg';
 import t from 'tap';
-import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startIssuer } from '../support/issuer.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { installedVersions } from '../support/postgres-versions.ts';
@@ -18,6 +18,8 @@ for (const version of installedVersions()) {
         'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
         'CREATE ROLE readers',
         'CREATE ROLE writers',
+        'CREATE ROLE viewer LOGIN',
+        'CREATE ROLE byhand LOGIN',
         'CREATE TABLE notes (note text)',
         'GRANT SELECT ON notes TO readers',
         'GRANT INSERT ON notes TO writers',
@@ -28,21 +30,19 @@ for (const version of installedVersions()) {
     const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
     const directory = `postgres://pgsso_directory@/postgres?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
     const start = async (settings: Record<string, string>) => {
-      const frontEnd = await startFrontEnd(backend, { directory, settings });
+      const frontEnd = await startFrontEnd(backend, { directory, settings, viewers: ['viewer'] });
       t.teardown(() => frontEnd.close());
       return frontEnd;
     };
 
     /** Logs in with these claims and runs a query. */
     async function run(port: number, user: string, claims: Members, sql = 'SELECT 1'): Promise<pg.QueryResult> {
-      const client = new pg.Client({
-        host: '127.0.0.1',
-        port,
-        user,
-        password: token(user, claims),
-        database: 'postgres',
-        options: JWT_OPTION,
-      });
+      const options = JWT_OPTION;
+      return query({ host: '127.0.0.1', port, user, password: token(user, claims), database: 'postgres', options }, sql);
+    }
+
+    async function query(config: pg.ClientConfig, sql: string): Promise<pg.QueryResult> {
+      const client = new pg.Client(config);
       await client.connect();
       try {
         return await client.query(sql);
@@ -66,6 +66,10 @@ for (const version of installedVersions()) {
         [`"${user}"`],
       );
       return rows.map(({ role }) => role);
+    }
+
+    function showUsers(config: pg.ClientConfig): Promise<pg.QueryResult> {
+      return query({ ...config, database: 'pgsso' }, 'SHOW USERS');
     }
 
     t.test('groups that the token does not hold are asked of the issuer, with the token', async (t) => {
@@ -141,6 +145,51 @@ for (const version of installedVersions()) {
       t.equal((await database.query("SELECT FROM pg_roles WHERE rolname = 'never seen'")).rowCount, 0);
     });
 
+    t.test('SHOW USERS: whom the directory created or granted a role, and who was stripped', async (t) => {
+      const { port, dataDir } = await start({ ...PROVISION, ...SYNC });
+      const origin = `jwt_token:${ISSUER}`;
+      const shown = async (user: string) => {
+        const { rows } = await showUsers({ host: dataDir, port, user: 'owner' });
+        return rows.find((row) => row.user === user);
+      };
+      t.equal(await shown('listed'), undefined);
+      const before = new Date().toISOString();
+      await run(port, 'listed', { groups: ['Writers', 'readers'] });
+      const listed = await shown('listed');
+      t.match(listed, { user: 'listed', origin, roles: 'readers, writers' });
+      t.ok(listed.last_login >= before && listed.last_login <= new Date().toISOString(), listed.last_login);
+
+      await database.query('GRANT pg_monitor TO listed, byhand');
+      t.equal((await shown('listed')).roles, 'readers, writers', 'what others granted is not ours');
+      t.equal(await shown('byhand'), undefined);
+      await run(port, 'byhand', { groups: 'readers' });
+      t.match(await shown('byhand'), { origin: null, roles: 'readers' }, 'created by hand, with a role by us');
+
+      for (const user of ['listed', 'byhand'])
+        t.match(await refused(port, user, { groups: [] }), { code: '28000', message: 'JWT authorization: empty group list' });
+      t.strictSame(await shown('listed'), { ...listed, roles: '' }, 'stripped; being refused is no login');
+      t.equal(await shown('byhand'), undefined);
+
+      const seen = await showUsers({
+        host: '127.0.0.1',
+        port,
+        user: 'viewer',
+        password: token('viewer', { groups: 'readers' }),
+        options: JWT_OPTION,
+      });
+      t.strictSame(seen.rows, (await showUsers({ host: dataDir, port, user: 'owner' })).rows, 'a viewer may look');
+      const empty = { host: '127.0.0.1', port, user: 'viewer', password: token('viewer', { groups: [] }), options: JWT_OPTION };
+      await t.rejects(showUsers(empty), { message: 'JWT authorization: empty group list' }, 'but not one in no group');
+      const another = await start({});
+      t.match(
+        (await showUsers({ host: another.dataDir, port: another.port, user: 'owner' })).rows.find(
+          ({ user }) => user === 'listed',
+        ),
+        { origin, last_login: null },
+        'another process knows the users, and not when they came',
+      );
+    });
+
     t.test('a session that runs goes on, with what the next login leaves of its roles', async (t) => {
       const { port } = await start({ ...PROVISION, ...SYNC });
       const password = token('runner', { groups: ['readers'] });
@@ -211,7 +260,11 @@ for (const version of installedVersions()) {
         fault: 'backend',
       });
       await run(plain.port, 'newcomer', {});
+      const owner = { host: needing.dataDir, port: needing.port, user: 'owner' };
+      t.match(await showUsers(owner).catch((thrown) => thrown), { code: '57P03', message: error.message, hint: /in the log/ });
+      t.match(await needing.event({ event: 'console', code: 'directory_unavailable' }), { reason: /--directory: .*53300/ });
       await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
+      t.ok((await showUsers(owner)).rows.length > 0, 'back again');
       await run(needing.port, 'newcomer', { groups: ['readers'] });
       t.strictSame(await rolesOf('newcomer'), ['readers']);
     });
