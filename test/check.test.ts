@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { createAuthority } from '../src/backend/new-authority.ts';
 import { type CheckOptions, check } from '../src/check/check.ts';
 import { makeAuthority } from './support/certificates.ts';
+import { misbehave, startIssuer } from './support/issuer.ts';
 import { type Postgres, type PostgresOptions, startPostgres } from './support/postgres.ts';
 import { keySetText, testKey } from './support/tokens.ts';
 
@@ -70,6 +71,23 @@ async function start(t: Test, postgres: PostgresOptions): Promise<Postgres> {
 }
 
 const url = (port: number, more = ''): string => `postgres://127.0.0.1:${port}/?sslrootcert=${files}/ca.pem${more}`;
+
+t.test('issuers whose keys are fetched are asked for them', async (t) => {
+  const issuer = await startIssuer([testKey('RS256')]);
+  t.teardown(() => issuer.close());
+  const settings = [
+    'server.jwt_authentication.enabled=true',
+    `server.jwt_authentication.issuers.configuration=["${issuer.issuer}"]`,
+    'server.jwt_authentication.audience=databases',
+    'server.jwt_authentication.jwks_auto_fetch.enabled=true',
+  ];
+  t.same(await findings(/^issuer/, { settings }), ['ok 1 keys']);
+  issuer.keys = [];
+  t.same(await findings(/^issuer/, { settings }), ['error it has no key that can be used']);
+  issuer.behaviour = misbehave.broken;
+  t.match(await findings(/^issuer/, { settings }), [/^error .*500/]);
+  t.same(await findings(/^issuer/, {}), [], 'not with static keys');
+});
 
 t.test('settings with which no token gets in are errors', async (t) => {
   t.same(await findings(/^settings/, {}), ['ok they are valid']);

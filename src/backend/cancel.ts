@@ -18,7 +18,7 @@ export interface CancelOutcome {
   readonly failure: string | undefined;
 }
 
-/** Milliseconds that a cancel request may take in all (design.md). */
+/** Milliseconds that a cancel request may take in all: somebody waits for it, and a backend that is slower than that is not going to do it. */
 const CANCEL_TIMEOUT = 5_000;
 
 /**

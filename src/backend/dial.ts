@@ -13,7 +13,7 @@ import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type S
 import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
 
-/** Silence after which the kernel begins to probe (wire.md); libuv then probes every second and gives up after ten. */
+/** Silence after which the kernel begins to probe; libuv then probes every second and gives up after ten. */
 const KEEPALIVE_MS = 60_000;
 
 const ANSWER_YES = 0x53; // S

@@ -12,8 +12,7 @@ import { noShelf } from '../auth/key-files.ts';
 import { VerifiedTokens } from '../auth/verified-tokens.ts';
 import { errorText } from '../errors.ts';
 import { openProviders } from '../serve-providers.ts';
-import { readStoredSettings } from '../settings/file-store.ts';
-import { readLastSnapshot } from '../settings/last-snapshot.ts';
+import { readKeptSettings } from '../settings/kept-settings.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { buildSnapshot, type StoredSettings } from '../settings/snapshot.ts';
 import { collect, parseUserName, repeatable } from './values.ts';
@@ -87,10 +86,7 @@ async function explain(options: ExplainOptions): Promise<void> {
 async function readStored(dataDir: string | undefined): Promise<StoredSettings> {
   if (dataDir === undefined) return new Map();
   try {
-    const directory = resolve(dataDir);
-    const stored = await readStoredSettings(directory);
-    // Where settings live in a database, the last ones that were read from it lie here.
-    return stored.size > 0 ? stored : ((await readLastSnapshot(directory))?.stored ?? stored);
+    return await readKeptSettings(resolve(dataDir));
   } catch (error) {
     throw new Error(`--data-dir: ${errorText(error)}`, { cause: error });
   }

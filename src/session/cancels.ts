@@ -6,7 +6,7 @@ import type { CancelOutcome } from '../backend/cancel.ts';
 import type { Log } from '../observe/log.ts';
 import { RepeatedEvent } from '../observe/repeated-event.ts';
 
-/** At once, in a process; each takes up to five seconds (design.md's contract). */
+/** At once, in a process; each takes up to five seconds. */
 const CANCEL_LIMIT = 32;
 
 /** Sends a packet to the backend's hosts. */

@@ -2,32 +2,34 @@
  * Settings that are allowed and yet let in more people than they seem to. CockroachDB is silent about them; here they come as a
  * WARNING of SET, again at each start, and in SHOW ISSUERS.
  */
+import type { SettingName } from './definitions.ts';
 import { isAnchored } from './pattern.ts';
 import type { SettingValues } from './snapshot.ts';
 import { quote } from './values.ts';
 
 /** One sentence or two for each thing that the operator ought to look at; empty when there is none. */
 export function settingWarnings(values: SettingValues): readonly string[] {
-  return [
-    ...warnOfNobody(values),
-    ...warnOfSharedKeys(values),
-    ...warnOfUnmappedIssuers(values),
-    ...warnOfLooseExpressions(values),
-  ];
+  const lockedOut = values['server.jwt_authentication.enabled'] ? missingSettings(values) : [];
+  return [...lockedOut.map((name) => `${name} is empty: no token is let in`), ...doubtfulSettings(values)];
 }
 
-/** Switched on, but something without which no token passes is empty. */
-function warnOfNobody(values: SettingValues): string[] {
-  if (!values['server.jwt_authentication.enabled']) return [];
+/** Those without which no token passes, and which are empty. */
+export function missingSettings(values: SettingValues): readonly SettingName[] {
   const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
-  const missing = [
-    ...(values['server.jwt_authentication.issuers.configuration'].issuers.length === 0
-      ? ['server.jwt_authentication.issuers.configuration']
-      : []),
-    ...(values['server.jwt_authentication.audience'].length === 0 ? ['server.jwt_authentication.audience'] : []),
-    ...(!fetched && values['server.jwt_authentication.jwks'].length === 0 ? ['server.jwt_authentication.jwks'] : []),
+  const empty: readonly [SettingName, boolean][] = [
+    [
+      'server.jwt_authentication.issuers.configuration',
+      values['server.jwt_authentication.issuers.configuration'].issuers.length === 0,
+    ],
+    ['server.jwt_authentication.audience', values['server.jwt_authentication.audience'].length === 0],
+    ['server.jwt_authentication.jwks', !fetched && values['server.jwt_authentication.jwks'].length === 0],
   ];
-  return missing.map((name) => `${name} is empty: no token is let in`);
+  return empty.filter(([, isEmpty]) => isEmpty).map(([name]) => name);
+}
+
+/** What lets in more people than it seems to. */
+export function doubtfulSettings(values: SettingValues): readonly string[] {
+  return [...warnOfSharedKeys(values), ...warnOfUnmappedIssuers(values), ...warnOfLooseExpressions(values)];
 }
 
 function warnOfSharedKeys(values: SettingValues): string[] {
