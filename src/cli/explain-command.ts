@@ -12,10 +12,12 @@ import { noShelf } from '../auth/key-files.ts';
 import { VerifiedTokens } from '../auth/verified-tokens.ts';
 import { errorText } from '../errors.ts';
 import { openProviders } from '../serve-providers.ts';
+import { noApiKeys } from '../settings/api-keys.ts';
 import { readStoredSettings } from '../settings/file-store.ts';
 import { readLastSnapshot } from '../settings/last-snapshot.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
-import { buildSnapshot, type StoredSettings } from '../settings/snapshot.ts';
+import { buildSnapshot } from '../settings/snapshot.ts';
+import type { Kept } from '../settings/snapshot-holder.ts';
 import { collect, parseUserName, repeatable } from './values.ts';
 
 interface ExplainOptions {
@@ -61,8 +63,8 @@ export function addExplainCommand(program: Command): void {
 async function explain(options: ExplainOptions): Promise<void> {
   const { user, superusers, reservedUser: reservedUsers = [] } = options;
   const processDefaults = readProcessDefaults(options.set ?? [], process.env);
-  const stored = await readStored(options.dataDir);
-  const { values } = buildSnapshot({ stored, processDefaults, previous: undefined });
+  const kept = await readKept(options.dataDir);
+  const { values } = buildSnapshot({ ...kept, processDefaults, previous: undefined });
   const providers = openProviders({ environment: process.env, maxLogins: 1 }, noShelf, noEvents);
   const { keys, exchange, userinfo, events } = providers;
   const verified = new VerifiedTokens(Date.now);
@@ -84,13 +86,14 @@ async function explain(options: ExplainOptions): Promise<void> {
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
 }
 
-async function readStored(dataDir: string | undefined): Promise<StoredSettings> {
-  if (dataDir === undefined) return new Map();
+async function readKept(dataDir: string | undefined): Promise<Kept> {
+  if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
   try {
     const directory = resolve(dataDir);
-    const stored = await readStoredSettings(directory);
+    const kept = await readStoredSettings(directory);
     // Where settings live in a database, the last ones that were read from it lie here.
-    return stored.size > 0 ? stored : ((await readLastSnapshot(directory))?.stored ?? stored);
+    const isEmpty = kept.stored.size === 0 && kept.apiKeys.size === 0;
+    return isEmpty ? ((await readLastSnapshot(directory)) ?? kept) : kept;
   } catch (error) {
     throw new Error(`--data-dir: ${errorText(error)}`, { cause: error });
   }
