@@ -110,6 +110,21 @@ t.test(
   },
 );
 
+t.test('settings of a version without API keys get a table for them', async (t) => {
+  const name = await makeDatabase('older');
+  const { store } = await openNode(t, name);
+  await store.change([setClaim('email')], 'alice');
+  await store.close();
+  await byHand(name, 'DROP TABLE pgsso.api_keys');
+  const { store: newer } = await openNode(t, name);
+  t.equal(claimOf(newer), 'email');
+  await newer.changeApiKeys(
+    { kind: 'create', name: 'k', user: 'u', digest: digestOf(newSecret()), expiresAt: undefined },
+    'alice',
+  );
+  t.equal(newer.current.values.apiKeys.size, 1);
+});
+
 t.test('of two operators at once none is lost, and the history has both', async (t) => {
   const name = await makeDatabase('contended');
   const nodes = await Promise.all([openNode(t, name), openNode(t, name)]);
