@@ -3,6 +3,7 @@
  * or with what they name shows here, before the first connection is accepted.
  */
 import type { Socket } from 'node:net';
+import { ApiKeyUses } from './auth/api-keys.ts';
 import { Authenticator } from './auth/authenticator.ts';
 import { KeyFiles } from './auth/key-files.ts';
 import { VerifiedTokens } from './auth/verified-tokens.ts';
@@ -98,12 +99,14 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     closing.push(() => providers.close());
     const { fetched, keys, exchange, userinfo, events } = providers;
     const verified = new VerifiedTokens(Date.now);
+    const apiKeyUses = new ApiKeyUses();
     const authenticator = new Authenticator({
       keys,
       verified,
       exchange,
       userinfo,
       events,
+      apiKeyUses,
       now: Date.now,
       reservedUsers,
       superusers,
@@ -113,6 +116,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       authenticator,
       keys,
       directory: directory?.directory,
+      apiKeyUses,
       sessions: registry,
       statistics,
       operators: new Operators(options.admins, options.viewers),

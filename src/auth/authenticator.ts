@@ -4,18 +4,18 @@
  * and for their explanation alike.
  */
 import type { KeySet } from '../settings/key-set.ts';
+import { type ApiKeyUses, findApiKey, noteKey, type PresentedKey } from './api-keys.ts';
 import { CheckFailure, type PassedCheck, refusal } from './checks.ts';
 import { readGroups, type UserinfoLookup } from './groups.ts';
 import type { Identity, LoginRequest } from './identity.ts';
-import { type MappedNames, mapPrincipals } from './identity-map.ts';
 import type { KeyEvents } from './key-events.ts';
 import type { KeySource } from './key-source.ts';
 import type { LoginSettings } from './login-settings.ts';
 import { foldName } from './names.ts';
-import { invalidPrincipal, readClaim, readPrincipals } from './principals.ts';
 import { reserveNames } from './reserved-names.ts';
 import { formatList, formatText } from './text.ts';
 import { parseToken, type Token } from './token.ts';
+import { namesOfClaim, namesOfKey, type TokenNames } from './token-names.ts';
 import type { VerifiedTokens } from './verified-tokens.ts';
 import { selectKeys, verifyDates, verifySignature } from './verify.ts';
 
@@ -32,6 +32,8 @@ export interface AuthenticatorOptions {
   readonly reservedUsers: readonly string[];
   /** Whether a token may belong to a superuser of the backend, so that the startup message may name a role. */
   readonly superusers: 'refuse' | 'allow';
+  /** Told of each login with an API key; undefined where nobody logs in. */
+  readonly apiKeyUses?: ApiKeyUses | undefined;
   /** How to ask an issuer for groups that the token does not name; undefined where that cannot be done. */
   readonly userinfo?: UserinfoLookup | undefined;
 }
@@ -45,6 +47,7 @@ export class Authenticator {
   readonly #now: () => number;
   readonly #isReserved: (user: string) => boolean;
   readonly #superusers: 'refuse' | 'allow';
+  readonly #apiKeyUses: ApiKeyUses | undefined;
   readonly #userinfo: UserinfoLookup | undefined;
 
   constructor(options: AuthenticatorOptions) {
@@ -55,6 +58,7 @@ export class Authenticator {
     this.#now = options.now;
     this.#isReserved = reserveNames(options.reservedUsers);
     this.#superusers = options.superusers;
+    this.#apiKeyUses = options.apiKeyUses;
     this.#userinfo = options.userinfo;
   }
 
@@ -68,6 +72,7 @@ export class Authenticator {
       for (;;) {
         const step = await examination.next();
         if (step.done) {
+          this.#noteUse(step.value, values);
           return step.value;
         }
       }
@@ -85,8 +90,6 @@ export class Authenticator {
     values: LoginSettings,
     signal: AbortSignal,
   ): AsyncGenerator<PassedCheck, Identity, void> {
-    const claim = values['server.jwt_authentication.claim'];
-
     checkEnabled(values);
     yield { check: 'enabled', found: 'true' };
 
@@ -103,18 +106,27 @@ export class Authenticator {
     verifyDates(token, this.#now(), values['pgsso.clock_tolerance']);
     yield { check: 'signature', found: `a valid signature and exp ${new Date(token.expiresAt).toISOString()}` };
 
-    const claimed = readClaim(token, claim);
-    yield { check: 'claim', found: formatText(claim || 'sub') };
+    const claim = values['server.jwt_authentication.api_key_claim'];
+    const presented = findApiKey(token, claim, values.apiKeys, this.#now());
+    try {
+      return yield* this.#examineUser(request, token, presented, values, signal);
+    } catch (error) {
+      throw noteKey(error, claim, presented);
+    }
+  }
 
-    const principals = readPrincipals(token, claim, claimed);
-    const names = mapPrincipals(values['server.identity_map.configuration'], token.issuer, principals);
-    checkUsableNames(token, names);
-    yield { check: 'principal', found: formatList(principals) };
+  /** Checks 6 and following, of a token that is genuine. */
+  async *#examineUser(
+    request: LoginRequest,
+    token: Token & { readonly expiresAt: number },
+    presented: PresentedKey,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ): AsyncGenerator<PassedCheck, Identity, void> {
+    const key = presented?.key;
+    const names = yield* key ? namesOfKey(key, values) : namesOfClaim(token, values);
 
-    checkNames(token, principals, names);
-    yield { check: 'names', found: formatList([...names.principalOf.keys()]) };
-
-    const { user, principal } = chooseUser(request, principals, names);
+    const { user, principal } = chooseUser(request, names);
     yield { check: 'user', found: formatText(user) };
 
     this.#checkReserved(user);
@@ -132,7 +144,12 @@ export class Authenticator {
       yield { check: 'groups', found: formatList(groups) };
     }
 
-    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt, groups };
+    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt, groups, ...(key && { apiKey: key.name }) };
+  }
+
+  #noteUse({ apiKey }: Identity, { apiKeys }: LoginSettings): void {
+    const key = apiKey === undefined ? undefined : apiKeys.get(apiKey);
+    if (key) this.#apiKeyUses?.note(key, this.#now());
   }
 
   /** Check 5, first half. A key that the set lacks may be newer than the set, which is asked for once more. */
@@ -187,30 +204,8 @@ function checkIssuer(token: Token, values: LoginSettings): void {
   }
 }
 
-/** Check 7, second half. */
-function checkUsableNames(token: Token, { principalOf, unusable }: MappedNames): void {
-  if (principalOf.size === 0 && unusable.length > 0) {
-    throw invalidPrincipal(token, unusable[0], 'a principal whose SQL name is empty, longer than 63 bytes or not visible');
-  }
-}
-
-/** Check 8. */
-function checkNames(token: Token, principals: readonly string[], { principalOf }: MappedNames): void {
-  if (principalOf.size === 0) {
-    const shown = formatList(principals);
-    throw new CheckFailure('names', {
-      found: `${shown}, which no rule for the issuer ${formatText(token.issuer)} matches`,
-      detail: `the value ${shown} for the issuer ${formatText(token.issuer)} is invalid`,
-    });
-  }
-}
-
 /** Check 9: the user that was asked for, or the only one there is. */
-function chooseUser(
-  request: LoginRequest,
-  principals: readonly string[],
-  { principalOf }: MappedNames,
-): Pick<Identity, 'user' | 'principal'> {
+function chooseUser(request: LoginRequest, { principals, principalOf }: TokenNames): Pick<Identity, 'user' | 'principal'> {
   const names = [...principalOf.keys()];
   const requested = foldName(request.user ?? '');
   const user = requested === '' && names.length === 1 ? names[0] : requested;

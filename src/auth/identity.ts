@@ -17,7 +17,7 @@ export interface LoginRequest {
 export interface Identity {
   /** The SQL user, folded: the name to log in with at the backend. */
   readonly user: string;
-  /** The value of the token's claim that the user was derived from. */
+  /** The value of the token's claim that the user was derived from, or the name of the API key that decided. */
   readonly principal: string;
   /** The token's `iss`. */
   readonly issuer: string;
@@ -25,4 +25,6 @@ export interface Identity {
   readonly expiresAt: number;
   /** The groups that the identity provider says he is in, folded and distinct; undefined unless roles follow groups. */
   readonly groups: readonly string[] | undefined;
+  /** The name of the API key that decided the user; left out where none did. */
+  readonly apiKey?: string;
 }

@@ -13,6 +13,8 @@ export type LoginSettings = Pick<
   | 'server.jwt_authentication.issuers.configuration'
   | 'server.jwt_authentication.audience'
   | 'server.jwt_authentication.claim'
+  | 'server.jwt_authentication.api_key_claim'
+  | 'apiKeys'
   | 'server.jwt_authentication.authorization.enabled'
   | 'server.jwt_authentication.group_claim'
   | 'server.jwt_authentication.userinfo_group_key'

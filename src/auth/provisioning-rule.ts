@@ -15,11 +15,13 @@ export function mayBeCreated(user: string, pattern: ProvisioningPattern | undefi
 }
 
 /** The refusal, as check 7, of a user who does not exist and may not be created. */
-export function creationRefusal({ user, principal, issuer }: Identity, values: SettingValues): PgError {
+export function creationRefusal({ user, principal, issuer, apiKey }: Identity, values: SettingValues): PgError {
+  // The client sent the secret of an API key and does not know its name.
+  const shown = apiKey === undefined ? formatText(principal) : 'of an API key';
   return refusal(
     new CheckFailure('principal', {
       found: `the user ${formatText(user)}, who does not exist and does not match pgsso.provisioning.pattern`,
-      detail: `the value ${formatText(principal)} for the issuer ${formatText(issuer)} is invalid`,
+      detail: `the value ${shown} for the issuer ${formatText(issuer)} is invalid`,
     }),
     values,
   );

@@ -27,7 +27,7 @@ export async function checkSettings({ dataDir, settings, settingsUrl, environmen
   let values: SettingValues;
   try {
     // It is made at the first start.
-    const stored = existsSync(dataDir) ? await readKeptSettings(dataDir) : new Map();
+    const { stored } = existsSync(dataDir) ? await readKeptSettings(dataDir) : { stored: new Map() };
     values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
   } catch (error) {
     return [say('error', `--data-dir: ${errorText(error)}`)];

@@ -12,9 +12,11 @@ import { noShelf } from '../auth/key-files.ts';
 import { VerifiedTokens } from '../auth/verified-tokens.ts';
 import { errorText } from '../errors.ts';
 import { openProviders } from '../serve-providers.ts';
+import { noApiKeys } from '../settings/api-keys.ts';
 import { readKeptSettings } from '../settings/kept-settings.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
-import { buildSnapshot, type StoredSettings } from '../settings/snapshot.ts';
+import { buildSnapshot } from '../settings/snapshot.ts';
+import type { Kept } from '../settings/snapshot-holder.ts';
 import { collect, parseUserName, repeatable } from './values.ts';
 
 interface ExplainOptions {
@@ -60,8 +62,8 @@ export function addExplainCommand(program: Command): void {
 async function explain(options: ExplainOptions): Promise<void> {
   const { user, superusers, reservedUser: reservedUsers = [] } = options;
   const processDefaults = readProcessDefaults(options.set ?? [], process.env);
-  const stored = await readStored(options.dataDir);
-  const { values } = buildSnapshot({ stored, processDefaults, previous: undefined });
+  const kept = await readKept(options.dataDir);
+  const { values } = buildSnapshot({ ...kept, processDefaults, previous: undefined });
   const providers = openProviders({ environment: process.env, maxLogins: 1 }, noShelf, noEvents);
   const { keys, exchange, userinfo, events } = providers;
   const verified = new VerifiedTokens(Date.now);
@@ -83,8 +85,8 @@ async function explain(options: ExplainOptions): Promise<void> {
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
 }
 
-async function readStored(dataDir: string | undefined): Promise<StoredSettings> {
-  if (dataDir === undefined) return new Map();
+async function readKept(dataDir: string | undefined): Promise<Kept> {
+  if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
   try {
     return await readKeptSettings(resolve(dataDir));
   } catch (error) {

@@ -4,6 +4,7 @@
  */
 import { PgError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
+import type { ApiKeyChange } from '../settings/api-keys.ts';
 import type { SettingName } from '../settings/definitions.ts';
 import { definitions } from '../settings/definitions.ts';
 import { REDACTED } from '../settings/history.ts';
@@ -118,6 +119,19 @@ export class ConsoleSession {
     return {};
   }
 
+  /**
+   * Creates or drops an API key, at once: the secret is shown by the statement, so there is nothing to wait for.
+   *
+   * @throws PgError 25001 in a transaction; what the store throws
+   */
+  async changeApiKeys(change: ApiKeyChange): Promise<void> {
+    if (this.#pending) throw insideTransaction();
+    const { settings, log } = this.parts;
+    const { name: user, client } = this.operator;
+    await settings.changeApiKeys(change, user);
+    log.info({ event: 'api_key_change', user, client, apiKey: change.name, kind: change.kind }, 'API keys changed');
+  }
+
   /** What SHOW says of a setting: with the changes of the transaction, and without a value that only an admin may see. */
   stateOf(name: SettingName): SettingState {
     const state = this.#changedState(name);
@@ -151,6 +165,14 @@ function warningsOf(
   changes: readonly SettingChange[],
 ): readonly string[] {
   return settingWarnings(values).filter((text) => !before.has(text) || changes.some(({ name }) => text.includes(name)));
+}
+
+function insideTransaction(): PgError {
+  return new PgError({
+    code: 'inside_transaction',
+    sqlstate: '25001',
+    message: 'API keys cannot be created or dropped inside a transaction block',
+  });
 }
 
 function transactionFailed(): PgError {

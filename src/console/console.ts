@@ -2,6 +2,7 @@
  * The console as the rest of the front-end sees it: whether somebody may use it, and a connection served until its end. What a login has
  * to prove before is the session's business; the Unix socket has its own door.
  */
+import type { ApiKeyUses } from '../auth/api-keys.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { KeySource } from '../auth/key-source.ts';
 import type { Directory } from '../directory/directory.ts';
@@ -23,6 +24,7 @@ export interface ConsoleParts {
   readonly keys: KeySource;
   /** Knows whom it created and granted roles; undefined without `--directory`. */
   readonly directory: Directory | undefined;
+  readonly apiKeyUses: ApiKeyUses;
   readonly sessions: SessionRegistry;
   readonly statistics: Statistics;
   readonly operators: Operators;

@@ -1,5 +1,6 @@
 /** Every statement of the console, in the order in which HELP lists them. */
 import type { Rule } from './statement.ts';
+import { apiKeyRules } from './statements/api-keys.ts';
 import { cancelSession } from './statements/cancel-session.ts';
 import { explainLogin } from './statements/explain-login.ts';
 import { helpRule } from './statements/help.ts';
@@ -22,6 +23,7 @@ const documented: readonly Rule[] = [
   showSetting,
   ...showSettingsRules,
   showHistory,
+  ...apiKeyRules,
   showIssuers,
   explainLogin,
   showSessions,

@@ -21,6 +21,8 @@ export interface LoginRecord {
   applicationName?: string | undefined;
   principal?: string | undefined;
   issuer?: string | undefined;
+  /** The name of the API key that decided the user. */
+  apiKey?: string | undefined;
   /** When the token expires, ISO 8601. */
   tokenExpires?: string | undefined;
   /** Whether the user was created for this login. */

@@ -17,6 +17,7 @@ export function identify(record: LoginRecord, identity: Identity): void {
   record.user = identity.user;
   record.principal = identity.principal;
   record.issuer = identity.issuer;
+  record.apiKey = identity.apiKey;
   record.tokenExpires = new Date(identity.expiresAt).toISOString();
 }
 

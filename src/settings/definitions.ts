@@ -112,6 +112,10 @@ export const definitions = {
   'server.jwt_authentication.claim': string({
     description: 'the claim that names the principal; empty for the subject (sub)',
   }),
+  'server.jwt_authentication.api_key_claim': string({
+    description:
+      'the claim in which a token may bring an API key of CREATE API KEY, which decides the user before the principal does; empty for none',
+  }),
   'server.jwt_authentication.jwks_auto_fetch.enabled': boolean({
     description: 'whether the keys are fetched from the issuer, by its discovery document or the configured URI',
   }),

@@ -7,13 +7,14 @@ import { type FSWatcher, watch } from 'node:fs';
 import { link, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, PgError } from '../errors.ts';
+import { type ApiKeyChange, applyApiKeyChange, historyOfApiKey, noApiKeys } from './api-keys.ts';
 import { applyChanges, canonicalChanges } from './changes.ts';
 import type { SettingName } from './definitions.ts';
 import { isErrno, removeIfThere, syncDirectory, writeTemporary } from './durable-file.ts';
 import { formatSettings, parseSettings, type SettingsFile, sameSettings } from './file-format.ts';
 import { type HistoryEntry, historyOf, trimHistory } from './history.ts';
-import type { ProcessDefaults, SettingsSnapshot, StoredSettings } from './snapshot.ts';
-import { SnapshotHolder } from './snapshot-holder.ts';
+import type { ProcessDefaults, SettingsSnapshot } from './snapshot.ts';
+import { type Kept, SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingChange, type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a file store is made with. */
@@ -33,6 +34,9 @@ export interface FileStoreOptions {
 interface Generation extends SettingsFile {
   readonly number: number;
 }
+
+/** What a change makes of a file at a time. */
+type Edit = (file: SettingsFile, at: number) => SettingsFile;
 
 const NAME = /^settings\.(\d{1,15})\.json$/;
 
@@ -57,7 +61,7 @@ export class FileStore implements SettingsStore {
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
     this.#generation = generation;
-    this.#holder = new SnapshotHolder(generation.stored, options.processDefaults, options.onProblem);
+    this.#holder = new SnapshotHolder(keptOf(generation), options.processDefaults, options.onProblem);
   }
 
   /**
@@ -85,15 +89,25 @@ export class FileStore implements SettingsStore {
   }
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#holder.inTurn(async () => {
-      if (this.#closed) throw closed();
+    return this.#holder.inTurn(() => {
       const canonical = canonicalChanges(changes);
-      try {
-        return await this.#write(canonical, user);
-      } catch (error) {
-        throw error instanceof PgError ? error : notChanged(error);
-      }
+      const changed = new Set(changes.map(({ name }) => name));
+      return this.#write(changed, (file, at) => ({
+        ...file,
+        stored: applyChanges(file.stored, canonical, user, at),
+        history: [...file.history, ...historyOf(canonical, user, at)],
+      }));
     });
+  }
+
+  changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
+    return this.#holder.inTurn(() =>
+      this.#write(new Set(), (file, at) => ({
+        ...file,
+        apiKeys: applyApiKeyChange(file.apiKeys, change, user, at),
+        history: [...file.history, historyOfApiKey(change, user, at)],
+      })),
+    );
   }
 
   async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
@@ -111,17 +125,24 @@ export class FileStore implements SettingsStore {
     await this.#holder.settled();
   }
 
-  async #write(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+  async #write(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
+    if (this.#closed) throw closed();
+    try {
+      return await this.#writeNext(changed, edit);
+    } catch (error) {
+      throw error instanceof PgError ? error : notChanged(error);
+    }
+  }
+
+  async #writeNext(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
     const { vet = vetWithoutDirectory } = this.#options;
     for (;;) {
       const newest = this.#checkThere(await readNewest(this.#options.directory));
-      const at = this.#options.now();
-      const stored = applyChanges(newest.stored, changes, user, at);
+      const edited = edit(newest, this.#options.now());
       // Built before it is written: what cannot be read back is not stored.
-      const snapshot = this.#holder.build(stored);
-      await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
-      const history = trimHistory([...newest.history, ...historyOf(changes, user, at)]);
-      const next = { number: newest.number + 1, stored, history };
+      const snapshot = this.#holder.build(keptOf(edited));
+      await vet(snapshot.values, changed);
+      const next = { ...edited, number: newest.number + 1, history: trimHistory(edited.history) };
       if (!(await writeGeneration(this.#options.directory, next))) continue;
       this.#seen = await look(this.#options.directory);
       this.#adopt(next, snapshot);
@@ -136,11 +157,11 @@ export class FileStore implements SettingsStore {
       if (seen === this.#seen) return;
       this.#seen = seen;
       const newest = this.#checkThere(await readNewest(this.#options.directory));
-      if (sameSettings(newest.stored, this.#generation.stored)) {
+      if (sameSettings(newest, this.#generation)) {
         this.#holder.problem = undefined;
         return;
       }
-      this.#adopt(newest, this.#holder.build(newest.stored));
+      this.#adopt(newest, this.#holder.build(keptOf(newest)));
     } catch (error) {
       this.#holder.report(error);
     }
@@ -163,8 +184,12 @@ export class FileStore implements SettingsStore {
 }
 
 /** The settings in a data directory, read once. Throws as {@link FileStore.open}. */
-export async function readStoredSettings(directory: string): Promise<StoredSettings> {
-  return (await readNewest(directory)).stored;
+export async function readStoredSettings(directory: string): Promise<Kept> {
+  return keptOf(await readNewest(directory));
+}
+
+function keptOf({ stored, apiKeys }: SettingsFile): Kept {
+  return { stored, apiKeys };
 }
 
 function closed(): PgError {
@@ -191,7 +216,7 @@ function notChanged(error: unknown): PgError {
 async function readNewest(directory: string): Promise<Generation> {
   for (;;) {
     const number = Math.max(0, ...(await generations(directory)));
-    if (number === 0) return { number, stored: new Map(), history: [] };
+    if (number === 0) return { number, stored: new Map(), apiKeys: noApiKeys, history: [] };
     const path = pathOf(directory, number);
     try {
       return { number, ...parseSettings(await readFile(path, 'utf8')) };

@@ -7,7 +7,7 @@ import type { SettingChange } from './store.ts';
 
 /** One change. */
 export interface HistoryEntry {
-  /** A setting's name, perhaps of one that a later version no longer has. */
+  /** A setting's name, perhaps of one that a later version no longer has; for an API key `API KEY` and its name. */
   readonly name: string;
   /** The new value; undefined for a reset. */
   readonly text: string | undefined;

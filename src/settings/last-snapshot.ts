@@ -7,13 +7,12 @@ import { join } from 'node:path';
 import { errorText } from '../errors.ts';
 import { isErrno, replaceFile } from './durable-file.ts';
 import { formatSettings, parseSettings } from './file-format.ts';
-import type { StoredSettings } from './snapshot.ts';
+import type { Kept } from './snapshot-holder.ts';
 
 const NAME = 'last-settings.json';
 
 /** Settings as they were. */
-export interface LastSnapshot {
-  readonly stored: StoredSettings;
+export interface LastSnapshot extends Kept {
   /** When they were read, in milliseconds since the epoch. */
   readonly at: number;
 }
@@ -26,8 +25,8 @@ export interface LastSnapshot {
 export async function readLastSnapshot(directory: string): Promise<LastSnapshot | undefined> {
   const path = join(directory, NAME);
   try {
-    const { stored } = parseSettings(await readFile(path, 'utf8'));
-    return { stored, at: (await stat(path)).mtimeMs };
+    const { stored, apiKeys } = parseSettings(await readFile(path, 'utf8'));
+    return { stored, apiKeys, at: (await stat(path)).mtimeMs };
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined;
     throw new Error(`${path}: ${errorText(error)}`, { cause: error });
@@ -35,6 +34,6 @@ export async function readLastSnapshot(directory: string): Promise<LastSnapshot 
 }
 
 /** Keeps settings, durably. */
-export async function keepLastSnapshot(directory: string, stored: StoredSettings): Promise<void> {
-  await replaceFile(directory, NAME, formatSettings({ stored, history: [] }));
+export async function keepLastSnapshot(directory: string, { stored, apiKeys }: Kept): Promise<void> {
+  await replaceFile(directory, NAME, formatSettings({ stored, apiKeys, history: [] }));
 }

@@ -5,6 +5,7 @@
  */
 import pg from 'pg';
 import { errorText, PgError } from '../errors.ts';
+import { type ApiKeyChange, applyApiKeyChange, historyOfApiKey, noApiKeys } from './api-keys.ts';
 import { applyChanges, canonicalChanges } from './changes.ts';
 import type { SettingName } from './definitions.ts';
 import { type HistoryEntry, historyOf } from './history.ts';
@@ -14,14 +15,16 @@ import {
   createTables,
   hasCode,
   lockRevision,
+  readApiKeys,
   readFingerprint,
   readHistory,
   readRows,
   storedSettings,
+  writeApiKey,
   writeChanges,
 } from './postgres-tables.ts';
-import type { ProcessDefaults, SettingsSnapshot, StoredSettings } from './snapshot.ts';
-import { SnapshotHolder } from './snapshot-holder.ts';
+import type { ProcessDefaults, SettingsSnapshot } from './snapshot.ts';
+import { type Kept, SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingChange, type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a store in a database is made with. */
@@ -50,6 +53,13 @@ const TIMEOUT_MS = 5000;
 /** Serialization failures are tried again (CockroachDB reports them as a matter of course). */
 const ATTEMPTS = 5;
 
+/** What a change does inside its transaction: reads, checks, writes; returns what there is then. */
+type Work = (
+  client: pg.Client,
+  revision: number,
+  at: number,
+) => Promise<{ readonly kept: Kept; readonly snapshot: SettingsSnapshot }>;
+
 /** Settings in PostgreSQL or CockroachDB. */
 export class PostgresStore implements SettingsStore {
   readonly #options: PostgresStoreOptions;
@@ -65,9 +75,9 @@ export class PostgresStore implements SettingsStore {
   #refused: string | undefined;
   #closed = false;
 
-  private constructor(options: PostgresStoreOptions, stored: StoredSettings) {
+  private constructor(options: PostgresStoreOptions, kept: Kept) {
     this.#options = options;
-    this.#holder = new SnapshotHolder(stored, options.processDefaults, options.onProblem);
+    this.#holder = new SnapshotHolder(kept, options.processDefaults, options.onProblem);
   }
 
   /**
@@ -77,7 +87,7 @@ export class PostgresStore implements SettingsStore {
    */
   static async open(options: PostgresStoreOptions): Promise<PostgresStore> {
     const kept = await readLastSnapshot(options.directory);
-    const store = new PostgresStore(options, kept?.stored ?? new Map());
+    const store = new PostgresStore(options, kept ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
       await store.#read(await store.#connected());
     } catch (error) {
@@ -101,11 +111,42 @@ export class PostgresStore implements SettingsStore {
   }
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#holder.inTurn(async () => {
+    return this.#commit(() => {
       const canonical = canonicalChanges(changes);
+      const changed = new Set(changes.map(({ name }) => name));
+      return async (client, revision, at) => {
+        // A bad value that somebody wrote by hand may be replaced.
+        const rows = (await readRows(client)).filter(({ name }) => changes.every((change) => change.name !== name));
+        const stored = applyChanges(storedSettings(rows), canonical, user, at);
+        const kept = { stored, apiKeys: await readApiKeys(client) };
+        const snapshot = this.#holder.build(kept);
+        const { vet = vetWithoutDirectory } = this.#options;
+        await vet(snapshot.values, changed);
+        await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
+        return { kept, snapshot };
+      };
+    });
+  }
+
+  changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
+    return this.#commit(() => async (client, revision, at) => {
+      const stored = storedSettings(await readRows(client));
+      const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
+      const apiKeys = applyApiKeyChange(before, change, user, at);
+      const kept = { stored, apiKeys };
+      const snapshot = this.#holder.build(kept);
+      await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
+      return { kept, snapshot };
+    });
+  }
+
+  /** Makes a change; `prepare` is called in its turn, and what it returns inside a transaction that may be tried again. */
+  #commit(prepare: () => Work): Promise<SettingsSnapshot> {
+    return this.#holder.inTurn(async () => {
+      const work = prepare();
       for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#transact(canonical, user);
+          return await this.#transact(work);
         } catch (error) {
           if (!hasCode(error, ['40001']) || attempt === ATTEMPTS) throw error instanceof PgError ? error : notChanged(error);
         }
@@ -137,25 +178,18 @@ export class PostgresStore implements SettingsStore {
   }
 
   /** One transaction: lock, read, check, write, commit. */
-  async #transact(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+  async #transact(work: Work): Promise<SettingsSnapshot> {
     return this.#use(async (client) => {
       await client.query('BEGIN');
       let committing = false;
       try {
         const { revision, at } = await lockRevision(client);
-        const changed = new Set<string>(changes.map(({ name }) => name));
-        // A bad value that somebody wrote by hand may be replaced.
-        const before = storedSettings((await readRows(client)).filter(({ name }) => !changed.has(name)));
-        const stored = applyChanges(before, changes, user, at);
-        const snapshot = this.#holder.build(stored);
-        const { vet = vetWithoutDirectory } = this.#options;
-        await vet(snapshot.values, new Set(changes.map(({ name }) => name)));
-        await writeChanges(client, changes, historyOf(changes, user, at), revision);
+        const { kept, snapshot } = await work(client, revision, at);
         const fingerprint = await readFingerprint(client);
         if (this.#notifies) await client.query('SELECT pg_notify($1, $2)', [CHANNEL, String(revision)]);
         committing = true;
         await client.query('COMMIT');
-        await this.#adopt(stored, snapshot, fingerprint);
+        await this.#adopt(kept, snapshot, fingerprint);
         return snapshot;
       } catch (error) {
         if (committing && !(error instanceof pg.DatabaseError)) throw unknownOutcome(error);
@@ -194,20 +228,20 @@ export class PostgresStore implements SettingsStore {
     // Also of what is refused: it is looked at again when it has changed.
     this.#fingerprint = fingerprint;
     try {
-      const stored = storedSettings(rows);
-      await this.#adopt(stored, this.#holder.build(stored), fingerprint);
+      const kept = { stored: storedSettings(rows), apiKeys: await readApiKeys(client) };
+      await this.#adopt(kept, this.#holder.build(kept), fingerprint);
     } catch (error) {
       this.#refused = errorText(error);
       throw error;
     }
   }
 
-  async #adopt(stored: StoredSettings, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
+  async #adopt(kept: Kept, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
     this.#fingerprint = fingerprint;
     this.#refused = undefined;
     this.#holder.adopt(snapshot);
     try {
-      await keepLastSnapshot(this.#options.directory, stored);
+      await keepLastSnapshot(this.#options.directory, kept);
     } catch (error) {
       this.#options.onProblem(new Error(`the last settings were not kept: ${errorText(error)}`, { cause: error }));
     }
@@ -271,7 +305,7 @@ async function listens(client: pg.Client): Promise<boolean> {
 }
 
 function notChanged(error: unknown): PgError {
-  return away('the setting was not changed: the database of the settings is away or refuses', error);
+  return away('nothing was changed: the database of the settings is away or refuses', error);
 }
 
 function away(message: string, error: unknown): PgError {
@@ -291,8 +325,8 @@ function unknownOutcome(error: unknown): PgError {
   return new PgError({
     code: 'settings_change_unknown',
     sqlstate: '08007',
-    message: 'the connection to the database of the settings broke: whether the setting was changed is not known',
-    hint: 'Look at the setting when the database is back.',
+    message: 'the connection to the database of the settings broke: whether the change was made is not known',
+    hint: 'Look for the change when the database is back.',
     reason: errorText(error),
     fault: 'us',
     cause: error,

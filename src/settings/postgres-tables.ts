@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { errorText, PgError } from '../errors.ts';
+import { type ApiKey, type ApiKeyChange, type ApiKeys, checkApiKey } from './api-keys.ts';
 import type { SettingName } from './definitions.ts';
 import type { HistoryEntry } from './history.ts';
 import { findSetting, parseSetting } from './lookup.ts';
@@ -32,6 +33,9 @@ const CREATE = [
   `CREATE TABLE IF NOT EXISTS pgsso.settings_history (
      id text PRIMARY KEY, name text NOT NULL, value text, changed_by text NOT NULL, changed_at timestamptz NOT NULL,
      revision bigint NOT NULL, step bigint NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS pgsso.api_keys (
+     name text PRIMARY KEY, user_name text NOT NULL, sha256 text NOT NULL, created_by text NOT NULL, created_at timestamptz NOT NULL,
+     expires_at timestamptz)`,
   'CREATE TABLE IF NOT EXISTS pgsso.settings_revision (one boolean PRIMARY KEY CHECK (one), revision bigint NOT NULL)',
   'INSERT INTO pgsso.settings_revision VALUES (true, 0) ON CONFLICT DO NOTHING',
 ];
@@ -47,6 +51,7 @@ export async function createTables(client: pg.Client): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       await client.query('SELECT revision FROM pgsso.settings_revision');
+      await client.query('SELECT name FROM pgsso.api_keys LIMIT 0');
       return;
     } catch (error) {
       if (!hasCode(error, MISSING)) throw error;
@@ -62,15 +67,65 @@ export async function createTables(client: pg.Client): Promise<void> {
 /** Something that differs whenever the settings do, by whomever they were changed. */
 export async function readFingerprint(client: pg.Client): Promise<string> {
   const { rows } = await client.query(
-    `SELECT md5(string_agg(name || chr(31) || value || chr(31) || changed_by || chr(31) || changed_at::text, chr(30) ORDER BY name)) AS sum
-     FROM pgsso.settings`,
+    `SELECT
+       (SELECT md5(string_agg(name || chr(31) || value || chr(31) || changed_by || chr(31) || changed_at::text, chr(30) ORDER BY name))
+        FROM pgsso.settings) AS settings,
+       (SELECT md5(string_agg(name || chr(31) || user_name || chr(31) || sha256 || chr(31) || created_by || chr(31) || created_at::text
+          || chr(31) || coalesce(expires_at::text, ''), chr(30) ORDER BY name))
+        FROM pgsso.api_keys) AS keys`,
   );
-  return rows[0].sum ?? '';
+  return `${rows[0].settings ?? ''} ${rows[0].keys ?? ''}`;
 }
 
 /** All rows. */
 export async function readRows(client: pg.Client): Promise<readonly SettingRow[]> {
   return (await client.query<SettingRow>('SELECT name, value, changed_by, changed_at FROM pgsso.settings ORDER BY name')).rows;
+}
+
+/**
+ * All API keys, each checked again.
+ *
+ * @param dropped the one that is to go, which may be bad
+ * @throws PgError 22023 that names the key
+ */
+export async function readApiKeys(client: pg.Client, dropped?: string): Promise<ApiKeys> {
+  const { rows } = await client.query('SELECT name, user_name, sha256, created_by, created_at, expires_at FROM pgsso.api_keys');
+  const keys = rows.map(
+    (row): ApiKey => ({
+      name: row.name,
+      user: row.user_name,
+      digest: row.sha256,
+      createdBy: row.created_by,
+      // `infinity` is a number to the driver, which the check refuses.
+      createdAt: Number(row.created_at),
+      expiresAt: row.expires_at === null ? undefined : Number(row.expires_at),
+    }),
+  );
+  try {
+    return new Map(keys.map((key) => [key.name, key.name === dropped ? key : checkApiKey(key)]));
+  } catch (error) {
+    throw invalidStored(`in pgsso.api_keys: ${errorText(error)}`, 'DROP that key first.');
+  }
+}
+
+/** Writes a change of the keys and its history. */
+export async function writeApiKey(
+  client: pg.Client,
+  change: ApiKeyChange,
+  history: HistoryEntry,
+  revision: number,
+): Promise<void> {
+  const at = new Date(history.at);
+  if (change.kind === 'drop') await client.query('DELETE FROM pgsso.api_keys WHERE name = $1', [change.name]);
+  else {
+    const { name, user, digest, expiresAt } = change;
+    await client.query(
+      'INSERT INTO pgsso.api_keys (name, user_name, sha256, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)',
+      [name, user, digest, history.user, at, expiresAt === undefined ? null : new Date(expiresAt)],
+    );
+  }
+  await writeHistory(client, history, revision, 0);
+  await writeRevision(client, revision);
 }
 
 /** Waits for the others that are changing settings, and keeps them waiting until the transaction ends. */
@@ -98,11 +153,19 @@ export async function writeChanges(
         [change.name, change.text, entry.user, at],
       );
     }
-    await client.query(
-      'INSERT INTO pgsso.settings_history (id, name, value, changed_by, changed_at, revision, step) VALUES ($1, $2, $3, $4, $5, $6, $7)',
-      [randomUUID(), entry.name, entry.text ?? null, entry.user, at, revision, step],
-    );
+    await writeHistory(client, entry, revision, step);
   }
+  await writeRevision(client, revision);
+}
+
+async function writeHistory(client: pg.Client, entry: HistoryEntry, revision: number, step: number): Promise<void> {
+  await client.query(
+    'INSERT INTO pgsso.settings_history (id, name, value, changed_by, changed_at, revision, step) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+    [randomUUID(), entry.name, entry.text ?? null, entry.user, new Date(entry.at), revision, step],
+  );
+}
+
+async function writeRevision(client: pg.Client, revision: number): Promise<void> {
   await client.query('UPDATE pgsso.settings_revision SET revision = $1', [revision]);
 }
 
@@ -133,16 +196,20 @@ export function storedSettings(rows: readonly SettingRow[]): StoredSettings {
       const name = findSetting(given);
       stored.set(name, { text: parseSetting(name, value).text, user: changed_by, at: changed_at.getTime() });
     } catch (error) {
-      throw new PgError({
-        code: 'invalid_stored_setting',
-        sqlstate: '22023',
-        message: `setting ${given} in pgsso.settings: ${errorText(error)}`,
-        hint: 'Nothing was changed. SET or RESET that setting first.',
-        fault: 'us',
-      });
+      throw invalidStored(`setting ${given} in pgsso.settings: ${errorText(error)}`, 'SET or RESET that setting first.');
     }
   }
   return stored;
+}
+
+function invalidStored(message: string, remedy: string): PgError {
+  return new PgError({
+    code: 'invalid_stored_setting',
+    sqlstate: '22023',
+    message,
+    hint: `Nothing was changed. ${remedy}`,
+    fault: 'us',
+  });
 }
 
 /** Whether the database refused with one of these SQLSTATEs. */

@@ -3,7 +3,10 @@
  * writes. What stores do differently is only where the settings lie.
  */
 import { errorText } from '../errors.ts';
-import { buildSnapshot, type ProcessDefaults, type SettingsSnapshot, type StoredSettings } from './snapshot.ts';
+import { buildSnapshot, type ProcessDefaults, type SettingsSnapshot, type SnapshotSources } from './snapshot.ts';
+
+/** What a store keeps of the settings. */
+export type Kept = Required<Pick<SnapshotSources, 'stored' | 'apiKeys'>>;
 
 /** Holds the snapshot of one store. */
 export class SnapshotHolder {
@@ -20,10 +23,10 @@ export class SnapshotHolder {
    * @param onProblem told of what {@link report} is given
    * @throws PgError 22023 for a bad value
    */
-  constructor(stored: StoredSettings, processDefaults: ProcessDefaults, onProblem: (error: Error) => void) {
+  constructor(kept: Kept, processDefaults: ProcessDefaults, onProblem: (error: Error) => void) {
     this.#onProblem = onProblem;
     this.#processDefaults = processDefaults;
-    this.#current = buildSnapshot({ stored, processDefaults, previous: undefined });
+    this.#current = buildSnapshot({ ...kept, processDefaults, previous: undefined });
   }
 
   get current(): SettingsSnapshot {
@@ -31,8 +34,8 @@ export class SnapshotHolder {
   }
 
   /** The snapshot of these settings, which is not yet the current one. Throws PgError 22023 for a bad value. */
-  build(stored: StoredSettings): SettingsSnapshot {
-    return buildSnapshot({ stored, processDefaults: this.#processDefaults, previous: this.#current });
+  build(kept: Kept): SettingsSnapshot {
+    return buildSnapshot({ ...kept, processDefaults: this.#processDefaults, previous: this.#current });
   }
 
   /** Makes a snapshot the current one. */

@@ -2,11 +2,12 @@
  * All settings at one moment, parsed and immutable. A login takes one snapshot and reads nothing else, so that a change in the middle of
  * it cannot mix old issuers with new keys.
  */
+import { type ApiKeys, noApiKeys } from './api-keys.ts';
 import { definitions, type SettingName, type SettingValue, settingNames } from './definitions.ts';
 import { parseSetting } from './lookup.ts';
 
-/** Every setting's parsed value. */
-export type SettingValues = { readonly [N in SettingName]: SettingValue<N> };
+/** Every setting's parsed value, and the API keys: all that a login reads. */
+export type SettingValues = { readonly [N in SettingName]: SettingValue<N> } & { readonly apiKeys: ApiKeys };
 
 /** A value that an operator set. */
 export interface StoredSetting {
@@ -45,6 +46,8 @@ export interface SettingsSnapshot {
 /** What a snapshot is made of. */
 export interface SnapshotSources {
   readonly stored: StoredSettings;
+  /** None by default. */
+  readonly apiKeys?: ApiKeys;
   readonly processDefaults: ProcessDefaults;
   /** The snapshot before; what has the same text in it is not parsed again. */
   readonly previous: SettingsSnapshot | undefined;
@@ -55,7 +58,7 @@ export interface SnapshotSources {
  *
  * @throws PgError 22023 for the first bad value; its reason names the setting
  */
-export function buildSnapshot({ stored, processDefaults, previous }: SnapshotSources): SettingsSnapshot {
+export function buildSnapshot({ stored, apiKeys = noApiKeys, processDefaults, previous }: SnapshotSources): SettingsSnapshot {
   const values: [SettingName, unknown][] = [];
   const states: [SettingName, SettingState][] = [];
   for (const name of settingNames) {
@@ -71,7 +74,7 @@ export function buildSnapshot({ stored, processDefaults, previous }: SnapshotSou
   return Object.freeze({
     version: (previous?.version ?? 0) + 1,
     // Each name of the table went in once, with the value that its own row parsed.
-    values: Object.freeze(Object.fromEntries(values)) as SettingValues,
+    values: Object.freeze({ ...Object.fromEntries(values), apiKeys: Object.freeze(apiKeys) }) as SettingValues,
     states: Object.freeze(Object.fromEntries(states)) as SettingsSnapshot['states'],
   });
 }

@@ -3,6 +3,7 @@
  * The file store keeps it on one machine, the one in PostgreSQL for several.
  */
 import { PgError } from '../errors.ts';
+import type { ApiKeyChange } from './api-keys.ts';
 import type { SettingName } from './definitions.ts';
 import type { HistoryEntry } from './history.ts';
 import type { SettingsSnapshot, SettingValues } from './snapshot.ts';
@@ -54,6 +55,12 @@ export interface SettingsStore {
    *   changed then
    */
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot>;
+  /**
+   * Creates or drops an API key, durably and at once, as {@link SettingsStore.change}.
+   *
+   * @throws PgError 42710, 42704 or 54000; another when the store cannot be read, locked or written. Nothing is changed then
+   */
+  changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot>;
   /**
    * The changes of all settings or of one, newest first; bounded.
    *

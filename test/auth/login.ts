@@ -8,6 +8,7 @@ import { staticKeys } from '../../src/auth/key-source.ts';
 import type { LoginSettings } from '../../src/auth/login-settings.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
 import { PgError } from '../../src/errors.ts';
+import { noApiKeys } from '../../src/settings/api-keys.ts';
 import type { IdentityRule, IdentityRules } from '../../src/settings/identity-rules.ts';
 import type { VerificationKey } from '../../src/settings/key-set.ts';
 import { type Members, mintToken, type TestKey, testKey } from '../support/tokens.ts';
@@ -49,6 +50,8 @@ export function settingsOf(change: Partial<LoginSettings> = {}): LoginSettings {
     'server.jwt_authentication.issuers.configuration': { issuers: [ISSUER, 'https://other.example'], jwksUris: undefined },
     'server.jwt_authentication.audience': ['pgsso', ''],
     'server.jwt_authentication.claim': '',
+    'server.jwt_authentication.api_key_claim': '',
+    apiKeys: noApiKeys,
     'server.jwt_authentication.jwks_auto_fetch.enabled': false,
     'server.jwt_authentication.authorization.enabled': false,
     'server.jwt_authentication.group_claim': 'groups',

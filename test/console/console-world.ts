@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { ApiKeyUses } from '../../src/auth/api-keys.ts';
 import { Authenticator } from '../../src/auth/authenticator.ts';
 import { noEvents } from '../../src/auth/key-events.ts';
 import { staticKeys } from '../../src/auth/key-source.ts';
@@ -38,6 +39,7 @@ export async function makeConsole(): Promise<World> {
     await rm(directory, { recursive: true, force: true });
   });
   const logged: string[] = [];
+  const apiKeyUses = new ApiKeyUses();
   const parts: ConsoleParts = {
     settings,
     authenticator: new Authenticator({
@@ -45,12 +47,14 @@ export async function makeConsole(): Promise<World> {
       verified: new VerifiedTokens(() => NOW),
       exchange: async (request) => request,
       events: noEvents,
+      apiKeyUses,
       now: () => NOW,
       reservedUsers: [],
       superusers: 'refuse',
     }),
     keys: staticKeys,
     directory: undefined,
+    apiKeyUses,
     sessions: new SessionRegistry(),
     statistics: new Statistics(NOW),
     operators: new Operators(['alice'], ['vera']),

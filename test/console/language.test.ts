@@ -243,10 +243,13 @@ t.test('a viewer may read and not change, statement by statement', async (t) => 
       text,
     );
   }
-  t.match(await refusal(() => world.run('CANCEL SESSION 1', viewer)), { sqlstate: '42501' });
+  for (const text of ['CANCEL SESSION 1', 'CREATE API KEY k FOR USER u', 'DROP API KEY k']) {
+    t.match(await refusal(() => world.run(text, viewer)), { sqlstate: '42501' }, text);
+  }
   for (const text of [
     'SHOW CLUSTER SETTINGS',
     'SHOW CLUSTER SETTING HISTORY',
+    'SHOW API KEYS',
     'SHOW ISSUERS',
     'SHOW SESSIONS',
     'SHOW STATS',

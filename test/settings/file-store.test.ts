@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { API_KEY_LIMIT, type ApiKeys, applyApiKeyChange, digestOf, newSecret, noApiKeys } from '../../src/settings/api-keys.ts';
 import { FileStore } from '../../src/settings/file-store.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
 
@@ -89,6 +90,62 @@ t.test('the file is for its owner alone', async (t) => {
   for (const name of names) t.equal((await stat(join(place.directory, name))).mode & 0o777, 0o600);
 });
 
+const CREATE_KEY = {
+  kind: 'create',
+  name: '__proto__',
+  user: 'batch',
+  digest: digestOf(newSecret()),
+  expiresAt: NOW + 1,
+} as const;
+
+t.test('API keys are kept with the settings, as digests, and reach the others that share the directory', async (t) => {
+  const place = await makePlace(t);
+  const [store, other] = [await place.open(), await place.open()];
+  await store.change([setClaim('email')], 'alice');
+  const heard = nextSnapshot(other, ({ values }) => values.apiKeys.size === 1);
+  const { values } = await store.changeApiKeys(CREATE_KEY, 'alice');
+  const { kind: _, ...key } = CREATE_KEY;
+  const expected = new Map([['__proto__', { ...key, createdBy: 'alice', createdAt: NOW }]]);
+  for (const read of [values, (await heard).values, (await place.open()).current.values]) {
+    t.same(read.apiKeys, expected);
+    t.equal(read[CLAIM], 'email');
+  }
+  await store.change([setClaim('sub')], 'alice');
+  t.equal(store.current.values.apiKeys.size, 1, 'a change of settings leaves them');
+  await t.rejects(store.changeApiKeys(CREATE_KEY, 'alice'), { code: 'duplicate_api_key' });
+  await other.changeApiKeys({ kind: 'drop', name: '__proto__' }, 'bob');
+  t.equal((await place.open()).current.values.apiKeys.size, 0);
+  t.match(await other.history(), [
+    { name: 'API KEY __proto__', text: undefined, user: 'bob' },
+    { name: CLAIM, text: 'sub' },
+    { name: 'API KEY __proto__', text: `FOR USER batch EXPIRES ${new Date(NOW + 1).toISOString()}`, user: 'alice' },
+    { name: CLAIM, text: 'email' },
+  ]);
+});
+
+t.test('a file with a bad API key is refused whole, also one whose expiry is cut', async (t) => {
+  const place = await makePlace(t);
+  const good = { user: 'batch', sha256: CREATE_KEY.digest, createdBy: 'root', created: '2026-11-22T12:00:00Z', expires: null };
+  const path = join(place.directory, 'settings.1.json');
+  const write = (key: unknown): Promise<void> =>
+    writeFile(path, JSON.stringify({ format: 2, settings: {}, apiKeys: { nightly: key } }));
+  const bad = [{ expires: undefined }, { expires: 'never' }, { expires: 5 }, { sha256: 'abc' }, { user: '' }, { created: 'x' }];
+  for (const change of bad) {
+    await write({ ...good, ...change });
+    await t.rejects(place.open(), { message: /API key "?nightly/ }, JSON.stringify(change));
+  }
+  await write(good);
+  t.equal((await place.open()).current.values.apiKeys.size, 1);
+});
+
+t.test('there are at most 1,000 API keys', async (t) => {
+  let keys: ApiKeys = noApiKeys;
+  for (let number = 0; number < API_KEY_LIMIT; number++) {
+    keys = applyApiKeyChange(keys, { ...CREATE_KEY, name: `k${number}` }, 'alice', NOW);
+  }
+  t.throws(() => applyApiKeyChange(keys, CREATE_KEY, 'alice', NOW), { code: 'too_many_api_keys' });
+});
+
 t.test('reset returns to the default of the process', async (t) => {
   const store = await (await makePlace(t)).open([[CLAIM, 'name']]);
   await store.change([setClaim('email')], 'alice');
@@ -131,7 +188,7 @@ t.test('what cannot be read stops the start with file and setting, and stays as 
     ['an empty file', '', /not JSON/],
     ['half a file', fileWith({}).slice(0, -3), /not JSON/],
     ['no object', 'null', /damaged/],
-    ['a newer form', fileWith({}, 2), /format is 2/],
+    ['a newer form', fileWith({}, 3), /format is 3/],
     ['an unknown setting', fileWith({ 'server.new': entry('x') }), /server\.new.*unknown cluster setting/],
     ['a bad value', fileWith({ [ENABLED]: entry('maybe') }), /server\.jwt_authentication\.enabled.*"maybe"/],
     ['a value that is no text', fileWith({ [ENABLED]: entry(true) }), /server\.jwt_authentication\.enabled/],

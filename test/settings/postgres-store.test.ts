@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { digestOf, newSecret } from '../../src/settings/api-keys.ts';
+import { readLastSnapshot } from '../../src/settings/last-snapshot.ts';
 import { PostgresStore } from '../../src/settings/postgres-store.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
 import type { SettingChange } from '../../src/settings/store.ts';
@@ -78,6 +80,51 @@ t.test('a change reaches the other node within a second, and a restart', async (
   t.strictSame([...one.problems, ...two.problems], []);
 });
 
+t.test(
+  'API keys reach the other node and a restart without the database, and are gone everywhere when they are dropped',
+  async (t) => {
+    const name = await makeDatabase('keys');
+    const [one, two] = [await openNode(t, name), await openNode(t, name)];
+    const expiresAt = Date.UTC(2027, 0, 31);
+    const key = { name: 'nightly', user: 'batch', digest: digestOf(newSecret()), expiresAt };
+    const { values } = await one.store.changeApiKeys({ kind: 'create', ...key }, 'alice');
+    t.match(values.apiKeys.get('nightly'), { ...key, createdBy: 'alice' });
+    await until(() => two.store.current.values.apiKeys.size === 1);
+    await two.store.change([setClaim('email')], 'bob');
+    t.same(two.store.current.values.apiKeys, values.apiKeys, 'a change of settings leaves them');
+    t.same((await readLastSnapshot(two.directory))?.apiKeys, values.apiKeys);
+    await t.rejects(two.store.changeApiKeys({ kind: 'create', ...key }, 'bob'), { code: 'duplicate_api_key' });
+
+    await byHand(name, "UPDATE pgsso.api_keys SET expires_at = 'infinity'");
+    await until(() => one.store.problem !== undefined);
+    t.match(one.store.problem, /in pgsso\.api_keys: API key "nightly": a time that is none/);
+    t.equal(one.store.current.values.apiKeys.get('nightly')?.expiresAt, expiresAt, 'the last good ones stay');
+    await t.rejects(one.store.change([setClaim('sub')], 'alice'), { code: 'invalid_stored_setting' });
+    await one.store.changeApiKeys({ kind: 'drop', name: 'nightly' }, 'alice');
+    await until(() => two.store.current.values.apiKeys.size === 0);
+    t.match(await two.store.history(), [
+      { name: 'API KEY nightly', text: undefined, user: 'alice' },
+      { name: CLAIM, text: 'email' },
+      { name: 'API KEY nightly', text: 'FOR USER batch EXPIRES 2027-01-31T00:00:00.000Z' },
+    ]);
+  },
+);
+
+t.test('settings of a version without API keys get a table for them', async (t) => {
+  const name = await makeDatabase('older');
+  const { store } = await openNode(t, name);
+  await store.change([setClaim('email')], 'alice');
+  await store.close();
+  await byHand(name, 'DROP TABLE pgsso.api_keys');
+  const { store: newer } = await openNode(t, name);
+  t.equal(claimOf(newer), 'email');
+  await newer.changeApiKeys(
+    { kind: 'create', name: 'k', user: 'u', digest: digestOf(newSecret()), expiresAt: undefined },
+    'alice',
+  );
+  t.equal(newer.current.values.apiKeys.size, 1);
+});
+
 t.test('of two operators at once none is lost, and the history has both', async (t) => {
   const name = await makeDatabase('contended');
   const nodes = await Promise.all([openNode(t, name), openNode(t, name)]);
@@ -139,7 +186,7 @@ t.test('while the database is away the last settings hold, also after a restart,
   await database.stop('immediate');
   await t.rejects(store.change([setClaim('sub')], 'alice'), {
     code: 'settings_store_failed',
-    message: /^the setting was not changed/,
+    message: /^nothing was changed/,
   });
   await t.rejects(store.history(), { code: 'settings_store_failed' });
   t.equal(claimOf(store), 'email');

@@ -57,6 +57,7 @@ t.test('every setting of the contract is there, with its default', async (t) => 
     'server.jwt_authentication.issuers.configuration': ['s', ''],
     'server.jwt_authentication.audience': ['s', ''],
     'server.jwt_authentication.claim': ['s', ''],
+    'server.jwt_authentication.api_key_claim': ['s', ''],
     'server.jwt_authentication.jwks_auto_fetch.enabled': ['b', 'false'],
     'server.jwt_authentication.issuers.custom_ca': ['s', ''],
     'server.jwt_authentication.client.timeout': ['d', '15s'],

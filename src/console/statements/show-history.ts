@@ -1,4 +1,7 @@
 /** SHOW CLUSTER SETTING HISTORY: what was changed, by whom and when, newest first. */
+
+import { isOfApiKey } from '../../settings/api-keys.ts';
+import type { HistoryEntry } from '../../settings/history.ts';
 import { textColumns } from '../results.ts';
 import type { Rule } from '../statement.ts';
 import { readSetting } from './set-setting.ts';
@@ -22,7 +25,7 @@ export const showHistory: Rule = {
             new Date(entry.at).toISOString(),
             entry.user,
             entry.name,
-            entry.text === undefined ? 'reset' : 'set',
+            operationOf(entry),
             entry.text,
           ]),
         };
@@ -30,3 +33,8 @@ export const showHistory: Rule = {
     };
   },
 };
+
+function operationOf(entry: HistoryEntry): string {
+  if (isOfApiKey(entry)) return entry.text === undefined ? 'drop' : 'create';
+  return entry.text === undefined ? 'reset' : 'set';
+}
