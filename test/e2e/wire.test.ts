@@ -205,14 +205,14 @@ t.test('malformed startup packets are refused with 08P01', async (t) => {
 });
 
 t.test('a client that leaves without a byte is not logged', async (t) => {
-  const before = plain.events.length;
   const client = await RawClient.connect(plain.port);
+  const reset = await RawClient.connect(plain.port);
+  const silent = [client, reset].map(({ channel }) => `127.0.0.1:${channel.socket.localPort}`);
   client.channel.socket.end();
   await client.ended();
-  const reset = await RawClient.connect(plain.port);
   reset.channel.socket.resetAndDestroy();
-  await sleep(50);
-  t.notOk(plain.events.slice(before).some(({ level }) => level !== 'debug'));
+  await waitFor(() => plain.events.some(({ client, outcome }) => client === silent[1] && outcome === 'abandoned'));
+  t.notOk(plain.events.some(({ client, level }) => silent.includes(String(client)) && level !== 'debug'));
 });
 
 t.test('a login that takes too long is ended: with an error once the client has spoken', async (t) => {
