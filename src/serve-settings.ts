@@ -39,11 +39,7 @@ export interface OpenSettings {
  *
  * @throws UsageError for options that cannot be right; Error for settings that cannot be read
  */
-export async function openSettings(
-  options: Omit<SettingsOptions, 'directory'> & Vetting,
-  dataDir: string,
-  log: Log,
-): Promise<OpenSettings> {
+export async function openSettings(options: SettingsOptions & Vetting, dataDir: string, log: Log): Promise<OpenSettings> {
   const opened = await openStore(options, dataDir, log);
   try {
     await vetAtStart(opened.settings, options, log);

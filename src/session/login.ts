@@ -66,9 +66,8 @@ async function logInWithToken(
     await prepareUser(identity, values, parts.directory, record, signal);
   }
 
-  const leave = parts.sessions.take();
   const { route, parameters } = destination(login, Buffer.from(identity.user), parts);
-  return admit(attempt, channel, login, parts, leave, async () => {
+  return admit(attempt, channel, login, parts, parts.sessions.take(), async () => {
     if (parts.superusers === 'allow') return route.login(parameters, signal);
     const backend = await route.loginAsHimself(parameters, signal);
     const refused = superuserRefusal(identity.user, backend.isSuperuser, values);

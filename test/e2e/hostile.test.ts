@@ -108,6 +108,16 @@ t.test('strangers at the native prompt take no place from sessions, nor all conn
   for (const stranger of strangers) stranger.close();
 });
 
+t.test('logins to a database that no route has take no place from sessions', async (t) => {
+  const frontEnd = await startFrontEnd(undefined, { routes: [`postgres=${backend}`], maxSessions: 1 });
+  t.teardown(() => frontEnd.close());
+  for (let i = 0; i < 3; i++)
+    await t.rejects(login(frontEnd.port, 'alice', { database: 'nowhere' }).connect(), { code: '3D000' });
+  const alice = login(frontEnd.port, 'alice');
+  await alice.connect();
+  await alice.end();
+});
+
 t.test('logins that have only begun SCRAM make room for others', async (t) => {
   const frontEnd = await startFrontEnd(backend, { maxLogins: 10 });
   t.teardown(() => frontEnd.close());

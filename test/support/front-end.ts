@@ -46,7 +46,7 @@ const settings: Readonly<Record<string, string>> = {
 
 /** Starts a front-end for a backend; settings are added to those of the tests' issuer. */
 export async function startFrontEnd(
-  backend: string,
+  backend: string | undefined,
   options: Partial<Omit<ServeOptions, 'settings' | 'backend'>> & { readonly settings?: Readonly<Record<string, string>> } = {},
 ): Promise<FrontEnd> {
   const dataDir = await mkdtemp(join(tmpdir(), 'pgsso-data-'));
@@ -55,7 +55,7 @@ export async function startFrontEnd(
   const server = await serve(
     {
       listen: [{ host: '127.0.0.1', port: 0 }],
-      backend,
+      ...(backend !== undefined && { backend }),
       backendFromFlag: true,
       backendAuth: 'trust',
       backendAhead: 0,
