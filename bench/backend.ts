@@ -1,8 +1,11 @@
 /**
- * Logins by each way of `--backend-auth`, with and without connections opened ahead, beside logins that go to the same PostgreSQL directly:
- * p50 of one client that pauses between them, logins a second of eight at once, and the front-end's CPU time a login. Every way has a front-end of its
- * own; each round goes through all of them in random order, and a ratio is to direct SCRAM in the same round.
+ * Logins by each way of `--backend-auth`, with and without connections opened ahead, beside logins
+ * that go to the same PostgreSQL directly: p50 of one client that pauses between them, logins a
+ * second of eight at once, and the front-end's CPU time a login. Every way has a front-end of its
+ * own; each round goes through all of them in random order, and a ratio is to direct SCRAM in the
+ * same round.
  */
+
 import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,9 +13,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Backend } from '../src/backend/backend.ts';
-import { parseBackendUrl } from '../src/backend/backend-url.ts';
-import { CertificateIssuer } from '../src/backend/certificate-issuer.ts';
+import { CertificateIssuer } from '../src/backend/certificates.ts';
 import { BackendTarget } from '../src/backend/target.ts';
+import { parseBackendUrl } from '../src/backend/url.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
 import { token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
@@ -25,7 +28,10 @@ const { values: flags } = parseArgs({
 const rounds = Number(flags.rounds);
 const logins = Number(flags.logins);
 const CLIENTS = 8;
-/** Between the logins of the one client: what was opened ahead is replaced in it, as it would be outside of a benchmark. */
+/**
+ * Between the logins of the one client: what was opened ahead is replaced in it, as it would be
+ * outside of a benchmark.
+ */
 const PAUSE_MS = 15;
 const WARM_UP = 200;
 const AHEAD = ', 8 ahead';
@@ -56,27 +62,42 @@ const postgres = await startPostgres({
   ssl: { ...servers.issue({ cn: 'db', san: ['127.0.0.1'], usage: 'server' }), ca: clients.cert },
   hba: [
     'local all all trust',
-    // one certificate for all shows itself by its name; the others are a certificate for each user, and passwords
+    // one certificate for all shows itself by its name; the others are a certificate for each user,
+    // and passwords
     'hostssl front all 127.0.0.1/32 cert map=front',
     'hostssl issued all 127.0.0.1/32 cert',
     'hostssl all all 127.0.0.1/32 scram-sha-256',
   ],
   ident: ['front front alice'],
-  initSql: ["CREATE ROLE alice LOGIN PASSWORD 'secret'", 'CREATE DATABASE front', 'CREATE DATABASE issued'],
+  initSql: [
+    "CREATE ROLE alice LOGIN PASSWORD 'secret'",
+    'CREATE DATABASE front',
+    'CREATE DATABASE issued',
+  ],
 });
 const front = clients.issue({ cn: 'front', usage: 'client' });
 const passfile = file('passfile', '*:*:*:alice:secret\n');
 const byTls = `postgres://127.0.0.1:${postgres.port}/?sslrootcert=${file('servers.crt', servers.cert)}`;
 const byCertificate = `${byTls}&sslcert=${file('front.crt', front.cert)}&sslkey=${file('front.key', front.key)}`;
 const bySocket = `postgres:///?host=${postgres.socketDir}&port=${postgres.port}`;
-const authority = ['--issue-ca-cert', file('ca.crt', clients.cert), '--issue-ca-key', file('ca.key', clients.key)];
+const authority = [
+  '--issue-ca-cert',
+  file('ca.crt', clients.cert),
+  '--issue-ca-key',
+  file('ca.key', clients.key),
+];
 
 const ways: readonly Way[] = [
   await direct('direct, SCRAM', byTls, 'postgres', 'password'),
   await direct('direct, certificate', byCertificate, 'front', 'cert'),
   await through('trust, Unix socket', bySocket, 'postgres', []),
   await through(`trust, Unix socket${AHEAD}`, bySocket, 'postgres', ['--backend-ahead', '8']),
-  await through('password', byTls, 'postgres', ['--backend-auth', 'password', '--backend-passfile', passfile]),
+  await through('password', byTls, 'postgres', [
+    '--backend-auth',
+    'password',
+    '--backend-passfile',
+    passfile,
+  ]),
   await through(`password${AHEAD}`, byTls, 'postgres', [
     '--backend-auth',
     'password',
@@ -86,7 +107,12 @@ const ways: readonly Way[] = [
     '8',
   ]),
   await through('cert', byCertificate, 'front', ['--backend-auth', 'cert']),
-  await through(`cert${AHEAD}`, byCertificate, 'front', ['--backend-auth', 'cert', '--backend-ahead', '8']),
+  await through(`cert${AHEAD}`, byCertificate, 'front', [
+    '--backend-auth',
+    'cert',
+    '--backend-ahead',
+    '8',
+  ]),
   await through('issue-cert', byTls, 'issued', ['--backend-auth', 'issue-cert', ...authority]),
 ];
 
@@ -106,14 +132,22 @@ try {
 }
 
 /** Logins at PostgreSQL itself, with pgsso's own client side. */
-async function direct(name: string, url: string, database: string, method: 'password' | 'cert'): Promise<Way> {
+async function direct(
+  name: string,
+  url: string,
+  database: string,
+  method: 'password' | 'cert',
+): Promise<Way> {
   const options = {
     backendAuth: method,
     backendAhead: 0,
     ...(method === 'password' && { backendPassfile: passfile }),
   } as const;
   const backend = await Backend.open(parseBackendUrl(url, 'flag'), options, () => undefined);
-  const parameters = Object.entries({ user: 'alice', database }).map(([name, value]) => ({ name, value: Buffer.from(value) }));
+  const parameters = Object.entries({ user: 'alice', database }).map(([name, value]) => ({
+    name,
+    value: Buffer.from(value),
+  }));
   const { signal } = new AbortController();
   return {
     name,
@@ -124,7 +158,12 @@ async function direct(name: string, url: string, database: string, method: 'pass
 }
 
 /** Logins with a token through a front-end. */
-async function through(name: string, url: string, database: string, options: readonly string[]): Promise<Way> {
+async function through(
+  name: string,
+  url: string,
+  database: string,
+  options: readonly string[],
+): Promise<Way> {
   const frontEnd = await startBenchFrontEnd(url, options);
   const jwt = password(token('alice'));
   const startup = tokenStartup({ user: 'alice', database });
@@ -143,7 +182,10 @@ async function through(name: string, url: string, database: string, options: rea
   };
 }
 
-/** What a login pays for when its user has no certificate in use: key, certificate, and the TLS context for it. */
+/**
+ * What a login pays for when its user has no certificate in use: key, certificate, and the TLS
+ * context for it.
+ */
 async function reportIssuing(): Promise<void> {
   const names = { certificateName: 'ca.crt', keyName: 'ca.key' };
   const issuer = await CertificateIssuer.open({
@@ -159,8 +201,13 @@ async function reportIssuing(): Promise<void> {
     target.createContext(identity);
     return { issue: issued - started, context: performance.now() - issued };
   });
-  const [issue, context] = [median(times.map(({ issue }) => issue)), median(times.map(({ context }) => context))];
-  process.stdout.write(`a certificate: ${issue.toFixed(2)} ms to issue, ${context.toFixed(2)} ms to make its TLS context\n`);
+  const [issue, context] = [
+    median(times.map(({ issue }) => issue)),
+    median(times.map(({ context }) => context)),
+  ];
+  process.stdout.write(
+    `a certificate: ${issue.toFixed(2)} ms to issue, ${context.toFixed(2)} ms to make its TLS context\n`,
+  );
 }
 
 async function measure({ login, frontEnd }: Way, count: number): Promise<Figures> {
@@ -186,7 +233,9 @@ async function measure({ login, frontEnd }: Way, count: number): Promise<Figures
 }
 
 function report(): void {
-  process.stdout.write(`${rounds} rounds; median (range over rounds); a ratio is to direct SCRAM in the same round\n`);
+  process.stdout.write(
+    `${rounds} rounds; median (range over rounds); a ratio is to direct SCRAM in the same round\n`,
+  );
   process.stdout.write(row('', 'p50 ms', 'ratio', 'logins/s', 'ratio', 'CPU ms'));
   for (const [{ name }, figures] of measured) {
     const ratios = (of: 'p50' | 'rate'): number[] => ratiosTo('direct, SCRAM', figures, of);
@@ -216,7 +265,9 @@ function report(): void {
 
 /** Round by round, the ratio to another way. */
 function ratiosTo(other: string, figures: readonly Figures[], of: 'p50' | 'rate'): number[] {
-  const [base = []] = Array.from(measured).flatMap(([{ name }, of]) => (name === other ? [of] : []));
+  const [base = []] = Array.from(measured).flatMap(([{ name }, of]) =>
+    name === other ? [of] : [],
+  );
   return figures.map((figure, round) => figure[of] / (base[round]?.[of] ?? Number.NaN));
 }
 
@@ -231,7 +282,9 @@ function spread(values: readonly number[], digits = 1): string {
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
+  return (
+    ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
+  );
 }
 
 function shuffle<T>(items: readonly T[]): T[] {

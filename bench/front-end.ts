@@ -1,4 +1,5 @@
 /** `pgsso serve` as a process of its own, which a bench can look at from outside. */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -19,7 +20,10 @@ export interface BenchFrontEnd {
 }
 
 /** Starts it for a backend, with settings that let the tests' tokens in. */
-export async function startBenchFrontEnd(backend: string, options: readonly string[] = []): Promise<BenchFrontEnd> {
+export async function startBenchFrontEnd(
+  backend: string,
+  options: readonly string[] = [],
+): Promise<BenchFrontEnd> {
   const dataDir = mkdtempSync(join(tmpdir(), 'pgsso-bench-'));
   const settings = {
     'server.jwt_authentication.enabled': 'true',
@@ -29,10 +33,24 @@ export async function startBenchFrontEnd(backend: string, options: readonly stri
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
   const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url));
-  const common = ['serve', '--listen', '127.0.0.1:0', '--backend', backend, '--backend-auth', 'trust', '--data-dir', dataDir];
-  const child = spawn(process.execPath, [cli, ...common, '--log-format', 'json', ...flags, ...options], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const common = [
+    'serve',
+    '--listen',
+    '127.0.0.1:0',
+    '--backend',
+    backend,
+    '--backend-auth',
+    'trust',
+    '--data-dir',
+    dataDir,
+  ];
+  const child = spawn(
+    process.execPath,
+    [cli, ...common, '--log-format', 'json', ...flags, ...options],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
   const port = await new Promise<number>((resolve, reject) => {
     let log = '';
     child.stderr.on('data', (chunk) => {
@@ -45,9 +63,11 @@ export async function startBenchFrontEnd(backend: string, options: readonly stri
   });
   return {
     port,
-    residentKb: () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
+    residentKb: () =>
+      Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
     cpuSeconds() {
-      // proc(5): behind the name, which is in parentheses, utime and stime are the 12th and 13th field, in ticks of 10 ms
+      // proc(5): behind the name, which is in parentheses, utime and stime are the 12th and 13th
+      // field, in ticks of 10 ms
       const [, fields = ''] = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ');
       const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
       return (user + system) / 100;

@@ -1,10 +1,12 @@
 /**
- * `npm run bench:memory`: what connections cost the front-end in resident memory, as the slope between two numbers of them, since the
- * process has a floor of its own. Linux only (/proc). Limits: a login in progress under 100 kB, an idle session under 30 kB, a
- * refused password of 64 kB nothing.
+ * `npm run bench:memory`: what connections cost the front-end in resident memory, as the slope
+ * between two numbers of them, since the process has a floor of its own. Linux only (/proc).
+ * Limits: a login in progress under 100 kB, an idle session under 30 kB, a refused password of 64
+ * kB nothing.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BACKEND } from '../src/protocol/constants.ts';
+import { BACKEND } from '../src/wire/constants.ts';
 import { token } from '../test/support/front-end.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
 import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
@@ -41,7 +43,9 @@ async function slope(what: string, open: (client: RawClient) => Promise<void>): 
   const clients: RawClient[] = [];
   const grow = async (count: number): Promise<number> => {
     while (clients.length < count)
-      clients.push(...(await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd, open)))));
+      clients.push(
+        ...(await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd, open)))),
+      );
     await sleep(1500);
     return frontEnd.residentKb();
   };
@@ -52,7 +56,10 @@ async function slope(what: string, open: (client: RawClient) => Promise<void>): 
   await frontEnd.stop();
 }
 
-async function connect(frontEnd: BenchFrontEnd, open: (client: RawClient) => Promise<void>): Promise<RawClient> {
+async function connect(
+  frontEnd: BenchFrontEnd,
+  open: (client: RawClient) => Promise<void>,
+): Promise<RawClient> {
   const client = await RawClient.connect(frontEnd.port);
   await open(client);
   return client;
@@ -75,11 +82,16 @@ async function refusals(): Promise<void> {
     }
     return frontEnd.residentKb();
   };
-  // The heap of a young process grows until its collector has found its pace; six waves are enough for that.
+  // The heap of a young process grows until its collector has found its pace; six waves are enough
+  // for that.
   for (let i = 0; i < 6; i++) await wave();
   const before = frontEnd.residentKb();
   for (let i = 0; i < 6; i++) await wave();
   const left = (frontEnd.residentKb() - before) / 6000;
-  console.log('  %s  %s', 'left by a refused 64 kB password'.padEnd(34), left.toFixed(2).padStart(6));
+  console.log(
+    '  %s  %s',
+    'left by a refused 64 kB password'.padEnd(34),
+    left.toFixed(2).padStart(6),
+  );
   await frontEnd.stop();
 }

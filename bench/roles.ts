@@ -1,10 +1,12 @@
 /**
- * What a login costs when roles follow groups and nothing has to change: the same login through two front-ends of one process, one with and
- * one without the setting, in pairs of random order. The database's own log says how many statements that is; a round trip to it is
- * measured beside, as the unit.
+ * What a login costs when roles follow groups and nothing has to change: the same login through two
+ * front-ends of one process, one with and one without the setting, in pairs of random order. The
+ * database's own log says how many statements that is; a round trip to it is measured beside, as
+ * the unit.
  *
  *     npm run bench:roles
  */
+
 import { randomInt } from 'node:crypto';
 import pg from 'pg';
 import { type FrontEnd, JWT_OPTION, startFrontEnd, token } from '../test/support/front-end.ts';
@@ -28,12 +30,22 @@ const backend = `postgres:///?${where}`;
 const plain = await startFrontEnd(backend);
 const syncing = await startFrontEnd(backend, {
   directory: `postgres://pgsso_directory@/postgres?${where}`,
-  settings: { 'server.jwt_authentication.authorization.enabled': 'true', 'security.provisioning.jwt.enabled': 'true' },
+  settings: {
+    'server.jwt_authentication.authorization.enabled': 'true',
+    'security.provisioning.jwt.enabled': 'true',
+  },
 });
 
 async function login({ port }: FrontEnd): Promise<void> {
   const password = token('alice', { groups: GROUPS });
-  const client = new pg.Client({ host: '127.0.0.1', port, user: 'alice', password, database: 'postgres', options: JWT_OPTION });
+  const client = new pg.Client({
+    host: '127.0.0.1',
+    port,
+    user: 'alice',
+    password,
+    database: 'postgres',
+    options: JWT_OPTION,
+  });
   await client.connect();
   await client.end();
 }
@@ -43,7 +55,10 @@ interface Sample {
   readonly cpu: number;
 }
 
-/** Of one login or query, on average over a round; the CPU is that of this process, which is client and front-end in one. */
+/**
+ * Of one login or query, on average over a round; the CPU is that of this process, which is client
+ * and front-end in one.
+ */
 async function measure(work: () => Promise<unknown>): Promise<Sample> {
   const before = process.cpuUsage();
   const start = performance.now();
@@ -55,11 +70,17 @@ async function measure(work: () => Promise<unknown>): Promise<Sample> {
 
 function spread(values: readonly number[]): string {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (part: number): string => (sorted[Math.round((sorted.length - 1) * part)] ?? Number.NaN).toFixed(2);
+  const at = (part: number): string =>
+    (sorted[Math.round((sorted.length - 1) * part)] ?? Number.NaN).toFixed(2);
   return `${at(0.5)} (${at(0)} to ${at(1)})`;
 }
 
-const direct = new pg.Client({ host: database.socketDir, port: database.port, user: 'pgsso_directory', database: 'postgres' });
+const direct = new pg.Client({
+  host: database.socketDir,
+  port: database.port,
+  user: 'pgsso_directory',
+  database: 'postgres',
+});
 await direct.connect();
 const roundTrip = () => direct.query({ name: 'one', text: 'SELECT 1' });
 
@@ -88,12 +109,18 @@ for (let round = 0; round < ROUNDS; round++) {
 }
 
 const of = (pick: (round: (typeof rounds)[number]) => number): string => spread(rounds.map(pick));
-console.log(`${ROUNDS} rounds of ${LOGINS} logins, one client, median (lowest to highest) per login`);
+console.log(
+  `${ROUNDS} rounds of ${LOGINS} logins, one client, median (lowest to highest) per login`,
+);
 console.log(`statements of the directory for a login without changes   ${statements}`);
 console.log(`login without roles, ms                    ${of(({ off }) => off.milliseconds)}`);
 console.log(`login with roles, ms                       ${of(({ on }) => on.milliseconds)}`);
-console.log(`difference in one round, ms                ${of(({ on, off }) => on.milliseconds - off.milliseconds)}`);
-console.log(`ratio in one round                         ${of(({ on, off }) => on.milliseconds / off.milliseconds)}`);
+console.log(
+  `difference in one round, ms                ${of(({ on, off }) => on.milliseconds - off.milliseconds)}`,
+);
+console.log(
+  `ratio in one round                         ${of(({ on, off }) => on.milliseconds / off.milliseconds)}`,
+);
 console.log(`one round trip (SELECT 1, prepared), ms    ${of(({ unit }) => unit.milliseconds)}`);
 console.log(`CPU of client and front-end, difference, ms ${of(({ on, off }) => on.cpu - off.cpu)}`);
 

@@ -1,10 +1,12 @@
 /**
- * A backend that costs nothing: it lets everybody in, greets as PostgreSQL does, and answers any query with one row. It runs in the
- * bench's own process, so that what is measured of the front-end's process is the front-end's alone.
+ * A backend that costs nothing: it lets everybody in, greets as PostgreSQL does, and answers any
+ * query with one row. It runs in the bench's own process, so that what is measured of the
+ * front-end's process is the front-end's alone.
  */
+
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
-import { authenticationOk, formatMessage } from '../src/protocol/messages.ts';
+import { authenticationOk, formatMessage } from '../src/wire/messages.ts';
 
 const text = (value: string): Buffer => Buffer.from(`${value}\0`);
 const parameters = {

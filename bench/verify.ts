@@ -1,14 +1,18 @@
 /**
- * What a verified login costs: logins a second through a front-end process to a backend that only greets, with tokens that are new each time and
- * with one that was verified before; beside them the verification alone, by `jose` and by node:crypto as pgsso calls it. And what forged
- * tokens do to others: the time of a good login, alone and among 333 forged ones a second (10,000 in 30 s) with random key IDs.
+ * What a verified login costs: logins a second through a front-end process to a backend that only
+ * greets, with tokens that are new each time and with one that was verified before; beside them the
+ * verification alone, by `jose` and by node:crypto as pgsso calls it. And what forged tokens do to
+ * others: the time of a good login, alone and among 333 forged ones a second (10,000 in 30 s) with
+ * random key IDs.
  *
- * Each round measures every variant in random order, so that what the machine does meanwhile meets all of them alike.
+ * Each round measures every variant in random order, so that what the machine does meanwhile meets
+ * all of them alike.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { compactVerify } from 'jose';
-import { isSignedBy } from '../src/auth/signature.ts';
-import { BACKEND } from '../src/protocol/constants.ts';
+import { isSignedBy } from '../src/auth/verify.ts';
+import { BACKEND } from '../src/wire/constants.ts';
 import { AUDIENCE } from '../test/support/front-end.ts';
 import { startIssuer } from '../test/support/issuer.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
@@ -31,21 +35,27 @@ const backend = await startStubBackend();
 const setting = 'server.jwt_authentication';
 const frontEnd = await startBenchFrontEnd(
   `postgres://127.0.0.1:${backend.port}/?sslmode=disable`,
-  [`${setting}.jwks_auto_fetch.enabled=true`, `${setting}.issuers.configuration=${issuer.issuer}`].flatMap((text) => [
-    '--set',
-    text,
-  ]),
+  [
+    `${setting}.jwks_auto_fetch.enabled=true`,
+    `${setting}.issuers.configuration=${issuer.issuer}`,
+  ].flatMap((text) => ['--set', text]),
 );
 let tokens = 0;
 
 /** Measured values of a variant, one a round. */
 const results = new Map<string, number[]>();
-const record = (name: string, value: number): void => void results.set(name, [...(results.get(name) ?? []), value]);
+const record = (name: string, value: number): void =>
+  void results.set(name, [...(results.get(name) ?? []), value]);
 
 try {
   for (const key of keys) await logIn(token(key));
   for (let round = 0; round < ROUNDS; round++) {
-    for (const measure of shuffle([...keys.flatMap(variants), () => flood(false), () => flood(true)])) await measure();
+    for (const measure of shuffle([
+      ...keys.flatMap(variants),
+      () => flood(false),
+      () => flood(true),
+    ]))
+      await measure();
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\r`);
   }
   report();
@@ -91,8 +101,15 @@ async function logins(name: string, nextToken: () => string): Promise<void> {
   record(`${name}: front-end CPU, µs a login`, ((frontEnd.cpuSeconds() - cpu) * 1e6) / LOGINS);
 }
 
-/** Verifications one after the other, in CPU time of all threads: jose leaves part of the work to the thread pool. */
-async function alone(name: string, key: TestKey, verify: (compact: string) => Promise<void>): Promise<void> {
+/**
+ * Verifications one after the other, in CPU time of all threads: jose leaves part of the work to
+ * the thread pool.
+ */
+async function alone(
+  name: string,
+  key: TestKey,
+  verify: (compact: string) => Promise<void>,
+): Promise<void> {
   const compact = Array.from({ length: VERIFICATIONS }, () => token(key));
   const started = process.cpuUsage();
   for (const each of compact) await verify(each);
@@ -151,13 +168,27 @@ async function present(presented: string): Promise<RawClient> {
 
 function token(key: TestKey, kid = key.kid): string {
   const iat = Math.floor(Date.now() / 1000);
-  const claims = { iss: issuer.issuer, sub: 'alice', aud: AUDIENCE, iat, exp: iat + 3600, jti: `${++tokens}` };
-  return mintToken(key, { ...claims, groups: Array.from({ length: 20 }, (_, group) => `group-${group}`) }, { kid });
+  const claims = {
+    iss: issuer.issuer,
+    sub: 'alice',
+    aud: AUDIENCE,
+    iat,
+    exp: iat + 3600,
+    jti: `${++tokens}`,
+  };
+  return mintToken(
+    key,
+    { ...claims, groups: Array.from({ length: 20 }, (_, group) => `group-${group}`) },
+    { kid },
+  );
 }
 
 function report(): void {
-  console.log(`${ROUNDS} rounds in random order, median (range); ${LOGINS} logins by ${CLIENTS} clients a round and variant\n`);
-  for (const [name, values] of [...results].sort(([left], [right]) => left.localeCompare(right))) print(name, values, 0);
+  console.log(
+    `${ROUNDS} rounds in random order, median (range); ${LOGINS} logins by ${CLIENTS} clients a round and variant\n`,
+  );
+  for (const [name, values] of [...results].sort(([left], [right]) => left.localeCompare(right)))
+    print(name, values, 0);
   console.log('\nratios within a round');
   for (const { algorithm } of keys) {
     printRatio(
@@ -171,22 +202,28 @@ function report(): void {
       'CPU, µs',
     );
   }
-  printRatio('a good login, among forged ones to alone', ['a good login among forged ones', 'a good login alone'], 'ms');
+  printRatio(
+    'a good login, among forged ones to alone',
+    ['a good login among forged ones', 'a good login alone'],
+    'ms',
+  );
 }
 
 function printRatio(name: string, [over, under]: readonly [string, string], unit: string): void {
   const denominators = results.get(`${under}: ${unit}`) ?? [];
   print(
     name,
-    (results.get(`${over}: ${unit}`) ?? []).map((value, round) => value / (denominators[round] ?? Number.NaN)),
+    (results.get(`${over}: ${unit}`) ?? []).map(
+      (value, round) => value / (denominators[round] ?? Number.NaN),
+    ),
     2,
   );
 }
 
 function print(name: string, values: readonly number[], digits: number): void {
   const precision = digits || (median(values) < 20 ? 1 : 0);
-  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) =>
-    value.toFixed(precision),
+  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map(
+    (value) => value.toFixed(precision),
   );
   console.log(`${name.padEnd(56)} ${middle?.padStart(7)} (${low}–${high})`);
 }

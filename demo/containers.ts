@@ -1,11 +1,18 @@
 /**
- * The parts of docker-compose.yml that are ours beside pgsso itself, each a command: `setup` makes keys and a certificate once,
- * `provider` is the OpenID provider, `story` plays the demo against them. What they share is the directory `/shared`.
+ * The parts of docker-compose.yml that are ours beside pgsso itself, each a command: `setup` makes
+ * keys and a certificate once, `provider` is the OpenID provider, `story` plays the demo against
+ * them. What they share is the directory `/shared`.
  */
+
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { errorText } from '../src/errors.ts';
+import { errorText } from '../src/lib/errors.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
-import { fetchToken, makeSigningKeys, startProvider, toPublicKeySet } from '../test/support/oidc.ts';
+import {
+  fetchToken,
+  makeSigningKeys,
+  startProvider,
+  toPublicKeySet,
+} from '../test/support/oidc.ts';
 import { pasteLines, tellStory } from './story.ts';
 import { alice, audience } from './world.ts';
 
@@ -37,7 +44,11 @@ async function setup(): Promise<void> {
   if (existsSync(file.key)) return; // from an earlier `docker compose up`
   const keys = await makeSigningKeys();
   const authority = makeAuthority('pgsso demo authority');
-  const { cert, key } = authority.issue({ cn: frontEnd.host, san: [frontEnd.host, 'localhost', '127.0.0.1'], usage: 'server' });
+  const { cert, key } = authority.issue({
+    cn: frontEnd.host,
+    san: [frontEnd.host, 'localhost', '127.0.0.1'],
+    usage: 'server',
+  });
   writeFileSync(file.signingKeys, JSON.stringify(keys), { mode: 0o600 });
   writeFileSync(file.publicKeys, toPublicKeySet(keys));
   writeFileSync(file.authority, authority.cert);
@@ -48,7 +59,14 @@ async function setup(): Promise<void> {
 
 async function provider(): Promise<void> {
   const keys = JSON.parse(readFileSync(file.signingKeys, 'utf8'));
-  const server = await startProvider({ clients: [alice], audience, issuer, host: '0.0.0.0', port: 9000, keys });
+  const server = await startProvider({
+    clients: [alice],
+    audience,
+    issuer,
+    host: '0.0.0.0',
+    port: 9000,
+    keys,
+  });
   process.once('SIGTERM', () => void server.stop());
 }
 

@@ -1,9 +1,11 @@
 /**
- * `npm run demo`: PostgreSQL, an OpenID provider and pgsso on this machine, a login through them, and lines to try it with. Stays up
- * until Ctrl-C; `--once` ends after the story, with status 0 if all was as it should be and 1 if not. Nothing stays behind.
+ * `npm run demo`: PostgreSQL, an OpenID provider and pgsso on this machine, a login through them,
+ * and lines to try it with. Stays up until Ctrl-C; `--once` ends after the story, with status 0 if
+ * all was as it should be and 1 if not. Nothing stays behind.
  */
+
 import { parseArgs } from 'node:util';
-import { errorText } from '../src/errors.ts';
+import { errorText } from '../src/lib/errors.ts';
 import { startProvider } from '../test/support/oidc.ts';
 import { startPostgres } from '../test/support/postgres.ts';
 import { startFrontEnd } from './front-end.ts';
@@ -16,12 +18,14 @@ const { values: flags } = parseArgs({ options: { once: { type: 'boolean', defaul
 const endings: (() => Promise<void>)[] = [];
 
 const interrupted = new Promise<'interrupted'>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('interrupted'));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => resolve('interrupted'));
 });
 
 let status: number;
 try {
-  // what is still being started when Ctrl-C comes is not waited for: its guard ends it with this process
+  // what is still being started when Ctrl-C comes is not waited for: its guard ends it with this
+  // process
   const outcome = await Promise.race([play(), interrupted]);
   status = outcome === 'interrupted' && flags.once ? 130 : 0;
 } catch (error) {
@@ -59,7 +63,8 @@ async function play(): Promise<void> {
   print(`   pgsso            127.0.0.1:${frontEnd.port}`);
 
   const scene = { issuer: provider.issuer, host: '127.0.0.1', port: frontEnd.port };
-  const fetchToken = (tokenAudience = audience) => provider.token({ clientId: alice.id, audience: tokenAudience });
+  const fetchToken = (tokenAudience = audience) =>
+    provider.token({ clientId: alice.id, audience: tokenAudience });
   const token = await tellStory({ ...scene, fetchToken }, print);
   print(`\n${pasteLines(scene.host, scene.port, token, undefined)}`);
   if (flags.once) return;

@@ -1,7 +1,8 @@
 /**
- * `pgsso serve` as a process of its own, as an operator would start it: the built command line, options only, nothing from the
- * environment.
+ * `pgsso serve` as a process of its own, as an operator would start it: the built command line,
+ * options only, nothing from the environment.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -27,7 +28,9 @@ const host = '127.0.0.1';
 const preferredPort = 26257;
 const startTimeoutMs = 15_000;
 
-/** Starts pgsso with further options of `serve`. Throws with what it said if it does not come up. */
+/**
+ * Starts pgsso with further options of `serve`. Throws with what it said if it does not come up.
+ */
 export async function startFrontEnd(options: readonly string[]): Promise<FrontEnd> {
   const directory = mkdtempSync(join(tmpdir(), 'pgsso-demo-'));
   const pidFile = join(directory, 'pid');

@@ -1,7 +1,9 @@
 /**
- * What the demo shows: a token lets Alice in as the role that the identity map gives her, and two tokens that must not open the door do
- * not. Each step checks what it shows, so that a demo that ran is also a test that passed.
+ * What the demo shows: a token lets Alice in as the role that the identity map gives her, and two
+ * tokens that must not open the door do not. Each step checks what it shows, so that a demo that
+ * ran is also a test that passed.
  */
+
 import pg from 'pg';
 import { audience, database, otherAudience } from './world.ts';
 
@@ -17,12 +19,19 @@ export interface Scene {
   fetchToken(audience?: string): Promise<string>;
 }
 
-/** Plays the story, a line at a time to `print`. Returns Alice's token; throws at the first thing that is not as it should be. */
+/**
+ * Plays the story, a line at a time to `print`. Returns Alice's token; throws at the first thing
+ * that is not as it should be.
+ */
 export async function tellStory(scene: Scene, print: (text: string) => void): Promise<string> {
   print(`\n1. Alice gets a token from her identity provider`);
   const token = await scene.fetchToken();
-  const { iss, sub, aud, exp, iat } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-  print(`   iss ${iss}\n   sub ${sub}\n   aud ${aud}\n   valid for ${Math.round((exp - iat) / 60)} minutes`);
+  const { iss, sub, aud, exp, iat } = JSON.parse(
+    Buffer.from(token.split('.')[1] ?? '', 'base64url').toString(),
+  );
+  print(
+    `   iss ${iss}\n   sub ${sub}\n   aud ${aud}\n   valid for ${Math.round((exp - iat) / 60)} minutes`,
+  );
   expectEqual('the issuer', iss, scene.issuer);
   expectEqual('the audience', aud, audience);
 
@@ -32,7 +41,13 @@ export async function tellStory(scene: Scene, print: (text: string) => void): Pr
   expectEqual('current_user', user, 'alice');
 
   print(`\n3. Her token for another service does not work here`);
-  await showRefusal(scene, 'alice', await scene.fetchToken(otherAudience), 'JWT authentication: invalid audience', print);
+  await showRefusal(
+    scene,
+    'alice',
+    await scene.fetchToken(otherAudience),
+    'JWT authentication: invalid audience',
+    print,
+  );
 
   print(`\n4. Nor does her own token let her in as Bob`);
   await showRefusal(scene, 'bob', token, 'JWT authentication: invalid principal', print);
@@ -40,7 +55,12 @@ export async function tellStory(scene: Scene, print: (text: string) => void): Pr
 }
 
 /** Lines to paste into a shell, for somebody who reaches pgsso at this host and port. */
-export function pasteLines(host: string, port: number, token: string, sslmode: string | undefined): string {
+export function pasteLines(
+  host: string,
+  port: number,
+  token: string,
+  sslmode: string | undefined,
+): string {
   const conninfo = `host=${host} port=${port} user=alice dbname=${database}${sslmode ? ` sslmode=${sslmode}` : ''} options=--crdb:jwt_auth_enabled=true`;
   const uri = `postgresql://alice@${host}:${port}/${database}?${sslmode ? `sslmode=${sslmode}&` : ''}options=--crdb%3Ajwt_auth_enabled%3Dtrue`;
   return `Try it yourself: the token goes into PGPASSWORD, then either line will do\n

@@ -1,6 +1,6 @@
 /**
- * The names that the demo's parts agree on: who there is, which database, and what pgsso is told. The embedded demo and the
- * containers of docker-compose.yml share them.
+ * The names that the demo's parts agree on: who there is, which database, and what pgsso is told.
+ * The embedded demo and the containers of docker-compose.yml share them.
  */
 import type { ProviderClient } from '../test/support/oidc.ts';
 
@@ -20,7 +20,11 @@ export const audience = 'https://databases.example.com';
 export const otherAudience = 'https://billing.example.com';
 
 /** What a database administrator prepares. */
-export const preparation = ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN', `CREATE DATABASE ${database}`];
+export const preparation = [
+  'CREATE ROLE alice LOGIN',
+  'CREATE ROLE bob LOGIN',
+  `CREATE DATABASE ${database}`,
+];
 
 /** The settings of pgsso, as arguments of `pgsso serve`. */
 export function settings(issuer: string, jwks: string): string[] {

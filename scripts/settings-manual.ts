@@ -1,4 +1,7 @@
-/** docs/settings.md out of the table of settings, so that the two cannot differ; a test holds them together. */
+/**
+ * docs/settings.md out of the table of settings, so that the two cannot differ; a test holds them
+ * together.
+ */
 import { type Definition, definitions, settingNames } from '../src/settings/definitions.ts';
 import { variableName } from '../src/settings/process-defaults.ts';
 
@@ -15,15 +18,22 @@ const TYPES = { b: 'boolean', s: 'string', d: 'duration' } as const;
 
 /** The page. */
 export function formatManual(): string {
-  return [INTRODUCTION, ...settingNames.map((name) => formatSetting(name, definitions[name]))].join('\n');
+  return [INTRODUCTION, ...settingNames.map((name) => formatSetting(name, definitions[name]))].join(
+    '\n',
+  );
 }
 
-function formatSetting(name: string, { type, aliases, default: text, description, sensitive }: Definition<unknown>): string {
+function formatSetting(
+  name: string,
+  { type, aliases, default: text, description, sensitive }: Definition<unknown>,
+): string {
   const lines = [
     `| type | ${TYPES[type]} |`,
     `| default | ${text === '' ? 'empty' : `\`${text}\``} |`,
     `| variable | \`${variableName(name)}\` |`,
-    ...(aliases.length > 0 ? [`| other names | ${aliases.map((alias) => `\`${alias}\``).join(', ')} |`] : []),
+    ...(aliases.length > 0
+      ? [`| other names | ${aliases.map((alias) => `\`${alias}\``).join(', ')} |`]
+      : []),
     ...(sensitive ? ['| sensitive | shown to admins alone, and not kept in the history |'] : []),
   ];
   return `## ${name}\n\n${description.charAt(0).toUpperCase()}${description.slice(1)}.\n\n| | |\n|---|---|\n${lines.join('\n')}\n`;

@@ -1,18 +1,18 @@
 #!/usr/bin/env node
-/**
- * The command line. A command parses its options and calls one function; what goes wrong is one line on stderr that names the option,
- * with exit status 2 for wrong use and 1 for what only showed when it was tried.
- */
 import { Command, CommanderError } from 'commander';
-import { addCaCommand } from './cli/ca-command.ts';
-import { addCheckCommand } from './cli/check-command.ts';
-import { addExplainCommand } from './cli/explain-command.ts';
-import { addServeCommand } from './cli/serve-command.ts';
-import { addSettingsCommand } from './cli/settings-command.ts';
-import { errorText, UsageError } from './errors.ts';
+/**
+ * The command line. A command parses its options and calls one function; what goes wrong is one
+ * line on stderr that names the option, with exit status 2 for wrong use and 1 for what only showed
+ * when it was tried.
+ */
+import { addCaCommand } from './cli/ca.ts';
+import { addCheckCommand } from './cli/check.ts';
+import { addExplainCommand } from './cli/explain.ts';
+import { addServeCommand } from './cli/serve.ts';
+import { addSettingsCommand } from './cli/settings.ts';
+import { errorText, UsageError } from './lib/errors.ts';
 import { createLog } from './observe/log.ts';
-import { type RunningServer, type ServeOptions, serve } from './serve.ts';
-import { version } from './version.ts';
+import { type RunningServer, type ServeOptions, serve, version } from './server/server.ts';
 
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
@@ -29,7 +29,9 @@ const program = new Command('pgsso')
   .showSuggestionAfterError(false)
   .showHelpAfterError(false)
   .exitOverride()
-  .configureOutput({ outputError: (text, write) => write(`${oneLine(text.replace(/^error: /, 'pgsso: '))}\n`) });
+  .configureOutput({
+    outputError: (text, write) => write(`${oneLine(text.replace(/^error: /, 'pgsso: '))}\n`),
+  });
 
 addServeCommand(program, runServe);
 addCheckCommand(program);
@@ -48,9 +50,15 @@ try {
   }
 }
 
-/** Serves until a signal: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reads files again. */
+/**
+ * Serves until a signal: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reads files
+ * again.
+ */
 async function runServe(options: ServeOptions): Promise<void> {
-  const log = createLog(options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'), options.logLevel);
+  const log = createLog(
+    options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'),
+    options.logLevel,
+  );
   // Before the log says that we are ready, since whoever waits for that may send one at once.
   let server: RunningServer | undefined;
   process.on('SIGHUP', () => void server?.reload());

@@ -1,44 +1,49 @@
 /**
- * The login decision: a token goes in, an Identity comes out, or the refusal that the first failed check asks for. The order of
- * the checks is part of the contract, since it decides what a stranger can learn; it is written once, in `examine`, for logins
- * and for their explanation alike.
+ * The login decision. A token goes in. An {@link Identity} comes out, or the refusal that the first
+ * failed check asks for. The order of the checks is part of the contract, because it decides what a
+ * stranger can learn. It is written once, in `examine`, for logins and for explanations of them.
  */
-import type { KeySet } from '../settings/key-set.ts';
+import { type KeyEvents, type KeySource, KeysUnavailable } from '../keys/key-source.ts';
+
+import { foldName, formatList, formatText } from '../lib/text.ts';
+import type { KeySet } from '../settings/jwks.ts';
+import type { LoginSettings } from '../settings/snapshot.ts';
 import { type ApiKeyUses, findApiKey, noteKey, type PresentedKey } from './api-keys.ts';
-import { CheckFailure, type PassedCheck, refusal } from './checks.ts';
 import { readGroups, type UserinfoLookup } from './groups.ts';
 import type { Identity, LoginRequest } from './identity.ts';
-import type { KeyEvents } from './key-events.ts';
-import type { KeySource } from './key-source.ts';
-import type { LoginSettings } from './login-settings.ts';
-import { foldName } from './names.ts';
-import { reserveNames } from './reserved-names.ts';
-import { formatList, formatText } from './text.ts';
+import { namesOfClaim, namesOfKey, reserveNames, type TokenNames } from './principals.ts';
+import { CheckFailure, type Passed, refusal } from './refusals.ts';
 import { parseToken, type Token } from './token.ts';
-import { namesOfClaim, namesOfKey, type TokenNames } from './token-names.ts';
 import type { VerifiedTokens } from './verified-tokens.ts';
 import { selectKeys, verifyDates, verifySignature } from './verify.ts';
 
-/** What the decision rests on besides the settings, fixed when the process starts. */
+/** What the decision rests on besides the settings. It is fixed when the process starts. */
 export interface AuthenticatorOptions {
   readonly keys: KeySource;
   readonly verified: VerifiedTokens;
-  /** Turns what is no token into one; gives any other request back as it is. */
-  readonly exchange: (request: LoginRequest, values: LoginSettings, signal: AbortSignal) => Promise<LoginRequest>;
+  /** Exchanges client credentials for a token. Returns any other request unchanged. */
+  readonly exchange: (
+    request: LoginRequest,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ) => Promise<LoginRequest>;
   readonly events: Pick<KeyEvents, 'verified'>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Users that no token may have, beside the built-in ones. */
+  /** Users that no token may log in as, in addition to the built-in ones. */
   readonly reservedUsers: readonly string[];
-  /** Whether a token may belong to a superuser of the backend, so that the startup message may name a role. */
+  /** `allow`: a token may log in as a superuser, so the startup message may name a role. */
   readonly superusers: 'refuse' | 'allow';
-  /** Told of each login with an API key; undefined where nobody logs in. */
+  /** Is told of each login with an API key. Undefined where nobody logs in. */
   readonly apiKeyUses?: ApiKeyUses | undefined;
-  /** How to ask an issuer for groups that the token does not name; undefined where that cannot be done. */
+  /** Asks an issuer for groups that the token does not name. Undefined where that is impossible. */
   readonly userinfo?: UserinfoLookup | undefined;
 }
 
-/** Decides on token logins. Between two of them only {@link VerifiedTokens} knows anything. */
+/** For {@link Authenticator.examine} where only the outcome counts. */
+const ignorePassed: Passed = () => undefined;
+
+/** Decides on token logins. Only {@link VerifiedTokens} is remembered between two of them. */
 export class Authenticator {
   readonly #keys: KeySource;
   readonly #verified: VerifiedTokens;
@@ -63,88 +68,96 @@ export class Authenticator {
   }
 
   /**
-   * Who the client is, by settings that were read once for this login.
-   * @throws PgError 28000 for the first check that fails, 28P01 for client credentials that are not good; whatever the signal aborts with
+   * Decides who the client is, by settings that were read once for this login.
+   *
+   * @throws PgError 28000 for the first check that fails, 28P01 for wrong client credentials; the
+   *   signal's reason
    */
-  async authenticate(request: LoginRequest, values: LoginSettings, signal: AbortSignal): Promise<Identity> {
-    const examination = this.examine(await this.#exchange(request, values, signal), values, signal);
+  async authenticate(
+    request: LoginRequest,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ): Promise<Identity> {
+    const exchanged = await this.#exchange(request, values, signal);
     try {
-      for (;;) {
-        const step = await examination.next();
-        if (step.done) {
-          this.#noteUse(step.value, values);
-          return step.value;
-        }
-      }
+      const identity = await this.examine(exchanged, values, signal, ignorePassed);
+      this.#noteUse(identity, values);
+      return identity;
     } catch (error) {
       throw error instanceof CheckFailure ? refusal(error, values) : error;
     }
   }
 
   /**
-   * The checks in their order: yields each that passes and returns the Identity.
-   * @throws CheckFailure at the first that does not; those behind it are not reached
+   * Makes the checks in their order.
+   *
+   * @param passed is told of each check that passes, and of what the check looked at
+   * @throws CheckFailure at the first check that fails; the later ones are not reached
    */
-  async *examine(
+  async examine(
     request: LoginRequest,
     values: LoginSettings,
     signal: AbortSignal,
-  ): AsyncGenerator<PassedCheck, Identity, void> {
+    passed: Passed,
+  ): Promise<Identity> {
     checkEnabled(values);
-    yield { check: 'enabled', found: 'true' };
+    passed('enabled', 'true');
 
     const token = parseToken(request.token);
-    yield { check: 'token', found: `algorithm ${formatText(token.algorithm)}` };
+    passed('token', `algorithm ${formatText(token.algorithm)}`);
 
     checkIssuer(token, values);
-    yield { check: 'issuer', found: formatText(token.issuer) };
+    passed('issuer', formatText(token.issuer));
 
-    const keys = await this.#keys.keysFor(token.issuer, values, signal);
-    yield { check: 'keys', found: `${keys.length} keys` };
+    const keys = await this.#findKeys(token, values, signal);
+    passed('keys', `${keys.length} keys`);
 
     await this.#checkSignature(token, keys, values, signal);
     verifyDates(token, this.#now(), values['pgsso.clock_tolerance']);
-    yield { check: 'signature', found: `a valid signature and exp ${new Date(token.expiresAt).toISOString()}` };
+    const expires = new Date(token.expiresAt).toISOString();
+    passed('signature', `a valid signature and exp ${expires}`);
 
     const claim = values['server.jwt_authentication.api_key_claim'];
     const presented = findApiKey(token, claim, values.apiKeys, this.#now());
     try {
-      return yield* this.#examineUser(request, token, presented, values, signal);
+      return await this.#examineUser({ request, token, presented, values, signal, passed });
     } catch (error) {
       throw noteKey(error, claim, presented);
     }
   }
 
   /** Checks 6 and following, of a token that is genuine. */
-  async *#examineUser(
-    request: LoginRequest,
-    token: Token & { readonly expiresAt: number },
-    presented: PresentedKey,
-    values: LoginSettings,
-    signal: AbortSignal,
-  ): AsyncGenerator<PassedCheck, Identity, void> {
+  async #examineUser({
+    request,
+    token,
+    presented,
+    values,
+    signal,
+    passed,
+  }: Genuine): Promise<Identity> {
     const key = presented?.key;
-    const names = yield* key ? namesOfKey(key, values) : namesOfClaim(token, values);
+    const names = key ? namesOfKey(key, values, passed) : namesOfClaim(token, values, passed);
 
     const { user, principal } = chooseUser(request, names);
-    yield { check: 'user', found: formatText(user) };
+    passed('user', formatText(user));
 
     this.#checkReserved(user);
-    yield { check: 'reserved', found: formatText(user) };
+    passed('reserved', formatText(user));
 
     checkAudience(token, values);
-    yield { check: 'audience', found: formatList(token.audiences) };
+    passed('audience', formatList(token.audiences));
 
     this.#checkRole(request);
-    yield { check: 'role', found: request.namesRole ? 'a role in the startup message' : 'none' };
+    passed('role', request.namesRole ? 'a role in the startup message' : 'none');
 
     let groups: readonly string[] | undefined;
     if (values['server.jwt_authentication.authorization.enabled']) {
       groups = await readGroups(token, values, this.#userinfo, signal);
-      yield { check: 'groups', found: formatList(groups) };
+      passed('groups', formatList(groups));
     }
 
-    return { user, principal, issuer: token.issuer, expiresAt: token.expiresAt, groups, ...(key && { apiKey: key.name }) };
+    const { issuer, expiresAt } = token;
+    return { user, principal, issuer, expiresAt, groups, ...(key && { apiKey: key.name }) };
   }
 
   #noteUse({ apiKey }: Identity, { apiKeys }: LoginSettings): void {
@@ -152,40 +165,68 @@ export class Authenticator {
     if (key) this.#apiKeyUses?.note(key, this.#now());
   }
 
-  /** Check 5, first half. A key that the set lacks may be newer than the set, which is asked for once more. */
-  async #checkSignature(token: Token, keys: KeySet, values: LoginSettings, signal: AbortSignal): Promise<void> {
+  /** Check 4. */
+  async #findKeys(token: Token, values: LoginSettings, signal: AbortSignal): Promise<KeySet> {
+    return this.#keys.keysFor(token.issuer, values, signal).catch(keysFailure);
+  }
+
+  /** Check 5, first half. The set may be older than the key, so it is fetched once more. */
+  async #checkSignature(
+    token: Token,
+    keys: KeySet,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ): Promise<void> {
     const isKnown = selectKeys(token, keys).length > 0;
-    const newer = isKnown ? undefined : await this.#keys.refresh(token.issuer, values, signal);
+    const newer = isKnown
+      ? undefined
+      : await this.#keys.refresh(token.issuer, values, signal).catch(keysFailure);
     const current = newer ?? keys;
     const before = this.#verified.has(token.compact, current, values);
     this.#events.verified(before);
     if (before) return;
-    verifySignature(token, current);
+    await verifySignature(token, current);
     const { expiresAt } = token;
-    // One that never expires is refused by the check of its dates.
-    if (expiresAt !== undefined) this.#verified.add(token.compact, { keys: current, values, expiresAt });
+    // The check of the dates refuses a token without an expiry.
+    if (expiresAt !== undefined) {
+      this.#verified.add(token.compact, { keys: current, values, expiresAt });
+    }
   }
 
   /** Check 10. */
   #checkReserved(user: string): void {
-    if (this.#isReserved(user)) {
-      const shown = formatText(user);
-      throw new CheckFailure('reserved', {
-        found: `the reserved user ${shown}`,
-        detail: `cannot use JWT auth to login to a reserved user ${shown}`,
-      });
-    }
+    if (!this.#isReserved(user)) return;
+    const shown = formatText(user);
+    throw new CheckFailure('reserved', {
+      found: `the reserved user ${shown}`,
+      detail: `cannot use JWT auth to login to a reserved user ${shown}`,
+    });
   }
 
-  /** After check 11: behind a role that the startup message sets, `is_superuser` reports `off` for a superuser. */
+  /** Follows check 11: behind a role that the startup message sets, a superuser reports `off`. */
   #checkRole(request: LoginRequest): void {
-    if (request.namesRole && this.#superusers === 'refuse') {
-      throw new CheckFailure('role', {
-        found: 'role or session_authorization in the startup message',
-        detail: 'a login with a token may not name role or session_authorization',
-      });
-    }
+    if (!request.namesRole || this.#superusers === 'allow') return;
+    throw new CheckFailure('role', {
+      found: 'role or session_authorization in the startup message',
+      detail: 'a login with a token may not name role or session_authorization',
+    });
   }
+}
+
+/** A login whose token is genuine. */
+interface Genuine {
+  readonly request: LoginRequest;
+  readonly token: Token & { readonly expiresAt: number };
+  readonly presented: PresentedKey;
+  readonly values: LoginSettings;
+  readonly signal: AbortSignal;
+  readonly passed: Passed;
+}
+
+/** The failure of check 4 for keys that cannot be had; any other error stays what it is. */
+function keysFailure(error: unknown): never {
+  if (!(error instanceof KeysUnavailable)) throw error;
+  throw new CheckFailure('keys', { found: error.message, fault: error.fault, cause: error });
 }
 
 /** Check 1. */
@@ -195,35 +236,39 @@ function checkEnabled(values: LoginSettings): void {
   }
 }
 
-/** Check 3: compared exactly. An issuer is an identifier, not a URL to be normalised. */
+/** Check 3. The issuer is compared exactly: it is an identifier, not a URL to be normalised. */
 function checkIssuer(token: Token, values: LoginSettings): void {
   const { issuers } = values['server.jwt_authentication.issuers.configuration'];
-  if (token.issuer === '' || !issuers.includes(token.issuer)) {
-    const shown = formatText(token.issuer);
-    throw new CheckFailure('issuer', { found: `"${shown}"`, detail: `token issued by ${shown}` });
-  }
+  if (token.issuer !== '' && issuers.includes(token.issuer)) return;
+  const shown = formatText(token.issuer);
+  throw new CheckFailure('issuer', { found: `"${shown}"`, detail: `token issued by ${shown}` });
 }
 
-/** Check 9: the user that was asked for, or the only one there is. */
-function chooseUser(request: LoginRequest, { principals, principalOf }: TokenNames): Pick<Identity, 'user' | 'principal'> {
+/** Check 9: the user that was asked for or, without one, the only user of the token. */
+function chooseUser(
+  request: LoginRequest,
+  { principals, principalOf }: TokenNames,
+): Pick<Identity, 'user' | 'principal'> {
   const names = [...principalOf.keys()];
   const requested = foldName(request.user ?? '');
   const user = requested === '' && names.length === 1 ? names[0] : requested;
   const principal = user === undefined ? undefined : principalOf.get(user);
-  if (user === undefined || principal === undefined) {
-    throw new CheckFailure('user', {
-      found: `${requested === '' ? 'no user' : `the user ${formatText(requested)}`}, and a token that yields ${formatList(names)}`,
-      detail: `token issued for ${formatList(principals)} and login was for ${formatText(requested)}`,
-    });
-  }
-  return { user, principal };
+  if (user !== undefined && principal !== undefined) return { user, principal };
+  const asked = requested === '' ? 'no user' : `the user ${formatText(requested)}`;
+  const issuedFor = formatList(principals);
+  throw new CheckFailure('user', {
+    found: `${asked}, and a token that yields ${formatList(names)}`,
+    detail: `token issued for ${issuedFor} and login was for ${formatText(requested)}`,
+  });
 }
 
 /** Check 11. An empty string is no audience, even if both sides have it. */
 function checkAudience(token: Token, values: LoginSettings): void {
   const accepted = new Set(values['server.jwt_authentication.audience']);
-  if (!token.audiences.some((audience) => audience !== '' && accepted.has(audience))) {
-    const shown = formatList(token.audiences);
-    throw new CheckFailure('audience', { found: shown, detail: `token issued with an audience of ${shown}` });
-  }
+  if (token.audiences.some((audience) => audience !== '' && accepted.has(audience))) return;
+  const shown = formatList(token.audiences);
+  throw new CheckFailure('audience', {
+    found: shown,
+    detail: `token issued with an audience of ${shown}`,
+  });
 }

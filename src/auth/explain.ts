@@ -1,12 +1,13 @@
 /**
- * A login, explained instead of made: the same examination as a login's, with each check's result kept. Nothing is decided and nobody is
- * logged in. What is expected is shown in full, so this is for operators only.
+ * A login, explained instead of made: the same examination as a login's, with each check's result
+ * kept. Nothing is decided and nobody is logged in. What is expected is shown in full, so this is
+ * for operators only.
  */
-import type { PgError } from '../errors.ts';
+import type { PgError } from '../lib/errors.ts';
+import type { LoginSettings } from '../settings/snapshot.ts';
 import type { Authenticator } from './authenticator.ts';
-import { type Check, CheckFailure, type CheckName, checks, refusal } from './checks.ts';
 import type { Identity, LoginRequest } from './identity.ts';
-import type { LoginSettings } from './login-settings.ts';
+import { type Check, CheckFailure, type CheckName, checks, refusal } from './refusals.ts';
 
 /** The result of one check. */
 export interface ExplainedCheck {
@@ -21,7 +22,9 @@ export interface ExplainedCheck {
 
 /** The whole of it. */
 export interface Explanation {
-  /** Every check in its order. The last one, `superuser`, is the backend's and never reached here. */
+  /**
+   * Every check in its order. The last one, `superuser`, is the backend's and never reached here.
+   */
   readonly checks: readonly ExplainedCheck[];
   /** Who it would be; undefined when a check failed. */
   readonly identity: Identity | undefined;
@@ -40,17 +43,19 @@ export async function explainLogin(
   values: LoginSettings,
   signal: AbortSignal,
 ): Promise<Explanation> {
-  const found = new Map<CheckName, string>();
-  const examination = authenticator.examine(request, values, signal);
+  const passed = new Map<CheckName, string>();
   try {
-    for (;;) {
-      const step = await examination.next();
-      if (step.done) return { checks: list(values, found, undefined), identity: step.value, refusal: undefined };
-      found.set(step.value.check, step.value.found);
-    }
+    const identity = await authenticator.examine(request, values, signal, (check, found) => {
+      passed.set(check, found);
+    });
+    return { checks: list(values, passed, undefined), identity, refusal: undefined };
   } catch (error) {
     if (!(error instanceof CheckFailure)) throw error;
-    return { checks: list(values, found, error), identity: undefined, refusal: refusal(error, values) };
+    return {
+      checks: list(values, passed, error),
+      identity: undefined,
+      refusal: refusal(error, values),
+    };
   }
 }
 

@@ -1,37 +1,51 @@
 /**
- * The groups that the identity provider says a user is in: from a claim of the token, or, where the token has no such claim, from the
- * issuer's userinfo endpoint. Only text comes out, folded like a SQL name; what it means to the database is not known here.
+ * The groups that the identity provider says a user is in: from a claim of the token, or, where the
+ * token has no such claim, from the issuer's userinfo endpoint. Only text comes out, folded like a
+ * SQL name; what it means to the database is not known here.
  */
-import { errorText } from '../errors.ts';
-import { CheckFailure } from './checks.ts';
-import type { JsonObject } from './json.ts';
-import type { LoginSettings } from './login-settings.ts';
-import { foldName } from './names.ts';
-import { formatText, isUsableText } from './text.ts';
+import { errorText, type PgError } from '../lib/errors.ts';
+import type { JsonObject } from '../lib/json.ts';
+import { foldName, formatText, isUsableName, isUsableText } from '../lib/text.ts';
+import type { RoleRules } from '../settings/maps.ts';
+import type { LoginSettings } from '../settings/snapshot.ts';
+import type { Identity } from './identity.ts';
+import { CheckFailure, refusal } from './refusals.ts';
 import type { Token } from './token.ts';
 
 /**
- * Asks the issuer's userinfo endpoint (OpenID Connect Core 5.3) with the token as bearer, by the settings of the login.
+ * Asks the issuer's userinfo endpoint (OpenID Connect Core 5.3) with the token as bearer, by the
+ * settings of the login.
  *
  * @returns the members of its answer; nothing of them has been looked at
- * @throws NoUserinfoEndpoint when the issuer's discovery document names none; any other Error when there is no answer to go by
+ * @throws NoUserinfoEndpoint when the issuer's discovery document names none; any other Error when
+ *   there is no answer to go by
  */
-export type UserinfoLookup = (issuer: string, token: string, values: LoginSettings, signal: AbortSignal) => Promise<JsonObject>;
+export type UserinfoLookup = (
+  issuer: string,
+  token: string,
+  values: LoginSettings,
+  signal: AbortSignal,
+) => Promise<JsonObject>;
 
 /** The issuer has no userinfo endpoint. */
 export class NoUserinfoEndpoint extends Error {}
 
-/** Entra ID names at most 200 groups in a token; an answer of userinfo may have a megabyte, and each group is held against each rule. */
+/**
+ * Entra ID names at most 200 groups in a token; an answer of userinfo may have a megabyte, and each
+ * group is held against each rule.
+ */
 const GROUP_LIMIT = 1000;
 
 /** Characters. The distinguished name of a group in a directory is longer than a SQL name. */
 const GROUP_LENGTH_LIMIT = 1024;
 
 /**
- * The distinct groups of a token whose checks have passed; empty when the identity provider says that there are none.
+ * The distinct groups of a token whose checks have passed; empty when the identity provider says
+ * that there are none.
  *
  * @param lookup undefined where userinfo cannot be asked
- * @throws CheckFailure of check `overage`, `endpoint`, `userinfo` or `groups`; whatever the signal aborts with
+ * @throws CheckFailure of check `overage`, `endpoint`, `userinfo` or `groups`; whatever the signal
+ *   aborts with
  */
 export async function readGroups(
   token: Token,
@@ -54,7 +68,8 @@ async function askUserinfo(
 ): Promise<readonly string[]> {
   const claim = formatText(values['server.jwt_authentication.group_claim']);
   const key = values['server.jwt_authentication.userinfo_group_key'];
-  if (lookup === undefined) throw userinfoFailure(`no claim ${claim} in the token, and no way to ask the issuer`);
+  if (lookup === undefined)
+    throw userinfoFailure(`no claim ${claim} in the token, and no way to ask the issuer`);
   let answer: JsonObject;
   try {
     answer = await lookup(token.issuer, token.compact, values, signal);
@@ -66,7 +81,10 @@ async function askUserinfo(
         fault: 'identity provider',
       });
     }
-    throw userinfoFailure(`no claim ${claim} in the token, and no answer of userinfo: ${errorText(error)}`, error);
+    throw userinfoFailure(
+      `no claim ${claim} in the token, and no answer of userinfo: ${errorText(error)}`,
+      error,
+    );
   }
   // OpenID Connect Core 5.3.2: an answer about somebody else must not be used.
   const subject = answer.get('sub');
@@ -75,26 +93,37 @@ async function askUserinfo(
   }
   const groups = toGroups(findMember(answer, key));
   if (groups === undefined)
-    throw userinfoFailure(`no claim ${claim} in the token, and no ${formatText(key)} in the answer of userinfo`);
+    throw userinfoFailure(
+      `no claim ${claim} in the token, and no ${formatText(key)} in the answer of userinfo`,
+    );
   return groups;
 }
 
 /**
- * The value of a claim: of exactly that name (Auth0's are URLs with dots), or else by a path whose parts are separated by dots,
- * as in Keycloak's `realm_access.roles`.
+ * The value of a claim: of exactly that name (Auth0's are URLs with dots), or else by a path whose
+ * parts are separated by dots, as in Keycloak's `realm_access.roles`.
  */
 function findMember(members: JsonObject, name: string): unknown {
   if (members.has(name)) return members.get(name);
   const [first = '', ...path] = name.split('.');
   let value: unknown = members.get(first);
   for (const part of path) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || !Object.hasOwn(value, part)) return undefined;
+    if (
+      typeof value !== 'object' ||
+      value === null ||
+      Array.isArray(value) ||
+      !Object.hasOwn(value, part)
+    )
+      return undefined;
     value = (value as Readonly<Record<string, unknown>>)[part];
   }
   return path.length === 0 ? undefined : value;
 }
 
-/** The groups in a value; undefined when it is neither a list nor text. Text is split at commas only: a name may hold a space. */
+/**
+ * The groups in a value; undefined when it is neither a list nor text. Text is split at commas
+ * only: a name may hold a space.
+ */
 function toGroups(value: unknown): readonly string[] | undefined {
   if (typeof value !== 'string' && !Array.isArray(value)) return undefined;
   const elements: readonly unknown[] = typeof value === 'string' ? value.split(',') : value;
@@ -104,7 +133,10 @@ function toGroups(value: unknown): readonly string[] | undefined {
     if (group.length > GROUP_LENGTH_LIMIT || !isUsableText(group)) continue;
     groups.add(group);
     if (groups.size > GROUP_LIMIT) {
-      throw new CheckFailure('groups', { found: `more than ${GROUP_LIMIT} groups`, fault: 'identity provider' });
+      throw new CheckFailure('groups', {
+        found: `more than ${GROUP_LIMIT} groups`,
+        fault: 'identity provider',
+      });
     }
   }
   return [...groups];
@@ -112,16 +144,20 @@ function toGroups(value: unknown): readonly string[] | undefined {
 
 /** What has no name of its own as text, such as an object, is no group. */
 function readElement(element: unknown): string {
-  return typeof element === 'string' || typeof element === 'number' || typeof element === 'boolean' ? String(element) : '';
+  return typeof element === 'string' || typeof element === 'number' || typeof element === 'boolean'
+    ? String(element)
+    : '';
 }
 
 /**
- * Entra ID leaves the groups out of a token when there are more than 200 and points to Microsoft Graph instead, which takes another
- * token than this one (OpenID Connect Core 5.6.2, distributed claims; `hasgroups` in the implicit flow).
+ * Entra ID leaves the groups out of a token when there are more than 200 and points to Microsoft
+ * Graph instead, which takes another token than this one (OpenID Connect Core 5.6.2, distributed
+ * claims; `hasgroups` in the implicit flow).
  */
 function checkOverage(claims: JsonObject, claim: string): void {
   const elsewhere = claims.get('_claim_names');
-  const isNamed = typeof elsewhere === 'object' && elsewhere !== null && Object.hasOwn(elsewhere, claim);
+  const isNamed =
+    typeof elsewhere === 'object' && elsewhere !== null && Object.hasOwn(elsewhere, claim);
   const hasGroups = claims.get('hasgroups');
   if (!isNamed && hasGroups !== true && hasGroups !== 'true') return;
   throw new CheckFailure('overage', {
@@ -134,4 +170,55 @@ function checkOverage(claims: JsonObject, claim: string): void {
 
 function userinfoFailure(found: string, cause?: unknown): CheckFailure {
   return new CheckFailure('userinfo', { found, fault: 'identity provider', cause });
+}
+
+/*
+ * The rule that a user without groups does not get in where roles follow the groups. It comes after
+ * the directory has taken away what was granted for earlier groups, so that being thrown out of the
+ * last one is being thrown out of the database, too.
+ */
+
+/**
+ * The refusal of a user who is in no group; undefined for anybody else, and where groups are not
+ * looked at.
+ */
+export function emptyGroupsRefusal(
+  { groups }: Identity,
+  values: LoginSettings,
+): PgError | undefined {
+  if (groups === undefined || groups.length > 0) return undefined;
+  return refusal(new CheckFailure('groups', { found: 'no group' }), values);
+}
+
+/*
+ * The role map at work: from the groups of a user to the names of roles that he is to have. Whether
+ * there are such roles, and whether they may be granted, is for the directory to say.
+ */
+
+/** A role that a group stands for. */
+export interface MappedRole {
+  /** Folded. */
+  readonly name: string;
+  /**
+   * Whether an operator wrote the name in full into the role map, and no part of it comes from the
+   * identity provider.
+   */
+  readonly isListed: boolean;
+}
+
+/**
+ * The distinct roles that the groups stand for; groups whose role cannot be a SQL name, or that no
+ * rule matches, yield none.
+ */
+export function mapGroups(rules: RoleRules, groups: readonly string[]): readonly MappedRole[] {
+  const listed = new Map<string, boolean>();
+  const add = (name: string | undefined, isListed: boolean): void => {
+    const folded = foldName(name ?? '');
+    if (isUsableName(folded)) listed.set(folded, isListed || listed.get(folded) === true);
+  };
+  for (const group of groups) {
+    if (rules.length === 0) add(group, false);
+    for (const rule of rules) add(rule.match(group), rule.isFixed);
+  }
+  return Array.from(listed, ([name, isListed]) => ({ name, isListed }));
 }

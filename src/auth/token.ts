@@ -1,16 +1,20 @@
 /**
- * A token as text, taken apart: compact JWS (RFC 7515 section 7.1) around a set of JWT claims (RFC 7519). Nothing here is
- * verified yet, and everything was written by a stranger. What is optional and unused (extensions, encryption, nesting) is
- * refused rather than ignored, so that no other reader of the token can understand it differently.
+ * A token as text, taken apart: compact JWS (RFC 7515 section 7.1) around a set of JWT claims (RFC
+ * 7519). Nothing here is verified yet, and everything was written by a stranger. What is optional
+ * and unused (extensions, encryption, nesting) is refused rather than ignored, so that no other
+ * reader of the token can understand it differently.
  */
-import { errorText } from '../errors.ts';
-import { CheckFailure } from './checks.ts';
-import { type JsonObject, parseJsonObject } from './json.ts';
+import { errorText } from '../lib/errors.ts';
+import { type JsonObject, parseJsonObject } from '../lib/json.ts';
+import { CheckFailure } from './refusals.ts';
 
 /** The longest password that a client may send, in bytes; base64url is one byte a character. */
 const TOKEN_LIMIT = 65_535;
 
-/** The largest time value of ECMAScript in seconds: beyond it a date can be neither printed nor compared. */
+/**
+ * The largest time value of ECMAScript in seconds: beyond it a date can be neither printed nor
+ * compared.
+ */
 const DATE_LIMIT = 8.64e12;
 
 /** A token that is well-formed, and nothing more. */
@@ -43,7 +47,12 @@ export function parseToken(compact: string): Token {
   }
   // One part more than there may be: a password of dots must not become as many strings.
   const [header, payload, signature, ...surplus] = compact.split('.', 4);
-  if (header === undefined || payload === undefined || signature === undefined || surplus.length > 0) {
+  if (
+    header === undefined ||
+    payload === undefined ||
+    signature === undefined ||
+    surplus.length > 0
+  ) {
     throw malformed('the token is not three parts separated by dots');
   }
   const algorithmAndKey = readHeader(parseObject('header', header));
@@ -52,8 +61,8 @@ export function parseToken(compact: string): Token {
 }
 
 /**
- * The bytes of one part. Only the one canonical encoding is accepted: without it a token has many spellings, of which a cache or
- * a revocation list knows one.
+ * The bytes of one part. Only the one canonical encoding is accepted: without it a token has many
+ * spellings, of which a cache or a revocation list knows one.
  */
 function decodePart(part: string, text: string): Buffer {
   const bytes = Buffer.from(text, 'base64url');
@@ -72,7 +81,10 @@ function parseObject(part: string, text: string): JsonObject {
   }
 }
 
-/** `jwk`, `jku`, `x5c` and `x5u` are not looked at: a key comes from the issuer, never from the token. */
+/**
+ * `jwk`, `jku`, `x5c` and `x5u` are not looked at: a key comes from the issuer, never from the
+ * token.
+ */
 function readHeader(header: JsonObject): Pick<Token, 'algorithm' | 'kid'> {
   const algorithm = header.get('alg');
   if (typeof algorithm !== 'string') {
@@ -84,8 +96,9 @@ function readHeader(header: JsonObject): Pick<Token, 'algorithm' | 'kid'> {
   if (header.has('enc') || header.has('zip')) {
     throw malformed('the token is encrypted');
   }
-  // RFC 7515 section 4.1.11: an extension that the recipient does not understand makes the JWS invalid, and we understand none.
-  // `b64` is one (RFC 7797), which some senders leave out of `crit`.
+  // RFC 7515 section 4.1.11: an extension that the recipient does not understand makes the JWS
+  // invalid, and we understand none. `b64` is one (RFC 7797), which some senders leave out of
+  // `crit`.
   if (header.has('crit') || header.has('b64')) {
     throw malformed('the header asks for an extension');
   }
@@ -117,14 +130,18 @@ function readString(members: JsonObject, name: string): string | undefined {
 }
 
 function readAudiences(value: unknown): readonly string[] {
-  const audiences: readonly unknown[] = value === undefined ? [] : Array.isArray(value) ? value : [value];
+  const audiences: readonly unknown[] =
+    value === undefined ? [] : Array.isArray(value) ? value : [value];
   if (!audiences.every((audience) => typeof audience === 'string')) {
     throw malformed('"aud" is neither a string nor an array of strings');
   }
   return audiences;
 }
 
-/** A NumericDate (RFC 7519 section 2) in milliseconds; its seconds may have a fraction. JSON.parse reads 1e400 as infinity. */
+/**
+ * A NumericDate (RFC 7519 section 2) in milliseconds; its seconds may have a fraction. JSON.parse
+ * reads 1e400 as infinity.
+ */
 function readDate(claims: JsonObject, name: string): number | undefined {
   const seconds = claims.get(name);
   if (seconds === undefined) {

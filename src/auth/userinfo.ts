@@ -1,14 +1,14 @@
 /**
- * The claims that an issuer tells about the owner of a token when asked with it (OpenID Connect Core 5.3): for tokens that do not hold
- * the groups themselves. The token goes to the issuer that signed it, at the address that its own discovery document names.
+ * The claims that an issuer tells about the owner of a token when asked with it (OpenID Connect
+ * Core 5.3): for tokens that do not hold the groups themselves. The token goes to the issuer that
+ * signed it, at the address that its own discovery document names.
  */
 import type { FetchJson } from '../http/json-client.ts';
-import { isJsonObject } from '../settings/json-text.ts';
-import { orAborted } from './abortable.ts';
-import { type Discovery, providerAccess } from './discovery.ts';
+import { type Discovery, providerAccess } from '../keys/discovery.ts';
+import { orAborted } from '../lib/abort.ts';
+import { isJsonObject, type JsonObject } from '../lib/json.ts';
+import type { LoginSettings } from '../settings/snapshot.ts';
 import { NoUserinfoEndpoint } from './groups.ts';
-import type { JsonObject } from './json.ts';
-import type { LoginSettings } from './login-settings.ts';
 
 /** The userinfo endpoints of all issuers. */
 export class Userinfo {
@@ -24,13 +24,27 @@ export class Userinfo {
   /**
    * Asks the issuer.
    *
-   * @throws NoUserinfoEndpoint when it names no endpoint; HttpFailure, or Error for an answer that is no object; the signal's reason
+   * @throws NoUserinfoEndpoint when it names no endpoint; HttpFailure, or Error for an answer that
+   *   is no object; the signal's reason
    */
-  readonly lookup = async (issuer: string, token: string, values: LoginSettings, signal: AbortSignal): Promise<JsonObject> => {
+  readonly lookup = async (
+    issuer: string,
+    token: string,
+    values: LoginSettings,
+    signal: AbortSignal,
+  ): Promise<JsonObject> => {
     const access = providerAccess(values);
-    const { userinfoEndpoint } = await orAborted(this.#discovery.find(issuer, access, this.#closed.signal), signal);
-    if (userinfoEndpoint === undefined) throw new NoUserinfoEndpoint('the discovery document names no userinfo_endpoint');
-    const { body } = await this.#fetchJson(userinfoEndpoint, { ...access, signal, authorization: `Bearer ${token}` });
+    const { userinfoEndpoint } = await orAborted(
+      this.#discovery.find(issuer, access, this.#closed.signal),
+      signal,
+    );
+    if (userinfoEndpoint === undefined)
+      throw new NoUserinfoEndpoint('the discovery document names no userinfo_endpoint');
+    const { body } = await this.#fetchJson(userinfoEndpoint, {
+      ...access,
+      signal,
+      authorization: `Bearer ${token}`,
+    });
     if (!isJsonObject(body)) throw new Error('the answer of userinfo is not a JSON object');
     return new Map(Object.entries(body));
   };

@@ -1,13 +1,15 @@
 /**
- * Remembers whose signature was verified, so that a service which reconnects with the same token pays for that once. Nothing else is
- * remembered: every other check of a login is made each time. An entry holds for one token, to the byte, under one snapshot of the settings and
- * one key set, both compared by identity: the same call with the same arguments could only give the same answer. Hence it cannot outlive
- * a key that was withdrawn or a setting that was changed.
+ * Remembers whose signature was verified, so that a service which reconnects with the same token
+ * pays for that once. Nothing else is remembered: every other check of a login is made each time.
+ * An entry holds for one token, to the byte, under one snapshot of the settings and one key set,
+ * both compared by identity: the same call with the same arguments could only give the same answer.
+ * Hence it cannot outlive a key that was withdrawn or a setting that was changed.
  */
+
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import type { KeySet } from '../settings/key-set.ts';
-import type { LoginSettings } from './login-settings.ts';
+import type { KeySet } from '../settings/jwks.ts';
+import type { LoginSettings } from '../settings/snapshot.ts';
 
 /** As many services as one front-end has; an entry is about 200 bytes. */
 const TOKEN_LIMIT = 10_000;
@@ -37,7 +39,8 @@ export class VerifiedTokens {
   has(compact: string, keys: KeySet, values: LoginSettings): boolean {
     const digest = digestOf(compact);
     const entry = this.#tokens.get(digest);
-    if (entry?.keys === keys && entry.values === values && this.#now() < entry.expiresAt) return true;
+    if (entry?.keys === keys && entry.values === values && this.#now() < entry.expiresAt)
+      return true;
     this.#tokens.delete(digest);
     return false;
   }
@@ -51,7 +54,10 @@ export class VerifiedTokens {
   }
 }
 
-/** Not the token itself, which is a credential: SHA-256, since two tokens with one digest would be taken for each other. */
+/**
+ * Not the token itself, which is a credential: SHA-256, since two tokens with one digest would be
+ * taken for each other.
+ */
 function digestOf(compact: string): string {
   return createHash('sha256').update(compact).digest('base64');
 }

@@ -1,14 +1,14 @@
 /**
- * A client's CancelRequest on its way to the backend. The key is the backend's own, so that no state is needed here, and with several hosts it
- * goes to each: one that did not issue it ignores it. PostgreSQL closes such a connection when the request is done, and a client that waits
- * for that has to wait here, too, lest its next query be hit.
+ * A client's CancelRequest on its way to the backend. The key is the backend's own, so that no
+ * state is needed here, and with several hosts it goes to each: one that did not issue it ignores
+ * it. PostgreSQL closes such a connection when the request is done, and a client that waits for
+ * that has to wait here, too, lest its next query be hit.
  */
-
-import { withDeadline } from '../deadline.ts';
-import { errorText } from '../errors.ts';
-import { type BackendHost, formatHost } from './backend-url.ts';
+import { withDeadline } from '../lib/abort.ts';
+import { errorText } from '../lib/errors.ts';
 import { dialHost } from './dial.ts';
 import type { BackendTarget } from './target.ts';
+import { type BackendHost, formatHost } from './url.ts';
 
 /** How it went at one host; for the log. */
 export interface CancelOutcome {
@@ -18,12 +18,15 @@ export interface CancelOutcome {
   readonly failure: string | undefined;
 }
 
-/** Milliseconds that a cancel request may take in all: somebody waits for it, and a backend that is slower than that is not going to do it. */
+/**
+ * Milliseconds that a cancel request may take in all: somebody waits for it, and a backend that is
+ * slower than that is not going to do it.
+ */
 const CANCEL_TIMEOUT = 5_000;
 
 /**
- * Sends the packet, length included, to every host of the backend and waits until each has dealt with it. Never rejects: nobody
- * waits for an answer.
+ * Sends the packet, length included, to every host of the backend and waits until each has dealt
+ * with it. Never rejects: nobody waits for an answer.
  *
  * @param timeout milliseconds
  */
@@ -36,7 +39,10 @@ export function forwardCancel(
   return Promise.all(
     target.url.hosts.map(async (host) => ({
       host: formatHost(host),
-      failure: await cancelAt(target, host, packet, signal, timeout).then(() => undefined, errorText),
+      failure: await cancelAt(target, host, packet, signal, timeout).then(
+        () => undefined,
+        errorText,
+      ),
     })),
   );
 }

@@ -1,11 +1,16 @@
 /**
- * The channel binding `tls-server-end-point` (RFC 5929, section 4.1): a hash of the server's certificate, with the hash function of the
- * certificate's own signature. Node.js 20 does not tell the signature's algorithm, so that it is read from the DER here.
+ * The channel binding `tls-server-end-point` (RFC 5929, section 4.1): a hash of the server's
+ * certificate, with the hash function of the certificate's own signature. Node.js 20 does not tell
+ * the signature's algorithm, so that it is read from the DER here.
  */
-import { createHash } from 'node:crypto';
-import { DER_TAG, type DerValue, readValues } from '../x509/der-reader.ts';
 
-/** Object identifiers of signature algorithms, as the bytes of their DER, and the hash each one uses; RFC 5929 raises MD5 and SHA-1. */
+import { createHash } from 'node:crypto';
+import { DER_TAG, type DerValue, readValues } from '../lib/x509/der.ts';
+
+/**
+ * Object identifiers of signature algorithms, as the bytes of their DER, and the hash each one
+ * uses; RFC 5929 raises MD5 and SHA-1.
+ */
 const signatureHashes: ReadonlyMap<string, string> = new Map([
   ['2a864886f70d010104', 'sha256'], // md5WithRSAEncryption
   ['2a864886f70d010105', 'sha256'], // sha1WithRSAEncryption
@@ -31,13 +36,19 @@ const hashes: ReadonlyMap<string, string> = new Map([
 
 const RSASSA_PSS = '2a864886f70d01010a';
 
-/** The binding's data for a certificate in DER form; undefined when its signature has no hash function of its own (Ed25519). */
+/**
+ * The binding's data for a certificate in DER form; undefined when its signature has no hash
+ * function of its own (Ed25519).
+ */
 export function endPointHash(certificate: Buffer): Buffer | undefined {
   const hash = signatureHash(certificate);
   return hash === undefined ? undefined : createHash(hash).update(certificate).digest();
 }
 
-/** Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { algorithm, parameters }, signature } (RFC 5280, 4.1). */
+/**
+ * Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { algorithm, parameters },
+ * signature } (RFC 5280, 4.1).
+ */
 function signatureHash(certificate: Buffer): string | undefined {
   const [outer] = readValues(certificate);
   const [, signatureAlgorithm] = readValues(outer?.content);
@@ -47,7 +58,10 @@ function signatureHash(certificate: Buffer): string | undefined {
   return name === RSASSA_PSS ? pssHash(parameters) : signatureHashes.get(name);
 }
 
-/** RSASSA-PSS-params ::= SEQUENCE { [0] hashAlgorithm SEQUENCE { algorithm, … } DEFAULT sha1, … } (RFC 4055, 3.1). */
+/**
+ * RSASSA-PSS-params ::= SEQUENCE { [0] hashAlgorithm SEQUENCE { algorithm, … } DEFAULT sha1, … }
+ * (RFC 4055, 3.1).
+ */
 function pssHash(parameters: DerValue | undefined): string | undefined {
   if (parameters?.tag !== DER_TAG.sequence) return undefined;
   const explicit = readValues(parameters.content).find(({ tag }) => tag === DER_TAG.context0);

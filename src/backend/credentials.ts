@@ -1,16 +1,25 @@
 /**
- * The ways of the front-end to log in at the backend as the user that was decided on (`--backend-auth`). A way answers the backend's
- * authentication requests, and holds the backend to them: one that lets the front-end in without what it should have asked for lets in
- * everybody beside it.
+ * The ways of the front-end to log in at the backend as the user that was decided on
+ * (`--backend-auth`). A way answers the backend's authentication requests, and holds the backend to
+ * them: one that lets the front-end in without what it should have asked for lets in everybody
+ * beside it.
  */
+
 import { createHash } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
-import { AUTHENTICATION } from '../protocol/constants.ts';
-import { notAdmitted } from './backend-errors.ts';
-import type { BackendAuth, PasswordMethod } from './backend-url.ts';
-import { type AuthenticationRequest, answer, type BackendLeg, expectRequest, readRequest, requestName } from './leg.ts';
+import { AUTHENTICATION } from '../wire/constants.ts';
+import { notAdmitted } from './errors.ts';
+import {
+  type AuthenticationRequest,
+  answer,
+  type BackendLeg,
+  expectRequest,
+  readRequest,
+  requestName,
+} from './leg.ts';
 import type { PasswordKey } from './passfile.ts';
-import { performScram } from './scram-login.ts';
+import { performScram } from './scram.ts';
+import type { BackendAuth, PasswordMethod } from './url.ts';
 
 /** One login at the backend, its startup packet sent. */
 export interface BackendLogin {
@@ -24,7 +33,10 @@ export interface BackendLogin {
 export interface Credentials {
   /** Its name in `--backend-auth`. */
   readonly method: BackendAuth;
-  /** How to speak TLS as this user, when that is what the backend knows the front-end by; without it, as the target says. */
+  /**
+   * How to speak TLS as this user, when that is what the backend knows the front-end by; without
+   * it, as the target says.
+   */
   secureContext?(user: string): SecureContext;
   /** Reads files again; what cannot be read is thrown, and what was read before stays in use. */
   reload?(): Promise<void>;
@@ -32,7 +44,8 @@ export interface Credentials {
    * Answers the backend until it sends AuthenticationOk.
    *
    * @returns that message
-   * @throws PgError 28000 when the backend asks for what there is not, or does not ask for what it should; as readRequest
+   * @throws PgError 28000 when the backend asks for what there is not, or does not ask for what it
+   *   should; as readRequest
    */
   authenticate(login: BackendLogin): Promise<Buffer>;
 }
@@ -43,7 +56,10 @@ export const trust: Credentials = {
   async authenticate({ leg, user, signal }) {
     const { code, bytes } = await readRequest(leg, signal);
     if (code === AUTHENTICATION.ok) return bytes;
-    throw notAdmitted(user, `${leg.label} asks for a credential (${requestName(code)}), and --backend-auth is trust`);
+    throw notAdmitted(
+      user,
+      `${leg.label} asks for a credential (${requestName(code)}), and --backend-auth is trust`,
+    );
   },
 };
 
@@ -73,14 +89,21 @@ export function passwordCredentials(
       checkRequest(login, request.code, requireAuth);
       const password = findPassword({ host, port, database, user });
       if (!password?.length)
-        throw notAdmitted(user, `there is no password for ${leg.label}, database ${database}, user ${user}`);
+        throw notAdmitted(
+          user,
+          `there is no password for ${leg.label}, database ${database}, user ${user}`,
+        );
       await answerRequest(login, request, password);
       return (await expectRequest(leg, AUTHENTICATION.ok, signal)).bytes;
     },
   };
 }
 
-function checkRequest({ leg, user }: BackendLogin, code: number, requireAuth: ReadonlySet<PasswordMethod>): void {
+function checkRequest(
+  { leg, user }: BackendLogin,
+  code: number,
+  requireAuth: ReadonlySet<PasswordMethod>,
+): void {
   if (code === AUTHENTICATION.ok) {
     throw notAdmitted(
       user,
@@ -95,7 +118,10 @@ function checkRequest({ leg, user }: BackendLogin, code: number, requireAuth: Re
     );
   }
   if (method === 'password' && !leg.confidential) {
-    throw notAdmitted(user, `${leg.label} asks for the password in clear, and TLS was not verified`);
+    throw notAdmitted(
+      user,
+      `${leg.label} asks for the password in clear, and TLS was not verified`,
+    );
   }
 }
 
@@ -114,7 +140,10 @@ async function answerRequest(
   }
 }
 
-/** `md5` and md5(md5(password + user) + salt), both in hexadecimal (manual 54.2.1, AuthenticationMD5Password). */
+/**
+ * `md5` and md5(md5(password + user) + salt), both in hexadecimal (manual 54.2.1,
+ * AuthenticationMD5Password).
+ */
 function md5Password(password: Buffer, user: string, salt: Buffer): Buffer {
   const md5 = (...parts: (string | Buffer)[]): string =>
     parts.reduce((hash, part) => hash.update(part), createHash('md5')).digest('hex');

@@ -1,19 +1,31 @@
 /**
- * From a backend's name to a connection that is ready for a startup packet: TCP or Unix socket, then TLS as `sslmode` asks. Whatever
- * fails on the way leaves no socket behind. TLS that fails is never followed by an attempt in plain text, as libpq's `prefer` has it:
- * whoever can disturb a handshake could then read the rest.
+ * From a backend's name to a connection that is ready for a startup packet: TCP or Unix socket,
+ * then TLS as `sslmode` asks. Whatever fails on the way leaves no socket behind. TLS that fails is
+ * never followed by an attempt in plain text, as libpq's `prefer` has it: whoever can disturb a
+ * handshake could then read the rest.
  */
+
 import { connect, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
-import { withDeadline } from '../deadline.ts';
-import { sslRequest } from '../protocol/startup.ts';
-import { MessageChannel } from '../transport/message-channel.ts';
-import { startTls, type Verification } from '../transport/tls-client.ts';
-import { type BackendHost, formatHost, isConfidential, isSocketDirectory, type SslMode, socketPath } from './backend-url.ts';
+import { withDeadline } from '../lib/abort.ts';
+import { MessageChannel } from '../wire/channel.ts';
+import { sslRequest } from '../wire/startup.ts';
+import { startTls, type Verification } from '../wire/tls.ts';
 import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
+import {
+  type BackendHost,
+  formatHost,
+  isConfidential,
+  isSocketDirectory,
+  type SslMode,
+  socketPath,
+} from './url.ts';
 
-/** Silence after which the kernel begins to probe; libuv then probes every second and gives up after ten. */
+/**
+ * Silence after which the kernel begins to probe; libuv then probes every second and gives up after
+ * ten.
+ */
 const KEEPALIVE_MS = 60_000;
 
 const ANSWER_YES = 0x53; // S
@@ -40,10 +52,14 @@ export async function dialHost(
   secureContext: SecureContext = target.secureContext,
 ): Promise<BackendLeg> {
   const { connectTimeout } = target.url;
-  const secured = await withDeadline(connectTimeout, 'no connection within the connect timeout', signal, async (within) =>
-    secure(await openSocket(host, within), target, host, secureContext, within),
+  const secured = await withDeadline(
+    connectTimeout,
+    'no connection within the connect timeout',
+    signal,
+    async (within) => secure(await openSocket(host, within), target, host, secureContext, within),
   );
-  const certificate = secured instanceof TLSSocket ? secured.getPeerX509Certificate()?.raw : undefined;
+  const certificate =
+    secured instanceof TLSSocket ? secured.getPeerX509Certificate()?.raw : undefined;
   return {
     channel: new MessageChannel(secured),
     host,
@@ -56,7 +72,8 @@ export async function dialHost(
 function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    // A query may still be answered when its sender has already closed his side: each direction ends by itself.
+    // A query may still be answered when its sender has already closed his side: each direction
+    // ends by itself.
     const socket = isSocketDirectory(host.host)
       ? connect({ path: socketPath(host), allowHalfOpen: true })
       : connect({
@@ -86,7 +103,10 @@ function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
   });
 }
 
-/** The socket with TLS on it, or the same socket where `sslmode` allows plain text. Destroys it when that fails. */
+/**
+ * The socket with TLS on it, or the same socket where `sslmode` allows plain text. Destroys it when
+ * that fails.
+ */
 async function secure(
   socket: Socket,
   target: BackendTarget,
@@ -100,7 +120,12 @@ async function secure(
     if (!direct && !(await requestTls(socket, host, signal))) return socket;
     return await startTls(
       socket,
-      { secureContext, host: host.host, verification: verifications[host.sslMode], requireAlpn: direct },
+      {
+        secureContext,
+        host: host.host,
+        verification: verifications[host.sslMode],
+        requireAlpn: direct,
+      },
       signal,
     );
   } catch (error) {
@@ -110,16 +135,25 @@ async function secure(
 }
 
 /** Asks for TLS; false when the server has none and `sslmode` does not insist. */
-async function requestTls(socket: Socket, host: BackendHost, signal: AbortSignal): Promise<boolean> {
+async function requestTls(
+  socket: Socket,
+  host: BackendHost,
+  signal: AbortSignal,
+): Promise<boolean> {
   const channel = new MessageChannel(socket);
   await channel.write(sslRequest, signal);
   const answer = await channel.byte(signal);
-  // What came in clear with the answer would otherwise pass for something that was said inside TLS (CVE-2021-23222).
-  if (channel.release().length > 0) throw new Error('the server sent unencrypted data after its answer to SSLRequest');
+  // What came in clear with the answer would otherwise pass for something that was said inside TLS
+  // (CVE-2021-23222).
+  if (channel.release().length > 0)
+    throw new Error('the server sent unencrypted data after its answer to SSLRequest');
   if (answer === ANSWER_YES) return true;
   if (answer === undefined) throw new Error('the server closed the connection at SSLRequest');
   if (answer !== ANSWER_NO)
-    throw new Error(`the server answered SSLRequest with byte 0x${answer.toString(16).padStart(2, '0')}`);
-  if (host.sslMode !== 'prefer') throw new Error(`the server has no TLS, and sslmode is ${host.sslMode}`);
+    throw new Error(
+      `the server answered SSLRequest with byte 0x${answer.toString(16).padStart(2, '0')}`,
+    );
+  if (host.sslMode !== 'prefer')
+    throw new Error(`the server has no TLS, and sslmode is ${host.sslMode}`);
   return false;
 }

@@ -1,21 +1,27 @@
 /**
- * A login without the JWT option: the backend's business, with its own passwords and rules. Its authentication requests go to the client and
- * the answers back. The backend sees the front-end's address, however, and may trust it; what keeps this from being a hole is that nothing
- * of the front-end's own is ever sent, and that only a login counts which the client had to earn.
+ * A login without the JWT option: the backend's business, with its own passwords and rules. Its
+ * authentication requests go to the client and the answers back. The backend sees the front-end's
+ * address, however, and may trust it; what keeps this from being a hole is that nothing of the
+ * front-end's own is ever sent, and that only a login counts which the client had to earn.
  */
-import { PgError } from '../errors.ts';
-import { AUTHENTICATION, PASSWORD_BODY_LIMIT } from '../protocol/constants.ts';
-import { authenticationCleartextPassword, formatMessage, parsePassword } from '../protocol/messages.ts';
-import type { StartupParameter } from '../protocol/startup.ts';
-import type { MessageChannel } from '../transport/message-channel.ts';
-import { readAnswer } from '../transport/password-answer.ts';
-import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './backend-errors.ts';
+import { PgError } from '../lib/errors.ts';
+import { type MessageChannel, readAnswer } from '../wire/channel.ts';
+import { AUTHENTICATION, PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
+import { authenticationCleartextPassword, formatMessage, parsePassword } from '../wire/messages.ts';
+import type { StartupParameter } from '../wire/startup.ts';
 import { logInAtSomeHost } from './connect.ts';
-import { type BackendSession, readGreeting } from './greeting.ts';
-import { type AuthenticationRequest, answer, type BackendLeg, readRequest, unexpectedRequest } from './leg.ts';
+import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './errors.ts';
+import {
+  type AuthenticationRequest,
+  answer,
+  type BackendLeg,
+  type BackendSession,
+  readGreeting,
+  readRequest,
+  unexpectedRequest,
+} from './leg.ts';
 import type { OpenedAhead } from './opened-ahead.ts';
-import { SCRAM_PLUS } from './scram.ts';
-import { parseMechanisms, performScram } from './scram-login.ts';
+import { parseMechanisms, performScram, SCRAM_PLUS } from './scram.ts';
 import type { BackendTarget } from './target.ts';
 
 /** Who wants to log in where. */
@@ -29,7 +35,10 @@ export interface NativeLoginOptions {
   readonly clientTls: boolean;
   /** Connections that wait for a login. */
   readonly ahead?: OpenedAhead | undefined;
-  /** Called when the client has sent a password, or the last message of SCRAM: it is more than an open connection from then on. */
+  /**
+   * Called when the client has sent a password, or the last message of SCRAM: it is more than an
+   * open connection from then on.
+   */
   readonly answered: () => void;
   readonly signal: AbortSignal;
 }
@@ -48,15 +57,26 @@ class ClientLeft extends Error {}
  * Logs in with the client's own credential.
  *
  * @returns undefined when the client left; the connection to the backend is then gone
- * @throws PgError 28000 when the backend asked the client for nothing, 08P01 for a client that sends something else than an answer; as
- * connectAs, and refusals of a password are in the backend's own words
+ * @throws PgError 28000 when the backend asked the client for nothing, 08P01 for a client that
+ *   sends something else than an answer; as connectAs, and refusals of a password are in the
+ *   backend's own words
  */
-export async function loginNatively(options: NativeLoginOptions): Promise<BackendSession | undefined> {
+export async function loginNatively(
+  options: NativeLoginOptions,
+): Promise<BackendSession | undefined> {
   const { target, parameters, ahead, signal } = options;
   let asked = false;
   const mayRepeat = (): boolean => !asked;
   // The front-end's own certificate is not shown: the backend would let the client in for it.
-  const leg = { target, parameters, ahead, signal, secureContext: target.secureContext, limit: 0, mayRepeat };
+  const leg = {
+    target,
+    parameters,
+    ahead,
+    signal,
+    secureContext: target.secureContext,
+    limit: 0,
+    mayRepeat,
+  };
   try {
     return await logInAtSomeHost(leg, async (leg) => {
       const relay = { ...options, leg, asking: () => (asked = true) };
@@ -64,7 +84,8 @@ export async function loginNatively(options: NativeLoginOptions): Promise<Backen
     });
   } catch (error) {
     if (error instanceof ClientLeft) return undefined;
-    // What pg_hba.conf says of our address and our TLS is not the client's business; that a password is wrong is.
+    // What pg_hba.conf says of our address and our TLS is not the client's business; that a
+    // password is wrong is.
     if (error instanceof BackendRefusal && isAboutFrontEnd(error) && error.sqlstate !== '28P01') {
       throw notAdmitted(
         parameters.find(({ name }) => name === 'user')?.value.toString() ?? '',
@@ -99,7 +120,8 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
       case AUTHENTICATION.md5Password:
       case AUTHENTICATION.saslContinue:
         await ask(relay, request.bytes);
-        // Only now: the first message of SCRAM proves nothing, and whoever stops there is still to be dropped for somebody who goes on.
+        // Only now: the first message of SCRAM proves nothing, and whoever stops there is still to
+        // be dropped for somebody who goes on.
         relay.answered();
         asked = true;
         break;
@@ -117,9 +139,10 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
 }
 
 /**
- * SCRAM with an offer of channel binding cannot be relayed: the client sees another certificate than the backend has shown, and one
- * on TLS that finds the offer missing says so, which the backend takes for an attack. A client on TLS is asked for the password itself; one
- * without would not use the binding and does not miss the offer.
+ * SCRAM with an offer of channel binding cannot be relayed: the client sees another certificate
+ * than the backend has shown, and one on TLS that finds the offer missing says so, which the
+ * backend takes for an attack. A client on TLS is asked for the password itself; one without would
+ * not use the binding and does not miss the offer.
  */
 async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<void> {
   const mechanisms = parseMechanisms(request.data);
@@ -131,7 +154,14 @@ async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<
     return performScram(relay.leg, request, password, relay.signal);
   }
   const others = mechanisms.filter((mechanism) => mechanism !== SCRAM_PLUS);
-  return ask(relay, formatMessage('R', Buffer.from([0, 0, 0, AUTHENTICATION.sasl]), Buffer.from(`${others.join('\0')}\0\0`)));
+  return ask(
+    relay,
+    formatMessage(
+      'R',
+      Buffer.from([0, 0, 0, AUTHENTICATION.sasl]),
+      Buffer.from(`${others.join('\0')}\0\0`),
+    ),
+  );
 }
 
 /** Puts a request to the client and passes on the answer. */
@@ -144,7 +174,10 @@ async function passAnswer(relay: Relay): Promise<void> {
   await answer(relay.leg, await answerOf(relay), relay.signal);
 }
 
-/** The last GSSContinue of an exchange is not answered (manual 54.2.1, AuthenticationGSSContinue): who is next shows when he speaks. */
+/**
+ * The last GSSContinue of an exchange is not answered (manual 54.2.1, AuthenticationGSSContinue):
+ * who is next shows when he speaks.
+ */
 async function clientIsNext({ client, leg, signal }: Relay): Promise<boolean> {
   const turn = new AbortController();
   const within = AbortSignal.any([signal, turn.signal]);
@@ -171,7 +204,9 @@ async function sendToClient({ client, asking, signal }: Relay, bytes: Buffer): P
 async function answerOf({ client, signal }: Relay): Promise<Buffer> {
   const body = await readAnswer(client, PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
     signal.throwIfAborted();
-    throw error instanceof PgError ? error : new ClientLeft('while an answer was awaited', { cause: error });
+    throw error instanceof PgError
+      ? error
+      : new ClientLeft('while an answer was awaited', { cause: error });
   });
   if (!body) throw new ClientLeft('at the password prompt');
   return body;
@@ -180,7 +215,6 @@ async function answerOf({ client, signal }: Relay): Promise<Buffer> {
 function unearned({ label }: BackendLeg): PgError {
   return new PgError({
     code: 'native_login_unearned',
-    sqlstate: '28000',
     message: 'native login refused: the backend asked for no credential',
     reason: `${label} trusts the address or the certificate of the front-end; native logins need a rule that asks for a credential`,
     fault: 'us',

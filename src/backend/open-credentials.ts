@@ -1,15 +1,19 @@
 /**
- * The way to log in at a backend, from its URL and, for what the URL leaves open, from the options of the command line. What cannot be
- * right shows here, with the name of the option or parameter that has to be changed.
+ * The way to log in at a backend, from its URL and, for what the URL leaves open, from the options
+ * of the command line. What cannot be right shows here, with the name of the option or parameter
+ * that has to be changed.
  */
-import { UsageError } from '../errors.ts';
-import type { BackendAuth, BackendUrl } from './backend-url.ts';
-import { certificateCredentials, issuedCredentials } from './certificate-credentials.ts';
-import type { IdentityFiles } from './certificate-issuer.ts';
-import { CertificateIssuer } from './certificate-issuer.ts';
+import { UsageError } from '../lib/errors.ts';
+import {
+  CertificateIssuer,
+  certificateCredentials,
+  type IdentityFiles,
+  issuedCredentials,
+} from './certificates.ts';
 import { type Credentials, passwordCredentials, trust } from './credentials.ts';
 import { PasswordFile } from './passfile.ts';
 import type { BackendTarget } from './target.ts';
+import type { BackendAuth, BackendUrl } from './url.ts';
 
 /** The options of the command line, for every backend whose URL does not say otherwise. */
 export interface CredentialOptions {
@@ -20,16 +24,23 @@ export interface CredentialOptions {
 }
 
 /** The way that holds for a backend. */
-export function backendAuthOf({ credentials }: BackendUrl, options: CredentialOptions): BackendAuth {
+export function backendAuthOf(
+  { credentials }: BackendUrl,
+  options: CredentialOptions,
+): BackendAuth {
   return credentials.method ?? options.backendAuth;
 }
 
 /**
  * Reads what the way to log in needs.
  *
- * @throws UsageError for options or parameters that cannot be right; PgError F0000 for files that cannot be used
+ * @throws UsageError for options or parameters that cannot be right; PgError F0000 for files that
+ *   cannot be used
  */
-export async function openCredentials(target: BackendTarget, options: CredentialOptions): Promise<Credentials> {
+export async function openCredentials(
+  target: BackendTarget,
+  options: CredentialOptions,
+): Promise<Credentials> {
   const { url } = target;
   const method = backendAuthOf(url, options);
   checkParameters(url, method);
@@ -57,12 +68,16 @@ function checkParameters({ hosts, credentials, password }: BackendUrl, method: B
   ];
   for (const [name, value, wanted] of needless) {
     if (value !== undefined && method !== wanted) {
-      throw new UsageError(`${name} in the URL is of no use with --backend-auth ${method}; it is for ${wanted}`);
+      throw new UsageError(
+        `${name} in the URL is of no use with --backend-auth ${method}; it is for ${wanted}`,
+      );
     }
   }
   const certificate = method === 'cert' || method === 'issue-cert';
   if (certificate && hosts.some(({ sslMode }) => sslMode === 'disable' || sslMode === 'prefer')) {
-    throw new UsageError(`--backend-auth ${method} needs TLS: sslmode=require, verify-ca or verify-full, and no Unix socket`);
+    throw new UsageError(
+      `--backend-auth ${method} needs TLS: sslmode=require, verify-ca or verify-full, and no Unix socket`,
+    );
   }
 }
 
@@ -76,8 +91,14 @@ async function openPasswords(
   }
   const path = credentials.passwordFile ?? options.backendPassfile;
   if (path === undefined) throw new UsageError('--backend-auth password needs --backend-passfile');
-  const file = await PasswordFile.open(path, credentials.passwordFile ? 'passfile' : '--backend-passfile');
-  return { ...passwordCredentials(requireAuth, (key) => file.find(key)), reload: () => file.reload() };
+  const file = await PasswordFile.open(
+    path,
+    credentials.passwordFile ? 'passfile' : '--backend-passfile',
+  );
+  return {
+    ...passwordCredentials(requireAuth, (key) => file.find(key)),
+    reload: () => file.reload(),
+  };
 }
 
 function clientCertificate({ credentials }: BackendUrl): IdentityFiles {
@@ -92,7 +113,9 @@ function authorityFiles({ credentials }: BackendUrl, options: CredentialOptions)
   const certificate = credentials.issueCaCertificate ?? options.issueCaCert;
   const key = credentials.issueCaKey ?? options.issueCaKey;
   if (certificate === undefined || key === undefined) {
-    throw new UsageError('--backend-auth issue-cert needs --issue-ca-cert and --issue-ca-key; `pgsso ca init` makes the two');
+    throw new UsageError(
+      '--backend-auth issue-cert needs --issue-ca-cert and --issue-ca-key; `pgsso ca init` makes the two',
+    );
   }
   return {
     certificate,

@@ -1,15 +1,20 @@
 /**
- * Connections opened ahead (`--backend-ahead`): dialled, TLS done, nothing sent yet, so that the backend has forked its process and done its
- * part of the handshake before a login is decided. The backend closes such a connection when its `authentication_timeout` is over, and
- * it is then replaced. One is only ever used with the host and the TLS identity that it was opened with.
+ * Connections opened ahead (`--backend-ahead`): dialled, TLS done, nothing sent yet, so that the
+ * backend has forked its process and done its part of the handshake before a login is decided. The
+ * backend closes such a connection when its `authentication_timeout` is over, and it is then
+ * replaced. One is only ever used with the host and the TLS identity that it was opened with.
  */
+
 import type { SecureContext } from 'node:tls';
-import type { BackendHost } from './backend-url.ts';
 import { dialHost } from './dial.ts';
 import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
+import type { BackendHost } from './url.ts';
 
-/** After a connection could not be opened, or was closed unused: the first pause before the next one, doubled up to the last. */
+/**
+ * After a connection could not be opened, or was closed unused: the first pause before the next
+ * one, doubled up to the last.
+ */
 const FIRST_PAUSE_MS = 100;
 const LAST_PAUSE_MS = 30_000;
 
@@ -52,16 +57,26 @@ export class OpenedAhead {
     return this.#waiting.size + this.#opening;
   }
 
-  /** The host of the connection to take next, where the hosts are chosen at random and one is as good as another. */
+  /**
+   * The host of the connection to take next, where the hosts are chosen at random and one is as
+   * good as another.
+   */
   host(secureContext: SecureContext): BackendHost | undefined {
     const { url, hosts } = this.#target;
     if (url.loadBalanceHosts !== 'random') return undefined;
-    return this.#find((waiting) => waiting.secureContext === secureContext && !hosts.isLast(waiting.leg.host))?.leg.host;
+    return this.#find(
+      (waiting) => waiting.secureContext === secureContext && !hosts.isLast(waiting.leg.host),
+    )?.leg.host;
   }
 
-  /** A connection to the host, now the caller's; undefined when none waits that was opened with this identity. */
+  /**
+   * A connection to the host, now the caller's; undefined when none waits that was opened with this
+   * identity.
+   */
   take(host: BackendHost, secureContext: SecureContext): BackendLeg | undefined {
-    const found = this.#find((waiting) => waiting.leg.host === host && waiting.secureContext === secureContext);
+    const found = this.#find(
+      (waiting) => waiting.leg.host === host && waiting.secureContext === secureContext,
+    );
     if (!found) return undefined;
     this.#waiting.delete(found);
     found.watch.abort();
@@ -107,7 +122,8 @@ export class OpenedAhead {
     try {
       const leg = await dialHost(this.#target, host, signal, secureContext);
       this.#opening--;
-      if (secureContext === this.#context()) this.#keep({ leg, secureContext, watch: new AbortController() });
+      if (secureContext === this.#context())
+        this.#keep({ leg, secureContext, watch: new AbortController() });
       else leg.channel.destroy();
       this.#fill();
     } catch {
@@ -127,7 +143,8 @@ export class OpenedAhead {
       channel.destroy();
       this.#fillLater();
     };
-    // Nothing has been asked: whatever comes, a byte or the end, it is not a connection to log in over.
+    // Nothing has been asked: whatever comes, a byte or the end, it is not a connection to log in
+    // over.
     channel.peek(waiting.watch.signal).then(gone, gone);
   }
 

@@ -1,13 +1,13 @@
 /**
- * Which backend a login goes to (`--route`): by the database that it names, the first pattern that fits, and `--backend` if none does. One
- * front door for several clusters, each with its own way to log in.
+ * Which backend a login goes to (`--route`): by the database that it names, the first pattern that
+ * fits, and `--backend` if none does. One front door for several clusters, each with its own way to
+ * log in.
  */
-import { errorText, PgError, UsageError } from '../errors.ts';
+import { errorText, PgError, UsageError } from '../lib/errors.ts';
 import { Backend, type BackendNotice, type BackendOptions } from './backend.ts';
-import type { BackendAuth, BackendUrl } from './backend-url.ts';
-import { formatHost, parseBackendUrl } from './backend-url.ts';
 import type { CancelOutcome } from './cancel.ts';
 import { backendAuthOf } from './open-credentials.ts';
+import { type BackendAuth, type BackendUrl, formatHost, parseBackendUrl } from './url.ts';
 
 /** The options that say where logins go. */
 export interface RouteOptions extends BackendOptions {
@@ -20,7 +20,7 @@ export interface RouteOptions extends BackendOptions {
 }
 
 /** A pattern, understood. */
-export interface Rule {
+export interface RouteRule {
   /** How errors and findings call it: the option. */
   readonly name: string;
   readonly fits: (database: string) => boolean;
@@ -28,7 +28,7 @@ export interface Rule {
 }
 
 /** A backend with the databases that go to it. */
-export interface Route extends Omit<Rule, 'url'> {
+export interface Route extends Omit<RouteRule, 'url'> {
   readonly backend: Backend;
 }
 
@@ -45,10 +45,11 @@ export class Routes {
    * Reads what the options refer to. Nothing is dialled before {@link Routes.start}.
    *
    * @param notice is told of what an operator ought to know
-   * @throws UsageError for options that cannot be right; Error with one line that names the option for files that cannot be used
+   * @throws UsageError for options that cannot be right; Error with one line that names the option
+   *   for files that cannot be used
    */
   static async open(options: RouteOptions, notice: BackendNotice): Promise<Routes> {
-    const rules = parseRules(options);
+    const rules = parseRoutes(options);
     const routes: Route[] = [];
     try {
       for (const { name, fits, url } of rules) {
@@ -79,7 +80,6 @@ export class Routes {
     if (found) return found.backend;
     throw new PgError({
       code: 'unknown_database',
-      sqlstate: '3D000',
       message: `database "${database}" does not exist`,
       reason: 'no --route fits it, and there is no --backend',
     });
@@ -92,10 +92,17 @@ export class Routes {
     return route.backend;
   }
 
-  /** Forwards a cancel request to every host of every backend, once each: the key does not tell whose it is, and means nothing to others. */
+  /**
+   * Forwards a cancel request to every host of every backend, once each: the key does not tell
+   * whose it is, and means nothing to others.
+   */
   async cancel(packet: Buffer, signal: AbortSignal): Promise<readonly CancelOutcome[]> {
-    const byHosts = new Map(this.all.map(({ backend }) => [backend.target.url.hosts.map(formatHost).join(), backend]));
-    const outcomes = await Promise.all(Array.from(byHosts.values(), (backend) => backend.cancel(packet, signal)));
+    const byHosts = new Map(
+      this.all.map(({ backend }) => [backend.target.url.hosts.map(formatHost).join(), backend]),
+    );
+    const outcomes = await Promise.all(
+      Array.from(byHosts.values(), (backend) => backend.cancel(packet, signal)),
+    );
     return outcomes.flat();
   }
 
@@ -110,33 +117,55 @@ export class Routes {
  *
  * @throws UsageError for what cannot be right
  */
-export function parseRules(options: RouteOptions): Rule[] {
+export function parseRoutes(options: RouteOptions): RouteRule[] {
   const { backend, backendFromFlag, routes, routesFromFlag } = options;
   const rules = routes.map((text) => {
     const equals = text.indexOf('=');
     const pattern = text.slice(0, Math.max(equals, 0)).trim();
-    if (pattern === '') throw new UsageError('--route: give DATABASE_PATTERN=URL, such as sales_*=postgres://db2.example.com');
+    if (pattern === '')
+      throw new UsageError(
+        '--route: give DATABASE_PATTERN=URL, such as sales_*=postgres://db2.example.com',
+      );
     const name = `--route ${pattern}`;
-    return { name, fits: patternMatcher(pattern), url: parseUrl(name, text.slice(equals + 1).trim(), routesFromFlag) };
+    return {
+      name,
+      fits: patternMatcher(pattern),
+      url: parseUrl(name, text.slice(equals + 1).trim(), routesFromFlag),
+    };
   });
   if (backend !== undefined) {
-    rules.push({ name: '--backend', fits: () => true, url: parseUrl('--backend', backend, backendFromFlag) });
+    rules.push({
+      name: '--backend',
+      fits: () => true,
+      url: parseUrl('--backend', backend, backendFromFlag),
+    });
   }
   if (rules.length === 0) {
-    throw new UsageError('option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database');
+    throw new UsageError(
+      'option --backend <URL> (or PGSSO_BACKEND) is missing: it names the database',
+    );
   }
   checkOptions(rules, options);
   return rules;
 }
 
-/** A name in which each `*` stands for any characters or none; letters count as they are, as in PostgreSQL's catalog. */
+/**
+ * A name in which each `*` stands for any characters or none; letters count as they are, as in
+ * PostgreSQL's catalog.
+ */
 function patternMatcher(pattern: string): (database: string) => boolean {
   const [head = '', ...others] = pattern.split('*');
   const tail = others.pop();
   if (tail === undefined) return (database) => database === pattern;
   return (database) => {
-    if (!database.startsWith(head) || !database.endsWith(tail) || database.length < head.length + tail.length) return false;
-    // Each part at the first place where it fits leaves the most for those behind it, so that no second try is needed.
+    if (
+      !database.startsWith(head) ||
+      !database.endsWith(tail) ||
+      database.length < head.length + tail.length
+    )
+      return false;
+    // Each part at the first place where it fits leaves the most for those behind it, so that no
+    // second try is needed.
     let at = head.length;
     const end = database.length - tail.length;
     return others.every((part) => {
@@ -156,7 +185,7 @@ function parseUrl(name: string, text: string, fromFlag: boolean): BackendUrl {
 }
 
 /** An option that no backend reads would only seem to do something. */
-function checkOptions(rules: readonly Rule[], options: RouteOptions): void {
+function checkOptions(rules: readonly RouteRule[], options: RouteOptions): void {
   const methods = new Set(rules.map(({ url }) => backendAuthOf(url, options)));
   const needless: [string, unknown, BackendAuth][] = [
     ['--backend-passfile', options.backendPassfile, 'password'],
@@ -168,6 +197,8 @@ function checkOptions(rules: readonly Rule[], options: RouteOptions): void {
     throw new UsageError(`${option} is of no use with --backend-auth ${[...methods].join(', ')}`);
   }
   if (options.backendAhead > 0 && [...methods].every((method) => method === 'issue-cert')) {
-    throw new UsageError('--backend-ahead is of no use with --backend-auth issue-cert: each certificate belongs to one user');
+    throw new UsageError(
+      '--backend-ahead is of no use with --backend-auth issue-cert: each certificate belongs to one user',
+    );
   }
 }

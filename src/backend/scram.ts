@@ -1,25 +1,34 @@
 /**
- * The client's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677) as PostgreSQL speaks it (manual 54.3.1): the user name is
- * left empty because the startup packet has it, and the password goes through SASLprep if it can. The server proves that it knows the
- * password, too, and a login does not count before it has.
+ * The client's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677) as PostgreSQL
+ * speaks it (manual 54.3.1): the user name is left empty because the startup packet has it, and the
+ * password goes through SASLprep if it can. The server proves that it knows the password, too, and
+ * a login does not count before it has.
  */
+
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { saslprep } from '@mongodb-js/saslprep';
+import { errorText } from '../lib/errors.ts';
+import { AUTHENTICATION } from '../wire/constants.ts';
+import { endPointHash } from './channel-binding.ts';
+import { protocolViolation } from './errors.ts';
+import { type AuthenticationRequest, answer, type BackendLeg, expectRequest } from './leg.ts';
 
 /** The two mechanisms; -PLUS binds the exchange to the TLS connection that it runs in. */
 export const SCRAM = 'SCRAM-SHA-256';
 export const SCRAM_PLUS = 'SCRAM-SHA-256-PLUS';
 
 /**
- * How the exchange is bound to TLS (RFC 5802, section 6): to the server's certificate; not, because the server did not offer it (which the
- * server checks, so that nobody on the way can strike the offer); or not at all.
+ * How the exchange is bound to TLS (RFC 5802, section 6): to the server's certificate; not, because
+ * the server did not offer it (which the server checks, so that nobody on the way can strike the
+ * offer); or not at all.
  */
 export type ChannelBinding = { readonly endPoint: Buffer } | 'not offered' | 'impossible';
 
 /**
- * PostgreSQL's default is 4,096 iterations, OWASP's advice for PBKDF2-HMAC-SHA256 600,000. A million takes a thread of the pool about half
- * a second: enough for any honest server, and a dishonest one cannot hold the pool, which name lookups need as well, for minutes.
+ * PostgreSQL's default is 4,096 iterations, OWASP's advice for PBKDF2-HMAC-SHA256 600,000. A
+ * million takes a thread of the pool about half a second: enough for any honest server, and a
+ * dishonest one cannot hold the pool, which name lookups need as well, for minutes.
  */
 const ITERATION_LIMIT = 1_000_000;
 
@@ -30,7 +39,10 @@ const NONCE_LENGTH = 18;
 
 const derive = promisify(pbkdf2);
 
-/** One exchange: {@link first}, {@link final}, {@link verify}, in this order. Every error means that the server is not to be trusted. */
+/**
+ * One exchange: {@link first}, {@link final}, {@link verify}, in this order. Every error means that
+ * the server is not to be trusted.
+ */
 export class ScramExchange {
   readonly mechanism: typeof SCRAM | typeof SCRAM_PLUS;
   readonly #header: string;
@@ -39,7 +51,11 @@ export class ScramExchange {
   readonly #nonce: string;
   #serverSignature: Buffer | undefined;
 
-  constructor(password: Buffer, binding: ChannelBinding, nonce: string = randomBytes(NONCE_LENGTH).toString('base64')) {
+  constructor(
+    password: Buffer,
+    binding: ChannelBinding,
+    nonce: string = randomBytes(NONCE_LENGTH).toString('base64'),
+  ) {
     const bound = typeof binding === 'object';
     this.mechanism = bound ? SCRAM_PLUS : SCRAM;
     this.#header = bound ? 'p=tls-server-end-point,,' : binding === 'not offered' ? 'y,,' : 'n,,';
@@ -56,7 +72,8 @@ export class ScramExchange {
   /**
    * The client-final-message for the server-first-message.
    *
-   * @throws Error when that is malformed, does not continue our nonce, or asks for too many iterations
+   * @throws Error when that is malformed, does not continue our nonce, or asks for too many
+   *   iterations
    */
   async final(serverFirst: Buffer): Promise<Buffer> {
     const text = serverFirst.toString('latin1');
@@ -67,7 +84,12 @@ export class ScramExchange {
     const channel = Buffer.concat([Buffer.from(this.#header), this.#binding]).toString('base64');
     const withoutProof = `c=${channel},r=${nonce}`;
     const exchange = `${this.#firstBare()},${text},${withoutProof}`;
-    const { proof, serverSignature } = await prove(this.#password, salt, iterations, Buffer.from(exchange, 'latin1'));
+    const { proof, serverSignature } = await prove(
+      this.#password,
+      salt,
+      iterations,
+      Buffer.from(exchange, 'latin1'),
+    );
     this.#serverSignature = serverSignature;
     return Buffer.from(`${withoutProof},p=${proof.toString('base64')}`, 'latin1');
   }
@@ -80,7 +102,11 @@ export class ScramExchange {
   verify(serverFinal: Buffer): void {
     const [, encoded = ''] = /^v=([^,]*)(?:,|$)/.exec(serverFinal.toString('latin1')) ?? [];
     const signature = decodeBase64(encoded);
-    if (!this.#serverSignature || signature?.length !== KEY_LENGTH || !timingSafeEqual(signature, this.#serverSignature)) {
+    if (
+      !this.#serverSignature ||
+      signature?.length !== KEY_LENGTH ||
+      !timingSafeEqual(signature, this.#serverSignature)
+    ) {
       throw new Error('SCRAM: the server did not prove that it knows the password');
     }
   }
@@ -90,7 +116,9 @@ export class ScramExchange {
   }
 }
 
-/** The proof that goes to the server and the signature that has to come back (RFC 5802, section 3). */
+/**
+ * The proof that goes to the server and the signature that has to come back (RFC 5802, section 3).
+ */
 export async function prove(
   password: Buffer,
   salt: Buffer,
@@ -108,14 +136,17 @@ export async function prove(
 const PREPARED_LIMIT = 1024;
 
 /**
- * The password as it is hashed: SASLprep (RFC 4013), or the bytes as they are where that is not possible, because PostgreSQL takes passwords
- * in any encoding (manual 54.3.1). Plain ASCII is its own preparation. A longer password than any real one is not prepared either: normalising
- * takes quadratic time for text that is made for it, and the text may be a stranger's.
+ * The password as it is hashed: SASLprep (RFC 4013), or the bytes as they are where that is not
+ * possible, because PostgreSQL takes passwords in any encoding (manual 54.3.1). Plain ASCII is its
+ * own preparation. A longer password than any real one is not prepared either: normalising takes
+ * quadratic time for text that is made for it, and the text may be a stranger's.
  */
 export function preparePassword(password: Buffer): Buffer {
   if (password.length > PREPARED_LIMIT || password.every((byte) => byte < 0x80)) return password;
   try {
-    return Buffer.from(saslprep(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(password)));
+    return Buffer.from(
+      saslprep(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(password)),
+    );
   } catch {
     return password;
   }
@@ -128,7 +159,9 @@ function parseServerFirst(text: string): { nonce: string; salt: Buffer; iteratio
   if (nonce === '' || salt === undefined) throw new Error('SCRAM: malformed server-first-message');
   const iterations = Number(count);
   if (iterations > ITERATION_LIMIT)
-    throw new Error(`SCRAM: the server asks for ${iterations} iterations, more than ${ITERATION_LIMIT}`);
+    throw new Error(
+      `SCRAM: the server asks for ${iterations} iterations, more than ${ITERATION_LIMIT}`,
+    );
   return { nonce, salt, iterations };
 }
 
@@ -140,4 +173,74 @@ function decodeBase64(text: string): Buffer | undefined {
 
 function hmac(key: Buffer, data: string | Buffer): Buffer {
   return createHmac('sha256', key).update(data).digest();
+}
+
+/*
+ * SCRAM on the wire: the choice of the mechanism and the three round trips of it. Used with the
+ * front-end's own passwords, and with that of a native login whose exchange cannot be relayed.
+ */
+
+/**
+ * The mechanisms that an AuthenticationSASL offers: strings, ended by an empty one (manual 54.7).
+ */
+export function parseMechanisms(data: Buffer): string[] {
+  const names = data.toString('latin1').split('\0');
+  return names.slice(0, names.indexOf(''));
+}
+
+/**
+ * Performs SCRAM as an AuthenticationSASL asks for it, until the server has proved itself;
+ * AuthenticationOk is still to come.
+ *
+ * @throws PgError 08P01 when no usable mechanism is offered, or for a server that cannot prove that
+ *   it knows the password; as readRequest
+ */
+export async function performScram(
+  leg: BackendLeg,
+  request: AuthenticationRequest,
+  password: Buffer,
+  signal: AbortSignal,
+): Promise<void> {
+  const exchange = new ScramExchange(password, chooseBinding(leg, parseMechanisms(request.data)));
+  const first = exchange.first();
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(first.length);
+  await answer(leg, Buffer.concat([Buffer.from(`${exchange.mechanism}\0`), length, first]), signal);
+
+  const serverFirst = await expectRequest(leg, AUTHENTICATION.saslContinue, signal);
+  const final = await exchange.final(serverFirst.data).catch((error: unknown) => {
+    throw protocolViolation(leg.label, errorText(error), error);
+  });
+  signal.throwIfAborted();
+  await answer(leg, final, signal);
+
+  const serverFinal = await expectRequest(leg, AUTHENTICATION.saslFinal, signal);
+  try {
+    exchange.verify(serverFinal.data);
+  } catch (error) {
+    throw protocolViolation(leg.label, errorText(error), error);
+  }
+}
+
+/**
+ * libpq's rules (fe-auth.c, pg_SASL_init): the binding is used wherever it is offered and can be
+ * had.
+ */
+function chooseBinding(
+  { certificate, label }: BackendLeg,
+  offered: readonly string[],
+): ChannelBinding {
+  if (offered.includes(SCRAM_PLUS)) {
+    // A server offers it on TLS only: somebody in between has taken TLS away.
+    if (!certificate) throw protocolViolation(label, `${SCRAM_PLUS} is offered without TLS`);
+    const endPoint = endPointHash(certificate);
+    if (endPoint) return { endPoint };
+  }
+  if (!offered.includes(SCRAM)) {
+    throw protocolViolation(
+      label,
+      `of the mechanisms offered (${offered.join(' ')}) none can be used`,
+    );
+  }
+  return certificate && !offered.includes(SCRAM_PLUS) ? 'not offered' : 'impossible';
 }

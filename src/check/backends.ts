@@ -1,21 +1,22 @@
 /**
- * The backends as `pgsso check` looks at them, each host by itself: whether it can be reached as the URL asks, whether a user can be logged
- * in, and whether it refuses those whom it should refuse.
+ * The backends as `pgsso check` looks at them, each host by itself: whether it can be reached as
+ * the URL asks, whether a user can be logged in, and whether it refuses those whom it should
+ * refuse.
  */
+
 import { X509Certificate } from 'node:crypto';
 import { TLSSocket } from 'node:tls';
-import { Backend } from '../backend/backend.ts';
-import { BackendRefusal } from '../backend/backend-errors.ts';
-import { type BackendHost, formatHost, isSocketDirectory } from '../backend/backend-url.ts';
-import { CLOCK_TOLERANCE_MS } from '../backend/certificate-issuer.ts';
+import { admitsWithoutCredential, Backend } from '../backend/backend.ts';
+import { CLOCK_TOLERANCE_MS } from '../backend/certificates.ts';
 import { dialHost } from '../backend/dial.ts';
-import type { BackendSession } from '../backend/greeting.ts';
-import { admitsWithoutCredential } from '../backend/probe.ts';
-import { parseRules, type RouteOptions, type Rule } from '../backend/routes.ts';
-import { withDeadline } from '../deadline.ts';
-import { errorText, PgError } from '../errors.ts';
-import { formatMessage } from '../protocol/messages.ts';
-import type { StartupParameter } from '../protocol/startup.ts';
+import { BackendRefusal } from '../backend/errors.ts';
+import type { BackendSession } from '../backend/leg.ts';
+import { parseRoutes, type RouteOptions, type RouteRule } from '../backend/routes.ts';
+import { type BackendHost, formatHost, isSocketDirectory } from '../backend/url.ts';
+import { withDeadline } from '../lib/abort.ts';
+import { errorText, PgError } from '../lib/errors.ts';
+import { formatMessage } from '../wire/messages.ts';
+import type { StartupParameter } from '../wire/startup.ts';
 import { checkDates, checkFileDates } from './certificates.ts';
 import { about, type Finding, type Level } from './finding.ts';
 
@@ -52,17 +53,26 @@ interface Subject {
  *
  * @throws UsageError for options that cannot be right
  */
-export async function checkBackends(options: BackendCheckOptions, now: () => number): Promise<Finding[]> {
-  const rules = parseRules(options);
+export async function checkBackends(
+  options: BackendCheckOptions,
+  now: () => number,
+): Promise<Finding[]> {
+  const rules = parseRoutes(options);
   const { database } = options;
-  const chosen = database === undefined ? rules : rules.filter(({ fits }) => fits(database)).slice(0, 1);
-  if (chosen.length === 0) return [about('--database')('error', `no --route fits ${database}, and there is no --backend`)];
+  const chosen =
+    database === undefined ? rules : rules.filter(({ fits }) => fits(database)).slice(0, 1);
+  if (chosen.length === 0)
+    return [about('--database')('error', `no --route fits ${database}, and there is no --backend`)];
   const findings: Finding[] = [];
   for (const rule of chosen) findings.push(...(await checkRule(rule, options, now)));
   return findings;
 }
 
-async function checkRule(rule: Rule, options: BackendCheckOptions, now: () => number): Promise<Finding[]> {
+async function checkRule(
+  rule: RouteRule,
+  options: BackendCheckOptions,
+  now: () => number,
+): Promise<Finding[]> {
   const { credentials, hosts } = rule.url;
   const findings: Finding[] = [];
   const files: [string, string | undefined][] = [
@@ -90,17 +100,26 @@ async function checkRule(rule: Rule, options: BackendCheckOptions, now: () => nu
 }
 
 function checkHost(subject: Subject): Promise<Finding[]> {
-  return withDeadline(HOST_TIMEOUT, `not done within ${HOST_TIMEOUT} ms`, new AbortController().signal, async (signal) => {
-    const findings = await checkConnection(subject, signal);
-    if (subject.options.user === undefined || findings.some(({ level }) => level === 'error')) return findings;
-    findings.push(...(await checkLogin(subject, subject.options.user, signal)));
-    findings.push(...(await checkRefusals(subject, subject.options.user, signal)));
-    return findings;
-  });
+  return withDeadline(
+    HOST_TIMEOUT,
+    `not done within ${HOST_TIMEOUT} ms`,
+    new AbortController().signal,
+    async (signal) => {
+      const findings = await checkConnection(subject, signal);
+      if (subject.options.user === undefined || findings.some(({ level }) => level === 'error'))
+        return findings;
+      findings.push(...(await checkLogin(subject, subject.options.user, signal)));
+      findings.push(...(await checkRefusals(subject, subject.options.user, signal)));
+      return findings;
+    },
+  );
 }
 
 /** Whether it can be reached, with TLS as the URL asks. */
-async function checkConnection({ backend, host, say, name, now }: Subject, signal: AbortSignal): Promise<Finding[]> {
+async function checkConnection(
+  { backend, host, say, name, now }: Subject,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   const leg = await dialHost(backend.target, host, signal);
   const { socket } = leg.channel;
   const protocol = socket instanceof TLSSocket ? socket.getProtocol() : undefined;
@@ -112,11 +131,20 @@ async function checkConnection({ backend, host, say, name, now }: Subject, signa
     ];
   }
   if (isSocketDirectory(host.host)) return [say('ok', 'reachable')];
-  return [say('warning', `reachable, in plain text: whoever is on the way can read along (sslmode=${host.sslMode})`)];
+  return [
+    say(
+      'warning',
+      `reachable, in plain text: whoever is on the way can read along (sslmode=${host.sslMode})`,
+    ),
+  ];
 }
 
 /** Whether the user can be logged in, and is nobody whom tokens must not log in. */
-async function checkLogin({ backend, options, say, now }: Subject, user: string, signal: AbortSignal): Promise<Finding[]> {
+async function checkLogin(
+  { backend, options, say, now }: Subject,
+  user: string,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   let session: BackendSession;
   try {
     session = await backend.login(parametersFor(user, backend, options), signal);
@@ -127,10 +155,18 @@ async function checkLogin({ backend, options, say, now }: Subject, user: string,
     const { reported, isSuperuser } = session;
     const role = reported.get('in_hot_standby') === 'on' ? 'a standby' : 'a primary';
     const findings = [
-      say('ok', `${user} is logged in with ${backend.credentials.method}; version ${reported.get('server_version')}, ${role}`),
+      say(
+        'ok',
+        `${user} is logged in with ${backend.credentials.method}; version ${reported.get('server_version')}, ${role}`,
+      ),
     ];
     if (isSuperuser !== 'off' && options.superusers === 'refuse') {
-      findings.push(say('error', `${user} is a superuser, or the server does not say: a token login is refused, --superusers`));
+      findings.push(
+        say(
+          'error',
+          `${user} is a superuser, or the server does not say: a token login is refused, --superusers`,
+        ),
+      );
     }
     findings.push(await checkClock(session, say, now, signal));
     return findings;
@@ -139,7 +175,10 @@ async function checkLogin({ backend, options, say, now }: Subject, user: string,
   }
 }
 
-/** The backend's clock decides whether a certificate that was just issued is valid, ours whether a token is. */
+/**
+ * The backend's clock decides whether a certificate that was just issued is valid, ours whether a
+ * token is.
+ */
 async function checkClock(
   session: BackendSession,
   say: Subject['say'],
@@ -147,27 +186,49 @@ async function checkClock(
   signal: AbortSignal,
 ): Promise<Finding> {
   const before = now();
-  const answer = await ask(session, `SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())`, signal);
+  const answer = await ask(
+    session,
+    `SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())`,
+    signal,
+  );
   const skew = Math.round(Number(answer) * 1000 - (before + now()) / 2);
   if (!Number.isFinite(skew)) return say('warning', 'the clock of the server could not be read');
-  const level = Math.abs(skew) > CLOCK_TOLERANCE_MS ? 'error' : Math.abs(skew) > SKEW_MS ? 'warning' : 'ok';
+  const level =
+    Math.abs(skew) > CLOCK_TOLERANCE_MS ? 'error' : Math.abs(skew) > SKEW_MS ? 'warning' : 'ok';
   return say(level, `its clock and ours differ by ${Math.abs(skew)} ms`);
 }
 
 /** Whether it keeps out who has nothing to show, and keeps us from being a superuser. */
-async function checkRefusals({ backend, host, options, say }: Subject, user: string, signal: AbortSignal): Promise<Finding[]> {
+async function checkRefusals(
+  { backend, host, options, say }: Subject,
+  user: string,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   const { method } = backend.credentials;
   if (method !== 'trust') {
     try {
-      const admitted = await admitsWithoutCredential(backend.target, host, parametersFor(user, backend, options), signal);
+      const admitted = await admitsWithoutCredential(
+        backend.target,
+        host,
+        parametersFor(user, backend, options),
+        signal,
+      );
       findings.push(
         admitted
-          ? say('error', `it lets ${user} in from this address without any credential; see its pg_hba.conf`)
+          ? say(
+              'error',
+              `it lets ${user} in from this address without any credential; see its pg_hba.conf`,
+            )
           : say('ok', `it refuses ${user} without a credential`),
       );
     } catch (error) {
-      findings.push(say('warning', `whether it refuses ${user} without a credential could not be told: ${reasonOf(error)}`));
+      findings.push(
+        say(
+          'warning',
+          `whether it refuses ${user} without a credential could not be told: ${reasonOf(error)}`,
+        ),
+      );
     }
   }
   try {
@@ -175,7 +236,10 @@ async function checkRefusals({ backend, host, options, say }: Subject, user: str
     session.channel.destroy();
     const level = method === 'cert' ? 'error' : 'warning';
     findings.push(
-      say(level, `the credential of the front-end also logs in ${SUPERUSER}: limit its lines in pg_hba.conf to +app_users`),
+      say(
+        level,
+        `the credential of the front-end also logs in ${SUPERUSER}: limit its lines in pg_hba.conf to +app_users`,
+      ),
     );
   } catch (error) {
     findings.push(
@@ -187,7 +251,11 @@ async function checkRefusals({ backend, host, options, say }: Subject, user: str
   return findings;
 }
 
-function parametersFor(user: string, backend: Backend, { database }: BackendCheckOptions): StartupParameter[] {
+function parametersFor(
+  user: string,
+  backend: Backend,
+  { database }: BackendCheckOptions,
+): StartupParameter[] {
   const name = database ?? backend.target.url.database ?? 'postgres';
   return [
     { name: 'user', value: Buffer.from(user) },
@@ -197,7 +265,11 @@ function parametersFor(user: string, backend: Backend, { database }: BackendChec
 }
 
 /** The first column of the last row, as text. */
-async function ask({ channel }: BackendSession, sql: string, signal: AbortSignal): Promise<string | undefined> {
+async function ask(
+  { channel }: BackendSession,
+  sql: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   await channel.write(formatMessage('Q', Buffer.from(`${sql}\0`)), signal);
   let answer: string | undefined;
   for (;;) {
@@ -213,5 +285,7 @@ const READY_FOR_QUERY = 0x5a;
 
 /** What the log would say: an operator is asking. */
 function reasonOf(error: unknown): string {
-  return error instanceof PgError && !(error instanceof BackendRefusal) ? (error.reason ?? error.message) : errorText(error);
+  return error instanceof PgError && !(error instanceof BackendRefusal)
+    ? (error.reason ?? error.message)
+    : errorText(error);
 }

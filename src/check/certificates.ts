@@ -1,7 +1,11 @@
-/** Certificates as `pgsso check` looks at them: their dates, the chain that they form, and the names that they are for. */
+/**
+ * Certificates as `pgsso check` looks at them: their dates, the chain that they form, and the names
+ * that they are for.
+ */
+
 import { X509Certificate } from 'node:crypto';
 import { readCertificates } from '../backend/target.ts';
-import { errorText } from '../errors.ts';
+import { errorText } from '../lib/errors.ts';
 import { ClientCertificate, type ClientTlsOptions } from '../session/client-tls.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import { about, type Finding } from './finding.ts';
@@ -20,7 +24,12 @@ export async function checkClientTls(
   const certificate = await ClientCertificate.open(options);
   for (const address of options.listen) certificate.forListener(address);
   if (options.tlsCert === undefined)
-    return [say('ok', 'none: clients connect in plain text, on loopback addresses or as --client-tls says')];
+    return [
+      say(
+        'ok',
+        'none: clients connect in plain text, on loopback addresses or as --client-tls says',
+      ),
+    ];
   const [leaf, ...others] = await readChain('--tls-cert', options.tlsCert);
   if (!leaf) return [];
   const names = leaf.subjectAltName;
@@ -28,13 +37,20 @@ export async function checkClientTls(
     checkDates('--tls-cert', leaf, now),
     ...checkChain('--tls-cert', [leaf, ...others]),
     names === undefined
-      ? say('warning', 'it has no subject alternative name: most clients with sslmode=verify-full refuse it')
+      ? say(
+          'warning',
+          'it has no subject alternative name: most clients with sslmode=verify-full refuse it',
+        )
       : say('ok', `for ${names.replaceAll(/(?:DNS|IP Address):/g, '')}`),
   ];
 }
 
 /** The dates of the first certificate of a file; a file that cannot be read is a finding, too. */
-export async function checkFileDates(subject: string, path: string, now: number): Promise<Finding[]> {
+export async function checkFileDates(
+  subject: string,
+  path: string,
+  now: number,
+): Promise<Finding[]> {
   try {
     const [leaf] = await readChain(subject, path);
     return leaf ? [checkDates(subject, leaf, now)] : [];
@@ -60,8 +76,19 @@ function checkChain(subject: string, chain: readonly X509Certificate[]): Finding
     const issuer = chain[at + 1];
     return issuer && !(certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey));
   });
-  if (broken < 0) return [say('ok', `a chain of ${chain.length}, issued by ${chain.at(-1)?.issuer.replaceAll('\n', ', ')}`)];
-  return [say('error', `the chain is broken: certificate ${broken + 2} of the file has not issued certificate ${broken + 1}`)];
+  if (broken < 0)
+    return [
+      say(
+        'ok',
+        `a chain of ${chain.length}, issued by ${chain.at(-1)?.issuer.replaceAll('\n', ', ')}`,
+      ),
+    ];
+  return [
+    say(
+      'error',
+      `the chain is broken: certificate ${broken + 2} of the file has not issued certificate ${broken + 1}`,
+    ),
+  ];
 }
 
 async function readChain(subject: string, path: string): Promise<X509Certificate[]> {

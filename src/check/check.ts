@@ -1,13 +1,22 @@
 /**
- * Looks at a configuration before it goes live (`pgsso check`): the same options as `serve`, and nothing is changed or kept open. A new
- * part of pgsso that can be misconfigured adds its findings here.
+ * Looks at a configuration before it goes live (`pgsso check`): the same options as `serve`, and
+ * nothing is changed or kept open. A new part of pgsso that can be misconfigured adds its findings
+ * here.
  */
-import { errorText, UsageError } from '../errors.ts';
-import type { ServeOptions } from '../serve.ts';
+
+import { existsSync } from 'node:fs';
+import { noKeyStore } from '../keys/key-files.ts';
+import { noEvents } from '../keys/key-source.ts';
+import { errorText, UsageError } from '../lib/errors.ts';
+import { openProviders } from '../server/providers.ts';
+import type { ServeOptions } from '../server/server.ts';
+import { readProcessDefaults } from '../settings/process-defaults.ts';
+import { buildSnapshot, type SettingValues } from '../settings/snapshot.ts';
+import { readKeptSettings } from '../settings/store/last-snapshot.ts';
+import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
 import { checkClientTls } from './certificates.ts';
 import { about, type Finding } from './finding.ts';
-import { checkSettings } from './settings.ts';
 
 export type CheckOptions = ServeOptions & BackendCheckOptions;
 
@@ -17,7 +26,10 @@ export type CheckOptions = ServeOptions & BackendCheckOptions;
  * @param now milliseconds since the epoch
  * @throws UsageError for options that cannot be right
  */
-export async function check(options: CheckOptions, now: () => number = Date.now): Promise<Finding[]> {
+export async function check(
+  options: CheckOptions,
+  now: () => number = Date.now,
+): Promise<Finding[]> {
   return [
     ...(await checkSettings(options)),
     ...(await orFinding('--tls-cert', checkClientTls(options, now()))),
@@ -32,5 +44,94 @@ async function orFinding(subject: string, findings: Promise<Finding[]>): Promise
   } catch (error) {
     if (error instanceof UsageError) throw error;
     return [about(subject)('error', errorText(error))];
+  }
+}
+
+/*
+ * The settings as `pgsso check` looks at them: whether they are valid, and whether any token could
+ * pass with them.
+ */
+
+/** Where settings come from. */
+export interface SettingSources {
+  readonly dataDir: string;
+  readonly settings: readonly string[];
+  readonly settingsUrl?: string | undefined;
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+/**
+ * Looks at the settings, and at the issuers that they name; nothing is changed.
+ *
+ * @throws UsageError for a default that the command line or the environment has wrong
+ */
+async function checkSettings({
+  dataDir,
+  settings,
+  settingsUrl,
+  environment,
+}: SettingSources): Promise<Finding[]> {
+  const say = about('settings');
+  const processDefaults = readProcessDefaults(settings, environment);
+  let values: SettingValues;
+  try {
+    // It is made at the first start.
+    const { stored } = existsSync(dataDir)
+      ? await readKeptSettings(dataDir)
+      : { stored: new Map() };
+    values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
+  } catch (error) {
+    return [say('error', `--data-dir: ${errorText(error)}`)];
+  }
+  const elsewhere =
+    settingsUrl === undefined
+      ? []
+      : [say('warning', 'looked at as they were last read from --settings')];
+  const warnings = doubtfulSettings(values).map((text) => say('warning', text));
+  const findings = [
+    ...lockedOut(values).map((text) => say('error', text)),
+    ...elsewhere,
+    ...warnings,
+  ];
+  return [...findings, say('ok', 'they are valid'), ...(await checkIssuers(values, environment))];
+}
+
+/** With what is missing here no token gets in. */
+function lockedOut(values: SettingValues): string[] {
+  if (!values['server.jwt_authentication.enabled']) {
+    return ['server.jwt_authentication.enabled is false: every token is refused'];
+  }
+  return missingSettings(values).map((name) => `${name} is empty: every token is refused`);
+}
+
+/*
+ * The issuers as `pgsso check` looks at them: whether their keys can be fetched, as a login would
+ * fetch them. Nothing is kept.
+ */
+
+/** A finding for each issuer whose keys are fetched. */
+async function checkIssuers(
+  values: SettingValues,
+  environment: NodeJS.ProcessEnv,
+): Promise<Finding[]> {
+  if (!values['server.jwt_authentication.jwks_auto_fetch.enabled']) return [];
+  const providers = openProviders({ environment, maxLogins: 1 }, noKeyStore, noEvents);
+  const { signal } = new AbortController();
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  const findings = issuers.map(async (issuer): Promise<Finding> => {
+    const say = about(`issuer ${issuer}`);
+    try {
+      const { length } = await providers.keys.keysFor(issuer, values, signal);
+      return length > 0
+        ? say('ok', `${length} keys`)
+        : say('error', 'it has no key that can be used');
+    } catch (error) {
+      return say('error', errorText(error));
+    }
+  });
+  try {
+    return await Promise.all(findings);
+  } finally {
+    await providers.close();
   }
 }

@@ -1,8 +1,9 @@
 /**
- * Rows as the console returns them, in the text and the binary format of their types. Nearly everything is text: its binary format is the
- * text itself, so that a driver which asks for binary results needs nothing else.
+ * Rows as the console returns them, in the text and the binary format of their types. Nearly
+ * everything is text: its binary format is the text itself, so that a driver which asks for binary
+ * results needs nothing else.
  */
-import { PgError } from '../errors.ts';
+import { PgError } from '../lib/errors.ts';
 
 /** The types of columns: PostgreSQL's names and OIDs (pg_type.dat). */
 const types = {
@@ -52,15 +53,18 @@ const decoders: ReadonlyMap<number, (bytes: Buffer) => string> = new Map([
   [23, (bytes) => String(sized(bytes, 4).readInt32BE())],
 ]);
 
-/** 0 and unknown (705), text (25), name (19), bpchar (1042), varchar (1043), json (114): their binary format is text. */
+/**
+ * 0 and unknown (705), text (25), name (19), bpchar (1042), varchar (1043), json (114): their
+ * binary format is text.
+ */
 const TEXT_TYPES: ReadonlySet<number> = new Set([0, 705, 25, 19, 1042, 1043, 114]);
 
 /**
  * The text of a parameter.
  *
  * @param oid the type that the client declared; 0: none
- * @throws PgError 22021 for bytes that are not UTF-8, 22P03 for a binary value of the wrong length, 0A000 for a binary type that is not
- * known here
+ * @throws PgError 22021 for bytes that are not UTF-8, 22P03 for a binary value of the wrong length,
+ *   0A000 for a binary type that is not known here
  */
 export function decodeParameter(bytes: Buffer, oid: number, format: Format): string {
   const decode = decoders.get(oid);
@@ -68,7 +72,6 @@ export function decodeParameter(bytes: Buffer, oid: number, format: Format): str
   if (decode) return decode(bytes);
   throw new PgError({
     code: 'unsupported_parameter',
-    sqlstate: '0A000',
     message: `a parameter of type ${oid} in binary format is not understood`,
     hint: 'Send it as text.',
   });
@@ -87,7 +90,6 @@ export function decodeText(bytes: Buffer): string {
   } catch {
     throw new PgError({
       code: 'not_utf8',
-      sqlstate: '22021',
       message: 'invalid byte sequence for encoding "UTF8"',
     });
   }
@@ -97,7 +99,6 @@ function sized(bytes: Buffer, size: number): Buffer {
   if (bytes.length === size) return bytes;
   throw new PgError({
     code: 'malformed_parameter',
-    sqlstate: '22P03',
     message: 'incorrect binary data format in bind parameter',
   });
 }

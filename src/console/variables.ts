@@ -1,12 +1,16 @@
 /**
- * Session variables that drivers read and set on their own. The console has no use for them; it remembers what was set, so that a driver
- * finds again what it has written. Names that PostgreSQL does not have are refused, lest somebody who forgets CLUSTER SETTING believes
- * that he has set one.
+ * Session variables that drivers read and set on their own. The console has no use for them; it
+ * remembers what was set, so that a driver finds again what it has written. Names that PostgreSQL
+ * does not have are refused, lest somebody who forgets CLUSTER SETTING believes that he has set
+ * one.
  */
-import { PgError } from '../errors.ts';
+import { PgError } from '../lib/errors.ts';
 import { quote } from '../settings/values.ts';
 
-/** Old enough that no tool expects anything of a newer server, new enough that none complains; CockroachDB says the same. */
+/**
+ * Old enough that no tool expects anything of a newer server, new enough that none complains;
+ * CockroachDB says the same.
+ */
 export const SERVER_VERSION = '13.0';
 
 /** Those that can be set, with their defaults. */
@@ -44,7 +48,9 @@ const VALUE_LIMIT = 1000;
 export interface SessionVariables {
   /** @throws PgError 42704 for a name that there is not */
   get(name: string): string;
-  /** @throws PgError 42704; 55P02 for one that cannot be set; 22023 for a value that would not hold */
+  /**
+   * @throws PgError 42704; 55P02 for one that cannot be set; 22023 for a value that would not hold
+   */
   set(name: string, value: string): void;
   /** @throws PgError 42704 */
   reset(name: string): void;
@@ -75,7 +81,10 @@ export function sessionVariables(user: string, version: string): SessionVariable
     set(name, value) {
       if (Object.hasOwn(fixed, name)) throw notSettable(name);
       if (!values.has(name)) throw unknown(name);
-      if (value.length > VALUE_LIMIT || (name === 'client_encoding' && !/^(utf-?8|unicode)$/i.test(value))) {
+      if (
+        value.length > VALUE_LIMIT ||
+        (name === 'client_encoding' && !/^(utf-?8|unicode)$/i.test(value))
+      ) {
         throw badValue(name, value);
       }
       values.set(name, name === 'client_encoding' ? 'UTF8' : value);
@@ -118,20 +127,21 @@ export const REPORTED_SPELLING: Readonly<Record<string, string>> = {
 function unknown(name: string): PgError {
   return new PgError({
     code: 'unknown_variable',
-    sqlstate: '42704',
     message: `unrecognized configuration parameter ${quote(name)}`,
     hint: name.includes('.') ? 'The settings of pgsso need the words CLUSTER SETTING.' : undefined,
   });
 }
 
 function notSettable(name: string): PgError {
-  return new PgError({ code: 'fixed_variable', sqlstate: '55P02', message: `parameter "${name}" cannot be changed` });
+  return new PgError({
+    code: 'fixed_variable',
+    message: `parameter "${name}" cannot be changed`,
+  });
 }
 
 function badValue(name: string, value: string): PgError {
   return new PgError({
     code: 'invalid_variable_value',
-    sqlstate: '22023',
     message: `invalid value for parameter "${name}": ${quote(value)}`,
   });
 }

@@ -1,13 +1,28 @@
 /**
- * The users and roles of the database, looked after with a role that may create users and grant roles, and no more. A login costs one query
- * as long as nothing has to change; what has to change happens in one transaction, all of it or nothing.
+ * The users and roles of the database, looked after with a role that may create users and grant
+ * roles, and no more. A login costs one query as long as nothing has to change; what has to change
+ * happens in one transaction, all of it or nothing.
  */
+
 import type pg from 'pg';
+import { KeyedMutex } from '../lib/keyed-mutex.ts';
 import { ORIGIN_PREFIX } from './dialect.ts';
-import { failure, isConflict, unavailable } from './directory-errors.ts';
-import { type DirectoryClient, type DirectoryConnection, DirectoryPool, look } from './directory-pool.ts';
-import { InTurn } from './in-turn.ts';
-import { planRoles, type RoleFacts, type RolePlan, type SkippedRole, type WantedRole } from './plan.ts';
+import {
+  planRoles,
+  type RoleFacts,
+  type RolePlan,
+  type SkippedRole,
+  type WantedRole,
+} from './plan.ts';
+import {
+  type DirectoryClient,
+  type DirectoryConnection,
+  DirectoryPool,
+  failure,
+  isConflict,
+  look,
+  unavailable,
+} from './pool.ts';
 
 /** What a login asks of the directory. */
 export interface DirectoryRequest {
@@ -36,7 +51,10 @@ export interface DirectoryUser {
   readonly user: string;
   /** `jwt_token:<issuer>` of one who was created at a first login. */
   readonly origin: string | undefined;
-  /** Milliseconds since the epoch, of the last login with a token through this process since it started; undefined for none. */
+  /**
+   * Milliseconds since the epoch, of the last login with a token through this process since it
+   * started; undefined for none.
+   */
   readonly lastLogin: number | undefined;
   /** The roles that the directory granted. */
   readonly roles: readonly string[];
@@ -63,7 +81,10 @@ interface RolesRow {
 
 const CREATION_FAILED = 'JWT provisioning: failed to create role';
 
-/** One transaction against the one of another process; more than a few in a row is something else than bad luck. */
+/**
+ * One transaction against the one of another process; more than a few in a row is something else
+ * than bad luck.
+ */
 const ATTEMPTS = 5;
 
 /** Last logins that are remembered; a name takes at most 63 bytes. */
@@ -74,7 +95,7 @@ const NOTHING: RolePlan = { changes: [], skipped: [], kept: [] };
 /** The directory of one database. */
 export class Directory {
   readonly #pool: DirectoryPool;
-  readonly #changing = new InTurn();
+  readonly #changing = new KeyedMutex();
   readonly #lastLogins = new Map<string, number>();
 
   constructor(connection: DirectoryConnection) {
@@ -82,9 +103,11 @@ export class Directory {
   }
 
   /**
-   * Sees to it that the user exists, if that is asked for, and has the roles. Nothing is left half-done when it fails.
+   * Sees to it that the user exists, if that is asked for, and has the roles. Nothing is left
+   * half-done when it fails.
    *
-   * @throws PgError 57P03 when the directory is away; 28000 when the database refuses; the signal's reason
+   * @throws PgError 57P03 when the directory is away; 28000 when the database refuses; the signal's
+   *   reason
    */
   async prepare(request: DirectoryRequest, signal: AbortSignal): Promise<DirectoryOutcome> {
     signal.throwIfAborted();
@@ -96,18 +119,25 @@ export class Directory {
     const message = `JWT authorization: error assigning roles to user ${request.user}`;
     const state = await this.#pool.run(message, (client) => readState(client, request));
     if (!needsChange(request, state)) return outcomeOf(state, false);
-    return this.#changing.run(request.user, () => this.#pool.run(message, (client) => change(client, request)));
+    return this.#changing.run(request.user, () =>
+      this.#pool.run(message, (client) => change(client, request)),
+    );
   }
 
   /**
-   * Why the directory's role is not able to do a task, or may not be used at all; undefined when it is.
+   * Why the directory's role is not able to do a task, or may not be used at all; undefined when it
+   * is.
    *
    * @throws PgError 57P03 when the directory is away
    */
   async problem(task?: DirectoryTask): Promise<string | undefined> {
-    const { role, superuser, creates, grants } = await this.#pool.run('', ({ client }) => look(client));
-    if (superuser) return `${role} is a superuser: its grants could not be told from those of others. Give a role that is none`;
-    if (task === 'create' && !creates) return `${role} may not create users: ALTER ROLE … CREATEROLE`;
+    const { role, superuser, creates, grants } = await this.#pool.run('', ({ client }) =>
+      look(client),
+    );
+    if (superuser)
+      return `${role} is a superuser: its grants could not be told from those of others. Give a role that is none`;
+    if (task === 'create' && !creates)
+      return `${role} may not create users: ALTER ROLE … CREATEROLE`;
     if (task === 'grant' && !grants)
       return `${role} may grant no role: GRANT … TO ${role} WITH ADMIN OPTION, for each that groups stand for`;
     return undefined;
@@ -128,7 +158,9 @@ export class Directory {
    */
   async users(): Promise<readonly DirectoryUser[]> {
     const { rows } = await this.#pool.run('the users could not be read', ({ client, facts }) =>
-      client.query<{ user: string; origin: string | null; roles: string[] | null }>(facts.dialect.usersQuery),
+      client.query<{ user: string; origin: string | null; roles: string[] | null }>(
+        facts.dialect.usersQuery,
+      ),
     );
     return rows.map(({ user, origin, roles }) => ({
       user,
@@ -149,15 +181,25 @@ export class Directory {
   }
 }
 
-async function readState({ client, facts }: DirectoryClient, { user, roles }: DirectoryRequest): Promise<State> {
+async function readState(
+  { client, facts }: DirectoryClient,
+  { user, roles }: DirectoryRequest,
+): Promise<State> {
   const values = [user, roles?.map(({ name }) => name) ?? []];
   const { rows } = await client.query<RolesRow>({ ...facts.dialect.rolesQuery, values });
   const row = rows[0];
-  if (!row || row.unfit) throw unavailable(`${facts.role} is a superuser, whose grants could not be told from those of others`);
-  // A role without LOGIN is a group of its own, whose members would all be changed; a superuser needs no role. The backend refuses both.
+  if (!row || row.unfit)
+    throw unavailable(
+      `${facts.role} is a superuser, whose grants could not be told from those of others`,
+    );
+  // A role without LOGIN is a group of its own, whose members would all be changed; a superuser
+  // needs no role. The backend refuses both.
   const isUser = row.can_login && !row.superuser;
   const known = isUser || !row.exists ? row.roles : [];
-  return { exists: row.exists, plan: roles && known.length > 0 ? planRoles(roles, known, facts.severalGrantors) : NOTHING };
+  return {
+    exists: row.exists,
+    plan: roles && known.length > 0 ? planRoles(roles, known, facts.severalGrantors) : NOTHING,
+  };
 }
 
 function needsChange({ createFor }: DirectoryRequest, { exists, plan }: State): boolean {
@@ -165,7 +207,10 @@ function needsChange({ createFor }: DirectoryRequest, { exists, plan }: State): 
 }
 
 /** Looks again inside a transaction, one at a time for each user, and makes the changes. */
-async function change(directory: DirectoryClient, request: DirectoryRequest): Promise<DirectoryOutcome> {
+async function change(
+  directory: DirectoryClient,
+  request: DirectoryRequest,
+): Promise<DirectoryOutcome> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await transact(directory.client, () => changeOnce(directory, request));
@@ -175,7 +220,10 @@ async function change(directory: DirectoryClient, request: DirectoryRequest): Pr
   }
 }
 
-async function changeOnce(directory: DirectoryClient, request: DirectoryRequest): Promise<DirectoryOutcome> {
+async function changeOnce(
+  directory: DirectoryClient,
+  request: DirectoryRequest,
+): Promise<DirectoryOutcome> {
   const { client, facts } = directory;
   const { dialect } = facts;
   const { user, createFor } = request;
@@ -188,9 +236,14 @@ async function changeOnce(directory: DirectoryClient, request: DirectoryRequest)
   return outcomeOf(state, creates);
 }
 
-async function create({ client, facts }: DirectoryClient, user: string, origin: string): Promise<void> {
+async function create(
+  { client, facts }: DirectoryClient,
+  user: string,
+  origin: string,
+): Promise<void> {
   try {
-    for (const statement of facts.dialect.create(user, origin, facts)) await client.query(statement);
+    for (const statement of facts.dialect.create(user, origin, facts))
+      await client.query(statement);
   } catch (error) {
     throw isConflict(error) ? error : failure(error, CREATION_FAILED);
   }
@@ -203,7 +256,8 @@ async function transact<T>(client: pg.PoolClient, work: () => Promise<T>): Promi
     await client.query('COMMIT');
     return result;
   } catch (error) {
-    // Where even this fails the connection is broken, and the server takes everything back by itself.
+    // Where even this fails the connection is broken, and the server takes everything back by
+    // itself.
     await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
@@ -211,7 +265,8 @@ async function transact<T>(client: pg.PoolClient, work: () => Promise<T>): Promi
 
 function outcomeOf({ exists, plan }: State, created: boolean): DirectoryOutcome {
   const done = exists || created;
-  const ofKind = (wanted: string): string[] => plan.changes.filter(({ kind }) => kind === wanted).map(({ role }) => role);
+  const ofKind = (wanted: string): string[] =>
+    plan.changes.filter(({ kind }) => kind === wanted).map(({ role }) => role);
   return {
     exists: done,
     created,

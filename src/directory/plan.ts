@@ -1,6 +1,6 @@
 /**
- * What has to change so that a user has the roles that his groups stand for, and no others that we granted. Nothing here asks or tells
- * a database: facts go in, a plan comes out.
+ * What has to change so that a user has the roles that his groups stand for, and no others that we
+ * granted. Nothing here asks or tells a database: facts go in, a plan comes out.
  */
 
 /** A role that the user is to have. */
@@ -38,7 +38,10 @@ export interface SkippedRole {
 
 /** The changes, and what stays as it is against the wish of the identity provider. */
 export interface RolePlan {
-  /** In the order of the roles' OIDs: two logins that change the same roles lock them in the same order. */
+  /**
+   * In the order of the roles' OIDs: two logins that change the same roles lock them in the same
+   * order.
+   */
   readonly changes: readonly { readonly kind: 'grant' | 'revoke'; readonly role: string }[];
   readonly skipped: readonly SkippedRole[];
   /** Memberships of somebody else's making that no group justifies. */
@@ -48,9 +51,14 @@ export interface RolePlan {
 /**
  * Plans the changes.
  *
- * @param severalGrantors whether a membership can be granted by several roles beside each other (PostgreSQL 16 and later)
+ * @param severalGrantors whether a membership can be granted by several roles beside each other
+ *   (PostgreSQL 16 and later)
  */
-export function planRoles(wanted: readonly WantedRole[], facts: readonly RoleFacts[], severalGrantors: boolean): RolePlan {
+export function planRoles(
+  wanted: readonly WantedRole[],
+  facts: readonly RoleFacts[],
+  severalGrantors: boolean,
+): RolePlan {
   const wishes = new Map(wanted.map((role) => [role.name, role]));
   const changes: RolePlan['changes'][number][] = [];
   const skipped: SkippedRole[] = [];
@@ -77,6 +85,7 @@ function forbids(role: RoleFacts, { isListed }: WantedRole): string | undefined 
   if (role.superuser) return 'it is a superuser or a member of one';
   if (role.circular) return 'it is the user or a member of the user';
   if (role.person) return 'it is a user who was created at a first login';
-  if (role.name.startsWith('pg_') && !isListed) return 'no rule of pgsso.role_map.configuration names it in full';
+  if (role.name.startsWith('pg_') && !isListed)
+    return 'no rule of pgsso.role_map.configuration names it in full';
   return undefined;
 }

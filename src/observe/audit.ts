@@ -1,13 +1,15 @@
 /**
- * The audit trail: one event for each login, accepted or refused, and one for each end of a session. An event holds what is needed to
- * understand it at night, the full reason of a refusal included, and nothing with which somebody could log in.
+ * The audit trail: one event for each login, accepted or refused, and one for each end of a
+ * session. An event holds what is needed to understand it at night, the full reason of a refusal
+ * included, and nothing with which somebody could log in.
  */
-import { errorText, PgError } from '../errors.ts';
+import { errorText, PgError } from '../lib/errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
-import type { Statistics } from './statistics.ts';
+import type { Metrics, Statistics } from './metrics.ts';
 
-/** What is known of a login; it fills as the login goes on, so that a refusal tells how far it came. */
+/**
+ * What is known of a login; it fills as the login goes on, so that a refusal tells how far it came.
+ */
 export interface LoginRecord {
   /** Number of the connection in this process. */
   readonly session: number;
@@ -77,12 +79,23 @@ export class Audit {
       this.#metrics.login({ outcome: 'refused', method: login.method, code, fault, durationMs });
     } else {
       const stack = error instanceof Error ? error.stack : undefined;
-      this.#log.error({ ...event, code: 'internal_error', reason: errorText(error), stack, fault: 'us' }, 'login refused');
-      this.#metrics.login({ outcome: 'refused', method: login.method, code: 'internal_error', fault: 'us', durationMs });
+      this.#log.error(
+        { ...event, code: 'internal_error', reason: errorText(error), stack, fault: 'us' },
+        'login refused',
+      );
+      this.#metrics.login({
+        outcome: 'refused',
+        method: login.method,
+        code: 'internal_error',
+        fault: 'us',
+        durationMs,
+      });
     }
   }
 
-  /** A client went away in the middle of a login: at the password prompt, psql does so as a habit. */
+  /**
+   * A client went away in the middle of a login: at the password prompt, psql does so as a habit.
+   */
   abandoned(login: LoginRecord, reason: string): void {
     this.#log.debug({ event: 'login', outcome: 'abandoned', ...login, reason }, 'login abandoned');
     this.#metrics.login({ outcome: 'abandoned', method: login.method });

@@ -1,10 +1,12 @@
 /**
- * `--metrics-listen`: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes and spreads load. It knows no login and
- * changes nothing; names of issuers and counts are all it shows, and it belongs on an address that only operators reach.
+ * `--metrics-listen`: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes
+ * and spreads load. It knows no login and changes nothing; names of issuers and counts are all it
+ * shows, and it belongs on an address that only operators reach.
  */
+
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { errorText } from '../errors.ts';
+import { errorText } from '../lib/errors.ts';
 import type { Metrics } from './metrics.ts';
 
 /** Scrapers and probes at once; more than any installation has. */
@@ -33,17 +35,28 @@ export class MetricsServer {
    * @param unready why no client should be sent here now; undefined when there is no reason
    * @throws Error that names the option and the address
    */
-  static async open({ host, port }: Address, metrics: Metrics, unready: () => string | undefined): Promise<MetricsServer> {
+  static async open(
+    { host, port }: Address,
+    metrics: Metrics,
+    unready: () => string | undefined,
+  ): Promise<MetricsServer> {
     metrics.watchProcess();
-    const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, (request, response) => {
-      const isRead = request.method === 'GET' || request.method === 'HEAD';
-      if (!isRead) return respond(response, 405, 'only GET');
-      answer(request.url, response, metrics, unready).catch((error: unknown) => respond(response, 500, errorText(error)));
-    });
+    const server = createServer(
+      { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
+      (request, response) => {
+        const isRead = request.method === 'GET' || request.method === 'HEAD';
+        if (!isRead) return respond(response, 405, 'only GET');
+        answer(request.url, response, metrics, unready).catch((error: unknown) =>
+          respond(response, 500, errorText(error)),
+        );
+      },
+    );
     server.maxConnections = CONNECTION_LIMIT;
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) =>
-        reject(new Error(`--metrics-listen: cannot listen on ${host}:${port}: ${errorText(error)}`)),
+        reject(
+          new Error(`--metrics-listen: cannot listen on ${host}:${port}: ${errorText(error)}`),
+        ),
       );
       server.listen({ host, port }, resolve);
     });
@@ -85,6 +98,13 @@ async function answer(
   }
 }
 
-function respond(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
-  response.writeHead(status, { 'content-type': type }).end(text.endsWith('\n') ? text : `${text}\n`);
+function respond(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  type = 'text/plain; charset=utf-8',
+): void {
+  response
+    .writeHead(status, { 'content-type': type })
+    .end(text.endsWith('\n') ? text : `${text}\n`);
 }

@@ -1,6 +1,7 @@
 /**
- * What is counted, in Prometheus's form. Every refusal has a code and can be seen in a graph; no label holds what a stranger chose, since each
- * new value of a label costs memory for ever. docs/metrics.md describes each name, and a test holds the two together.
+ * What is counted, in Prometheus's form. Every refusal has a code and can be seen in a graph; no
+ * label holds what a stranger chose, since each new value of a label costs memory for ever.
+ * docs/metrics.md describes each name, and a test holds the two together.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -144,7 +145,9 @@ export class Metrics {
    *
    * @param look at the time of a scrape; `now` in milliseconds since the epoch
    */
-  watchIssuers(look: () => { readonly now: number; readonly issuers: readonly IssuerState[] }): void {
+  watchIssuers(
+    look: () => { readonly now: number; readonly issuers: readonly IssuerState[] },
+  ): void {
     new Gauge({
       name: 'pgsso_key_set_age_seconds',
       help: "Age of an issuer's keys.",
@@ -164,12 +167,16 @@ export class Metrics {
       registers: [this.#registry],
       collect() {
         this.reset();
-        for (const { issuer, lastError } of look().issuers) this.set({ issuer }, lastError === undefined ? 0 : 1);
+        for (const { issuer, lastError } of look().issuers)
+          this.set({ issuer }, lastError === undefined ? 0 : 1);
       },
     });
   }
 
-  /** Adds what Node.js tells of the process: CPU, memory, delay of the event loop. It measures all the time, so only where somebody looks. */
+  /**
+   * Adds what Node.js tells of the process: CPU, memory, delay of the event loop. It measures all
+   * the time, so only where somebody looks.
+   */
   watchProcess(): void {
     collectDefaultMetrics({ register: this.#registry });
   }
@@ -177,5 +184,70 @@ export class Metrics {
   /** Every metric as text, and its media type. */
   async scrape(): Promise<{ readonly text: string; readonly type: string }> {
     return { text: await this.#registry.metrics(), type: this.#registry.contentType };
+  }
+}
+
+/*
+ * The figures of a process since it started, for SHOW STATS: what happened to logins and sessions,
+ * counted where it is logged.
+ */
+
+/** What was counted. */
+export interface StatisticsReading {
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly accepted: { readonly token: number; readonly native: number };
+  /** Refusals by their code. */
+  readonly refused: ReadonlyMap<string, number>;
+  /** Sessions that have ended, and their bytes. */
+  readonly ended: number;
+  readonly bytesToBackend: number;
+  readonly bytesToClient: number;
+  /** How long accepted logins took, in milliseconds. */
+  readonly loginMs: { readonly total: number; readonly max: number };
+}
+
+/** Counts. */
+export class Statistics {
+  readonly #startedAt: number;
+  readonly #accepted = { token: 0, native: 0 };
+  /** The codes are ours, so there is a bounded number of them. */
+  readonly #refused = new Map<string, number>();
+  readonly #loginMs = { total: 0, max: 0 };
+  #ended = 0;
+  #bytesToBackend = 0;
+  #bytesToClient = 0;
+
+  /** @param startedAt milliseconds since the epoch */
+  constructor(startedAt: number) {
+    this.#startedAt = startedAt;
+  }
+
+  accepted(method: 'token' | 'native', durationMs: number): void {
+    this.#accepted[method]++;
+    this.#loginMs.total += durationMs;
+    this.#loginMs.max = Math.max(this.#loginMs.max, durationMs);
+  }
+
+  refused(code: string): void {
+    this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1);
+  }
+
+  ended(bytesToBackend: number, bytesToClient: number): void {
+    this.#ended++;
+    this.#bytesToBackend += bytesToBackend;
+    this.#bytesToClient += bytesToClient;
+  }
+
+  read(): StatisticsReading {
+    return {
+      startedAt: this.#startedAt,
+      accepted: { ...this.#accepted },
+      refused: new Map(this.#refused),
+      ended: this.#ended,
+      bytesToBackend: this.#bytesToBackend,
+      bytesToClient: this.#bytesToClient,
+      loginMs: { ...this.#loginMs },
+    };
   }
 }

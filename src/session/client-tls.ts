@@ -1,12 +1,14 @@
 /**
- * The certificate that clients see, and what each listener does about TLS. On a loopback address a plain connection shows the token to
- * nobody; everywhere else TLS is required unless the operator has said otherwise.
+ * The certificate that clients see, and what each listener does about TLS. On a loopback address a
+ * plain connection shows the token to nobody; everywhere else TLS is required unless the operator
+ * has said otherwise.
  */
+
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { errorText, UsageError } from '../errors.ts';
-import { isLoopback } from '../loopback.ts';
+import { errorText, UsageError } from '../lib/errors.ts';
+import { isLoopback } from '../lib/network.ts';
 import type { ListenAddress } from './listener.ts';
 import type { ClientTls, ClientTlsMode } from './negotiate.ts';
 
@@ -30,18 +32,24 @@ export class ClientCertificate {
   /**
    * Reads the files.
    *
-   * @throws UsageError for one file without the other; Error with a text that names the option and the file
+   * @throws UsageError for one file without the other; Error with a text that names the option and
+   *   the file
    */
   static async open(options: ClientTlsOptions): Promise<ClientCertificate> {
     const { tlsCert, tlsKey } = options;
-    if (tlsCert === undefined && tlsKey !== undefined) throw new UsageError('--tls-key is of no use without --tls-cert');
-    if (tlsCert !== undefined && tlsKey === undefined) throw new UsageError('--tls-cert needs its private key: --tls-key');
+    if (tlsCert === undefined && tlsKey !== undefined)
+      throw new UsageError('--tls-key is of no use without --tls-cert');
+    if (tlsCert !== undefined && tlsKey === undefined)
+      throw new UsageError('--tls-cert needs its private key: --tls-key');
     const certificate = new ClientCertificate(options);
     await certificate.reload();
     return certificate;
   }
 
-  /** Reads the files again; connections that are accepted from now on use them. Throws as open does; the old ones then stay in use. */
+  /**
+   * Reads the files again; connections that are accepted from now on use them. Throws as open does;
+   * the old ones then stay in use.
+   */
   async reload(): Promise<void> {
     const { tlsCert, tlsKey } = this.#options;
     if (tlsCert === undefined || tlsKey === undefined) return;
@@ -51,7 +59,9 @@ export class ClientCertificate {
       new X509Certificate(cert);
       this.#context = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
     } catch (error) {
-      throw new Error(`--tls-cert ${tlsCert} with --tls-key ${tlsKey}: ${errorText(error)}`, { cause: error });
+      throw new Error(`--tls-cert ${tlsCert} with --tls-key ${tlsKey}: ${errorText(error)}`, {
+        cause: error,
+      });
     }
   }
 

@@ -1,15 +1,17 @@
 /**
- * From accept to the first packet that means something: a client may ask for TLS, for GSS encryption, in either order and once
- * each, or begin with TLS at once (manual 54.2.10 and 54.2.11). What comes out is a channel that is encrypted as far as it will ever be.
+ * From accept to the first packet that means something: a client may ask for TLS, for GSS
+ * encryption, in either order and once each, or begin with TLS at once (manual 54.2.10 and
+ * 54.2.11). What comes out is a channel that is encrypted as far as it will ever be.
  */
+
 import type { Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
-import { errorText, PgError } from '../errors.ts';
-import { PROTOCOL_3_0, TLS_HANDSHAKE } from '../protocol/constants.ts';
-import { negotiateProtocolVersion } from '../protocol/messages.ts';
-import { type CancelRequest, parseFirstPacket, type StartupPacket } from '../protocol/startup.ts';
-import { MessageChannel } from '../transport/message-channel.ts';
-import { acceptTls } from '../transport/tls-server.ts';
+import { errorText, PgError } from '../lib/errors.ts';
+import { MessageChannel } from '../wire/channel.ts';
+import { PROTOCOL_3_0, TLS_HANDSHAKE } from '../wire/constants.ts';
+import { negotiateProtocolVersion } from '../wire/messages.ts';
+import { type CancelRequest, parseFirstPacket, type StartupPacket } from '../wire/startup.ts';
+import { acceptTls } from '../wire/tls.ts';
 
 /** What a listener does about TLS: `require` refuses a plain startup, `disable` answers N. */
 export type ClientTlsMode = 'require' | 'prefer' | 'disable';
@@ -41,10 +43,15 @@ export interface Door {
  * Negotiates encryption and reads the startup packet or cancel request.
  *
  * @param door holds the channel to which an error is to be written, also while this runs
- * @returns undefined when the client left without saying anything: a health check, or psql trying again
+ * @returns undefined when the client left without saying anything: a health check, or psql trying
+ *   again
  * @throws PgError for what the client did wrong; the TLS handshake's error; the signal's reason
  */
-export async function negotiate(door: Door, tls: ClientTls, signal: AbortSignal): Promise<Arrival | undefined> {
+export async function negotiate(
+  door: Door,
+  tls: ClientTls,
+  signal: AbortSignal,
+): Promise<Arrival | undefined> {
   const context = tls.mode === 'disable' ? undefined : tls.context;
   const asked = new Set<'ssl' | 'gss'>();
   if ((await door.channel.peek(signal)) === TLS_HANDSHAKE) {
@@ -77,7 +84,10 @@ export function openDoor(socket: Socket): Door {
   return { channel: new MessageChannel(socket), secure: undefined };
 }
 
-/** Only 3.0 is spoken here: whoever asks for more, or for a protocol option, is told so before authentication (manual 54.2.1). */
+/**
+ * Only 3.0 is spoken here: whoever asks for more, or for a protocol option, is told so before
+ * authentication (manual 54.2.1).
+ */
 export async function agreeOnVersion(
   channel: MessageChannel,
   version: number,
@@ -106,17 +116,17 @@ async function encrypt(door: Door, context: SecureContext, signal: AbortSignal):
 }
 
 /**
- * Bytes behind an SSLRequest that come before its answer were written by somebody in the middle, who wants them taken for what
- * the client says inside TLS (CVE-2021-23214; CVE-2021-3935 for GSS).
+ * Bytes behind an SSLRequest that come before its answer were written by somebody in the middle,
+ * who wants them taken for what the client says inside TLS (CVE-2021-23214; CVE-2021-3935 for GSS).
  */
 function refuseEarlyBytes(channel: MessageChannel, kind: 'ssl' | 'gss'): void {
   if (channel.buffered === 0) return;
   const name = kind === 'ssl' ? 'SSL' : 'GSSAPI encryption';
   throw new PgError({
     code: 'data_before_encryption',
-    sqlstate: '08P01',
     message: `received unencrypted data after ${name} request`,
-    detail: 'This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.',
+    detail:
+      'This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.',
   });
 }
 
@@ -125,17 +135,18 @@ function requireAlpn(secure: TLSSocket | undefined): void {
   if (secure?.alpnProtocol) return;
   throw new PgError({
     code: 'missing_alpn',
-    sqlstate: '08P01',
     message: 'received direct SSL connection request without ALPN protocol negotiation extension',
   });
 }
 
-/** libpq's sslmode=prefer tries again in plain text when a login over TLS has failed, and would then send the token in the clear. */
+/**
+ * libpq's sslmode=prefer tries again in plain text when a login over TLS has failed, and would then
+ * send the token in the clear.
+ */
 function refusePlain(mode: ClientTlsMode): void {
   if (mode !== 'require') return;
   throw new PgError({
     code: 'tls_required',
-    sqlstate: '28000',
     message: 'this server accepts encrypted connections only',
     hint: 'Connect with sslmode=verify-full, or at least sslmode=require.',
     reason: 'a startup packet without TLS; --client-tls is require',
@@ -145,7 +156,6 @@ function refusePlain(mode: ClientTlsMode): void {
 function handshakeFailed(error: unknown): PgError {
   return new PgError({
     code: 'tls_handshake_failed',
-    sqlstate: '08006',
     message: 'the TLS handshake failed',
     reason: errorText(error),
     cause: error,
@@ -155,7 +165,6 @@ function handshakeFailed(error: unknown): PgError {
 function repeated(kind: 'ssl' | 'gss'): PgError {
   return new PgError({
     code: 'repeated_request',
-    sqlstate: '08P01',
     message: `received a second encryption request (${kind === 'ssl' ? 'SSLRequest' : 'GSSENCRequest'})`,
   });
 }

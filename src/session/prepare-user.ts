@@ -1,20 +1,22 @@
 /**
- * Between the decision and the backend: the user exists, and has the roles that his groups stand for. Here what `auth` says about a
- * person meets what `directory` knows about the database; neither knows the other.
+ * Between the decision and the backend: the user exists, and has the roles that his groups stand
+ * for. Here what `auth` says about a person meets what `directory` knows about the database;
+ * neither knows the other.
  */
-import { emptyGroupsRefusal } from '../auth/groups-rule.ts';
+import { emptyGroupsRefusal, mapGroups } from '../auth/groups.ts';
 import type { Identity } from '../auth/identity.ts';
-import { creationRefusal, mayBeCreated } from '../auth/provisioning-rule.ts';
-import { mapGroups } from '../auth/role-map.ts';
+import { creationRefusal, mayBeCreated } from '../auth/refusals.ts';
 import type { Directory, DirectoryOutcome } from '../directory/directory.ts';
-import { unavailable } from '../directory/directory-errors.ts';
+import { unavailable } from '../directory/pool.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import type { SettingValues } from '../settings/snapshot.ts';
 
 /**
- * Creates the user and changes his roles, as far as the settings ask for either, and notes in the record what was done.
+ * Creates the user and changes his roles, as far as the settings ask for either, and notes in the
+ * record what was done.
  *
- * @throws PgError when that fails, when the user may not be created, or is in no group; the signal's reason
+ * @throws PgError when that fails, when the user may not be created, or is in no group; the
+ *   signal's reason
  */
 export async function prepareUser(
   identity: Identity,
@@ -44,7 +46,10 @@ export async function prepareUser(
   if (provisions && !outcome.exists) throw creationRefusal(identity, values);
 }
 
-function note(record: LoginRecord, { created, granted, revoked, skipped, kept }: DirectoryOutcome): void {
+function note(
+  record: LoginRecord,
+  { created, granted, revoked, skipped, kept }: DirectoryOutcome,
+): void {
   if (created) record.created = true;
   if (granted.length > 0) record.granted = granted;
   if (revoked.length > 0) record.revoked = revoked;

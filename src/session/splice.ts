@@ -1,6 +1,6 @@
 /**
- * The two-way copy between a client and its backend. From here on only bytes pass: nothing is read as a message, and nothing of our
- * own is written, since it could land inside one.
+ * The two-way copy between a client and its backend. From here on only bytes pass: nothing is read
+ * as a message, and nothing of our own is written, since it could land inside one.
  */
 import type { Socket } from 'node:net';
 
@@ -18,20 +18,27 @@ export interface Traffic {
   toClient: number;
 }
 
-/** How long a client may take to close after its backend's last byte was delivered; PostgreSQL's clients do so at once. */
+/**
+ * How long a client may take to close after its backend's last byte was delivered; PostgreSQL's
+ * clients do so at once.
+ */
 const CLIENT_CLOSE_MS = 1000;
 
 /** How long a client may leave a dead backend's last bytes unread before it counts as gone too. */
 const CLIENT_STALL_MS = 30_000;
 
 /**
- * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte and the answer still comes: PostgreSQL
- * answers a query whose sender has sent FIN. A backend's FIN is the end of its process, hence of the session; a reset of either side ends
- * both at once.
+ * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte
+ * and the answer still comes: PostgreSQL answers a query whose sender has sent FIN. A backend's FIN
+ * is the end of its process, hence of the session; a reset of either side ends both at once.
  *
  * @param traffic is counted up while bytes pass
  */
-export async function splice(client: Socket, backend: Socket, traffic: Traffic): Promise<SpliceEnd> {
+export async function splice(
+  client: Socket,
+  backend: Socket,
+  traffic: Traffic,
+): Promise<SpliceEnd> {
   let end: SpliceEnd | undefined;
   const ended = (endedBy: SpliceEnd['endedBy'], error?: Error): void => {
     end ??= { endedBy, error };
@@ -61,7 +68,10 @@ export async function splice(client: Socket, backend: Socket, traffic: Traffic):
   return end ?? { endedBy: 'client', error: undefined };
 }
 
-/** One direction. Returns what stops it: the source is then read to its end, and what it still sends is dropped. */
+/**
+ * One direction. Returns what stops it: the source is then read to its end, and what it still sends
+ * is dropped.
+ */
 function copy(from: Socket, to: Socket, count: (bytes: number) => void): () => void {
   const resume = (): void => {
     from.resume();
@@ -87,8 +97,15 @@ function atEnd(socket: Socket, call: () => void): void {
   else socket.once('end', call);
 }
 
-/** Resolves when the socket is closed; if an error or a reset closed it, the other one goes down with it. */
-async function closed(socket: Socket, other: Socket, failed: (error: Error) => void): Promise<void> {
+/**
+ * Resolves when the socket is closed; if an error or a reset closed it, the other one goes down
+ * with it.
+ */
+async function closed(
+  socket: Socket,
+  other: Socket,
+  failed: (error: Error) => void,
+): Promise<void> {
   await new Promise<void>((resolve) => {
     socket.on('error', (error) => {
       failed(error);

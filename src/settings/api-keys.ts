@@ -1,10 +1,11 @@
 /**
- * API keys: secrets that, in a claim of a valid token, decide the SQL user. They are kept with the settings, and a snapshot carries them, so
- * that a login reads both at one moment and no key outlives its DROP. Only a digest of the secret is kept.
+ * API keys: secrets that, in a claim of a valid token, decide the SQL user. They are kept with the
+ * settings, and a snapshot carries them, so that a login reads both at one moment and no key
+ * outlives its DROP. Only a digest of the secret is kept.
  */
+
 import { createHash, randomBytes } from 'node:crypto';
-import { PgError } from '../errors.ts';
-import type { HistoryEntry } from './history.ts';
+import { PgError } from '../lib/errors.ts';
 import { quote } from './values.ts';
 
 /** A key as it is kept. */
@@ -62,9 +63,15 @@ export function digestOf(secret: string): string {
 /**
  * The keys after a change.
  *
- * @throws PgError 42710 for a name that is taken, 42704 for one that there is not, 54000 when there are too many
+ * @throws PgError 42710 for a name that is taken, 42704 for one that there is not, 54000 when there
+ *   are too many
  */
-export function applyApiKeyChange(keys: ApiKeys, change: ApiKeyChange, user: string, at: number): ApiKeys {
+export function applyApiKeyChange(
+  keys: ApiKeys,
+  change: ApiKeyChange,
+  user: string,
+  at: number,
+): ApiKeys {
   const changed = new Map(keys);
   if (change.kind === 'drop') {
     if (!changed.delete(change.name)) throw unknownKey(change.name);
@@ -76,19 +83,6 @@ export function applyApiKeyChange(keys: ApiKeys, change: ApiKeyChange, user: str
   return changed.set(change.name, Object.freeze({ ...key, createdBy: user, createdAt: at }));
 }
 
-/** The history's entry for a change; no setting has a name with a space. */
-export function historyOfApiKey(change: ApiKeyChange, user: string, at: number): HistoryEntry {
-  const name = `API KEY ${change.name}`;
-  if (change.kind === 'drop') return { name, text: undefined, user, at };
-  const expires = change.expiresAt === undefined ? '' : ` EXPIRES ${new Date(change.expiresAt).toISOString()}`;
-  return { name, text: `FOR USER ${change.user}${expires}`, user, at };
-}
-
-/** Whether an entry of the history is about an API key. */
-export function isOfApiKey({ name }: HistoryEntry): boolean {
-  return name.startsWith('API KEY ');
-}
-
 /**
  * A key as it was stored, checked again.
  *
@@ -96,8 +90,10 @@ export function isOfApiKey({ name }: HistoryEntry): boolean {
  */
 export function checkApiKey(key: ApiKey): ApiKey {
   const { name, user, digest, createdAt, expiresAt } = key;
-  if (name === '' || user === '') throw new Error(`API key ${quote(name)} is without a name or a user`);
-  if (!DIGEST.test(digest)) throw new Error(`API key ${quote(name)}: its digest is no SHA-256 in hex`);
+  if (name === '' || user === '')
+    throw new Error(`API key ${quote(name)} is without a name or a user`);
+  if (!DIGEST.test(digest))
+    throw new Error(`API key ${quote(name)}: its digest is no SHA-256 in hex`);
   // An expiry that is no time must not become none.
   if (![createdAt, expiresAt ?? 0].every((time) => Number.isFinite(time))) {
     throw new Error(`API key ${quote(name)}: a time that is none`);
@@ -108,7 +104,6 @@ export function checkApiKey(key: ApiKey): ApiKey {
 function unknownKey(name: string): PgError {
   return new PgError({
     code: 'unknown_api_key',
-    sqlstate: '42704',
     message: `API key ${quote(name)} does not exist`,
     hint: 'SHOW API KEYS lists the keys.',
   });
@@ -117,12 +112,14 @@ function unknownKey(name: string): PgError {
 function nameTaken(name: string): PgError {
   return new PgError({
     code: 'duplicate_api_key',
-    sqlstate: '42710',
     message: `API key ${quote(name)} already exists`,
     hint: 'DROP API KEY ends it.',
   });
 }
 
 function tooMany(): PgError {
-  return new PgError({ code: 'too_many_api_keys', sqlstate: '54000', message: `there are ${API_KEY_LIMIT} API keys already` });
+  return new PgError({
+    code: 'too_many_api_keys',
+    message: `there are ${API_KEY_LIMIT} API keys already`,
+  });
 }

@@ -1,15 +1,14 @@
 /**
- * Everything that can be SET, one row a setting. SHOW, validation, the manual and what a login reads all come from this table. Names,
- * defaults and error texts are CockroachDB's for its cluster settings; those that begin with `pgsso.` are our own.
+ * Everything that can be SET, one row a setting. SHOW, validation, the manual and what a login
+ * reads all come from this table. Names, defaults and error texts are CockroachDB's for its cluster
+ * settings; those that begin with `pgsso.` are our own.
  */
-import { PgError } from '../errors.ts';
+import { PgError } from '../lib/errors.ts';
 import { parseCertificates } from './certificates.ts';
-import { parseIdentityRules } from './identity-rules.ts';
-import { parseIssuerAddress, parseIssuers } from './issuers.ts';
-import { parseKeySet } from './key-set.ts';
-import { parseProvisioningPattern } from './provisioning-pattern.ts';
-import { parseRoleRules } from './role-rules.ts';
-import { parseAudiences } from './string-list.ts';
+import { parseAudiences, parseIssuerAddress, parseIssuers } from './issuers.ts';
+import { parseKeySet } from './jwks.ts';
+import { parseIdentityRules, parseRoleRules } from './maps.ts';
+import { parseProvisioningPattern } from './pattern.ts';
 import { formatDuration, parseBoolean, parseDuration } from './values.ts';
 
 /** A setting's text, understood. */
@@ -50,8 +49,16 @@ function string(row: Row): Definition<string> {
   return structured({ ...row, parse: (text) => text });
 }
 
-function structured<T>({ parse, ...row }: Row & { readonly parse: (text: string) => T }): Definition<T> {
-  return { ...common(row), type: 's', default: row.default ?? '', parse: (text) => ({ value: parse(text), text }) };
+function structured<T>({
+  parse,
+  ...row
+}: Row & { readonly parse: (text: string) => T }): Definition<T> {
+  return {
+    ...common(row),
+    type: 's',
+    default: row.default ?? '',
+    parse: (text) => ({ value: parse(text), text }),
+  };
 }
 
 function boolean(row: Row): Definition<boolean> {
@@ -66,15 +73,22 @@ function boolean(row: Row): Definition<boolean> {
   };
 }
 
-function duration({ maximum, ...row }: Row & { readonly default: string; readonly maximum: number }): Definition<number> {
+function duration({
+  maximum,
+  ...row
+}: Row & { readonly default: string; readonly maximum: number }): Definition<number> {
   return {
     ...common(row),
     type: 'd',
     default: row.default,
     parse(text) {
       const value = parseDuration(text);
-      if (value < 0) throw invalid(`cannot be set to a negative duration: ${formatDuration(value)}`);
-      if (value > maximum) throw invalid(`cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`);
+      if (value < 0)
+        throw invalid(`cannot be set to a negative duration: ${formatDuration(value)}`);
+      if (value > maximum)
+        throw invalid(
+          `cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`,
+        );
       return { value, text: formatDuration(value) };
     },
   };
@@ -85,13 +99,14 @@ function common({ description, aliases = [], sensitive }: Row) {
 }
 
 function invalid(message: string): PgError {
-  return new PgError({ code: 'invalid_setting_value', sqlstate: '22023', message });
+  return new PgError({ code: 'invalid_setting_value', message });
 }
 
 /** The table, in the order of the manual. */
 export const definitions = {
   'server.jwt_authentication.enabled': boolean({
-    description: 'whether a JSON web token is taken as the password of a SQL login that asks for it',
+    description:
+      'whether a JSON web token is taken as the password of a SQL login that asks for it',
   }),
   'server.jwt_authentication.jwks': structured({
     default: '{"keys":[]}',
@@ -106,7 +121,8 @@ export const definitions = {
     parse: parseIssuers,
   }),
   'server.jwt_authentication.audience': structured({
-    description: 'the audiences of which a token must name at least one: one audience or a JSON array',
+    description:
+      'the audiences of which a token must name at least one: one audience or a JSON array',
     parse: parseAudiences,
   }),
   'server.jwt_authentication.claim': string({
@@ -117,7 +133,8 @@ export const definitions = {
       'the claim in which a token may bring an API key of CREATE API KEY, which decides the user before the principal does; empty for none',
   }),
   'server.jwt_authentication.jwks_auto_fetch.enabled': boolean({
-    description: 'whether the keys are fetched from the issuer, by its discovery document or the configured URI',
+    description:
+      'whether the keys are fetched from the issuer, by its discovery document or the configured URI',
   }),
   'server.jwt_authentication.issuers.custom_ca': structured({
     aliases: ['server.jwt_authentication.issuer_custom_ca'],
@@ -132,21 +149,25 @@ export const definitions = {
     description: 'how long one request to an issuer may take',
   }),
   'server.jwt_authentication.authorization.enabled': boolean({
-    description: "whether the user's roles follow the groups that the identity provider names at each login",
+    description:
+      "whether the user's roles follow the groups that the identity provider names at each login",
   }),
   'server.jwt_authentication.group_claim': string({
     default: 'groups',
-    description: "the claim that holds the user's groups; a path such as realm_access.roles reaches into nested claims",
+    description:
+      "the claim that holds the user's groups; a path such as realm_access.roles reaches into nested claims",
   }),
   'server.jwt_authentication.userinfo_group_key': string({
     default: 'groups',
-    description: "the member of the userinfo endpoint's answer that holds the user's groups when the token names none",
+    description:
+      "the member of the userinfo endpoint's answer that holds the user's groups when the token names none",
   }),
   'security.provisioning.jwt.enabled': boolean({
     description: 'whether a user who logs in with a valid token and does not exist is created',
   }),
   'server.identity_map.configuration': structured({
-    description: 'which SQL users an external identity may be, one rule a line: issuer, identity or /expression, SQL user',
+    description:
+      'which SQL users an external identity may be, one rule a line: issuer, identity or /expression, SQL user',
     parse: parseIdentityRules,
   }),
   'pgsso.clock_tolerance': duration({
@@ -181,10 +202,12 @@ export const definitions = {
     parse: parseIssuerAddress,
   }),
   'pgsso.client_credentials.audience': string({
-    description: 'the audience that a token is asked for with client credentials; empty to leave it to the issuer',
+    description:
+      'the audience that a token is asked for with client credentials; empty to leave it to the issuer',
   }),
   'pgsso.client_credentials.scope': string({
-    description: 'the scope that a token is asked for with client credentials; empty to leave it to the issuer',
+    description:
+      'the scope that a token is asked for with client credentials; empty to leave it to the issuer',
   }),
 } as const satisfies Record<string, Definition<unknown>>;
 
@@ -192,7 +215,11 @@ export const definitions = {
 export type SettingName = keyof typeof definitions;
 
 /** What a setting's text is parsed to. */
-export type SettingValue<N extends SettingName> = ReturnType<(typeof definitions)[N]['parse']>['value'];
+export type SettingValue<N extends SettingName> = ReturnType<
+  (typeof definitions)[N]['parse']
+>['value'];
 
 /** All names, in the table's order. */
-export const settingNames: readonly SettingName[] = Object.freeze(Object.keys(definitions) as SettingName[]);
+export const settingNames: readonly SettingName[] = Object.freeze(
+  Object.keys(definitions) as SettingName[],
+);

@@ -1,11 +1,11 @@
 /**
- * Whose tokens are taken: one issuer, a JSON array of them, or a map from each issuer to the address of its keys, as in
- * `{"issuer_jwks_map": {"https://idp.example": "https://idp.example/keys"}}`. With the map the issuer's discovery document is not
- * asked where its keys are.
+ * Whose tokens are taken: one issuer, a JSON array of them, or a map from each issuer to the
+ * address of its keys, as in `{"issuer_jwks_map": {"https://idp.example":
+ * "https://idp.example/keys"}}`. With the map the issuer's discovery document is not asked where
+ * its keys are.
  */
-import { PgError } from '../errors.ts';
-import { isJsonObject } from './json-text.ts';
-import { readPlainOrJson, toStringList } from './string-list.ts';
+import { PgError } from '../lib/errors.ts';
+import { isJsonObject, readJson } from '../lib/json.ts';
 import { quote } from './values.ts';
 
 /** The configured issuers. */
@@ -19,7 +19,8 @@ export interface Issuers {
 /**
  * The issuers of the setting's text.
  *
- * @throws PgError 22023 for JSON of another form, or an address of keys that is no plain http or https URL
+ * @throws PgError 22023 for JSON of another form, or an address of keys that is no plain http or
+ *   https URL
  */
 export function parseIssuers(text: string): Issuers {
   const reading = readPlainOrJson(text);
@@ -39,7 +40,9 @@ function readMap(json: unknown): ReadonlyMap<string, string> {
   const jwksUris = new Map<string, string>();
   for (const [issuer, address] of Object.entries(addresses)) {
     if (typeof address !== 'string' || !isPlainHttpUrl(address)) {
-      throw invalid(`the JWKS URI of issuer ${quote(issuer)} must be an http or https URL without a user name or password`);
+      throw invalid(
+        `the JWKS URI of issuer ${quote(issuer)} must be an http or https URL without a user name or password`,
+      );
     }
     if (issuer !== '') jwksUris.set(issuer, address);
   }
@@ -62,7 +65,6 @@ export function parseIssuerAddress(text: string): string {
   if (text !== '' && !isPlainHttpUrl(text)) {
     throw new PgError({
       code: 'invalid_setting_value',
-      sqlstate: '22023',
       message: 'the issuer must be an http or https URL without a user name or password',
     });
   }
@@ -72,7 +74,44 @@ export function parseIssuerAddress(text: string): string {
 function invalid(problem: string): PgError {
   return new PgError({
     code: 'invalid_setting_value',
-    sqlstate: '22023',
     message: `JWT authentication: issuers JSON not valid: ${problem}`,
   });
+}
+
+/*
+ * A setting that is one plain string or a JSON array of strings: the audiences, and the shorter
+ * forms of the issuers. A text that is no JSON is one string, however odd it looks; JSON of another
+ * form is a mistake and never silently taken for a string.
+ */
+
+/** The plain string or the JSON's value. */
+function readPlainOrJson(text: string): { readonly plain: string } | { readonly json: unknown } {
+  const reading = readJson(text);
+  return reading.valid ? { json: reading.value } : { plain: text };
+}
+
+/**
+ * The distinct strings in their order without the empty one, which no claim may match; undefined
+ * when it is no list of strings.
+ */
+function toStringList(value: unknown): readonly string[] | undefined {
+  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) return undefined;
+  return Object.freeze([...new Set(value)].filter((item) => item !== ''));
+}
+
+/**
+ * The accepted audiences.
+ *
+ * @throws PgError 22023 for JSON other than an array of strings
+ */
+export function parseAudiences(text: string): readonly string[] {
+  const reading = readPlainOrJson(text);
+  const audiences = toStringList('plain' in reading ? [reading.plain] : reading.json);
+  if (audiences === undefined) {
+    throw new PgError({
+      code: 'invalid_setting_value',
+      message: 'JWT authentication audiences JSON not valid: expected an array of strings',
+    });
+  }
+  return audiences;
 }

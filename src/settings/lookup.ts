@@ -1,18 +1,30 @@
 /**
- * From what somebody typed to a row of the table: names and aliases in any case, and for a name that is none of them the nearest one.
+ * From what somebody typed to a row of the table: names and aliases in any case, and for a name
+ * that is none of them the nearest one.
  */
-import { PgError } from '../errors.ts';
-import { type Definition, definitions, type Parsed, type SettingName, type SettingValue, settingNames } from './definitions.ts';
+import { PgError } from '../lib/errors.ts';
+import {
+  type Definition,
+  definitions,
+  type Parsed,
+  type SettingName,
+  type SettingValue,
+  settingNames,
+} from './definitions.ts';
 import { quote } from './values.ts';
 
-/** A megabyte holds thousands of keys or rules; what is longer would only make every change slow. */
+/**
+ * A megabyte holds thousands of keys or rules; what is longer would only make every change slow.
+ */
 const VALUE_LIMIT = 1024 * 1024;
 
 /** Longer than every name. */
 const NAME_LIMIT = 100;
 
 const byName: ReadonlyMap<string, SettingName> = new Map(
-  settingNames.flatMap((name) => [name, ...definitions[name].aliases].map((known) => [known, name] as const)),
+  settingNames.flatMap((name) =>
+    [name, ...definitions[name].aliases].map((known) => [known, name] as const),
+  ),
 );
 
 /** Every name and alias, with the setting that it stands for. */
@@ -29,7 +41,6 @@ export function findSetting(name: string): SettingName {
   const shown = quote(name).slice(1, -1);
   throw new PgError({
     code: 'unknown_setting',
-    sqlstate: '42704',
     message: `unknown cluster setting '${shown}'`,
     hint: `The nearest setting is ${nearestName(name.toLowerCase().slice(0, NAME_LIMIT))}.`,
   });
@@ -40,8 +51,12 @@ export function findSetting(name: string): SettingName {
  *
  * @throws PgError 22023 with the contract's text; its reason names the setting
  */
-export function parseSetting<N extends SettingName>(name: N, text: string): Parsed<SettingValue<N>> {
-  // The table's type knows each row by its name; here the row of a name that is a type parameter is needed.
+export function parseSetting<N extends SettingName>(
+  name: N,
+  text: string,
+): Parsed<SettingValue<N>> {
+  // The table's type knows each row by its name; here the row of a name that is a type parameter is
+  // needed.
   const definition: Definition<unknown> = definitions[name];
   try {
     if (text.length > VALUE_LIMIT) throw tooLong();
@@ -50,14 +65,21 @@ export function parseSetting<N extends SettingName>(name: N, text: string): Pars
     if (!(error instanceof PgError)) throw error;
     const { code, sqlstate, message, hint } = error;
     const detail = `cluster setting '${name}'`;
-    throw new PgError({ code, sqlstate, message, detail, hint, reason: `${detail}: ${message}`, cause: error });
+    throw new PgError({
+      code,
+      sqlstate,
+      message,
+      detail,
+      hint,
+      reason: `${detail}: ${message}`,
+      cause: error,
+    });
   }
 }
 
 function tooLong(): PgError {
   return new PgError({
     code: 'invalid_setting_value',
-    sqlstate: '22023',
     message: `the value is longer than ${VALUE_LIMIT} characters`,
   });
 }

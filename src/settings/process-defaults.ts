@@ -1,8 +1,9 @@
 /**
- * Defaults of this process, from `--set NAME=VALUE` and from the environment: what a deployment configures without a console. They take
- * the place of the table's defaults, are never written to the store, and RESET returns to them.
+ * Defaults of this process, from `--set NAME=VALUE` and from the environment: what a deployment
+ * configures without a console. They take the place of the table's defaults, are never written to
+ * the store, and RESET returns to them.
  */
-import { errorText, PgError, UsageError } from '../errors.ts';
+import { errorText, PgError, UsageError } from '../lib/errors.ts';
 import { type SettingName, settingNames } from './definitions.ts';
 import { findSetting, knownNames, parseSetting } from './lookup.ts';
 import type { ProcessDefaults } from './snapshot.ts';
@@ -19,7 +20,8 @@ export function variableName(name: string): string {
 }
 
 /**
- * The process's defaults in canonical form. A flag wins over the environment, and a later flag over an earlier one.
+ * The process's defaults in canonical form. A flag wins over the environment, and a later flag over
+ * an earlier one.
  *
  * @param flags the values of `--set`
  * @param environment where PGSSO_SET_… are looked for; one that names no setting is an error, too
@@ -33,8 +35,12 @@ export function readProcessDefaults(
   for (const [variable, text] of Object.entries(environment)) {
     if (!variable.startsWith(VARIABLE_PREFIX) || text === undefined) continue;
     const name = byVariable.get(variable);
-    if (name === undefined) throw new UsageError(`${variable}: there is no such setting; the variables are ${listVariables()}`);
-    if (defaults.has(name)) throw new UsageError(`${variable}: another variable sets '${name}', too`);
+    if (name === undefined)
+      throw new UsageError(
+        `${variable}: there is no such setting; the variables are ${listVariables()}`,
+      );
+    if (defaults.has(name))
+      throw new UsageError(`${variable}: another variable sets '${name}', too`);
     defaults.set(name, parseDefault(variable, name, text));
   }
   for (const flag of flags) {

@@ -1,13 +1,15 @@
 /**
- * All settings at one moment, parsed and immutable. A login takes one snapshot and reads nothing else, so that a change in the middle of
- * it cannot mix old issuers with new keys.
+ * All settings at one moment, parsed and immutable. A login takes one snapshot and reads nothing
+ * else, so that a change in the middle of it cannot mix old issuers with new keys.
  */
 import { type ApiKeys, noApiKeys } from './api-keys.ts';
 import { definitions, type SettingName, type SettingValue, settingNames } from './definitions.ts';
 import { parseSetting } from './lookup.ts';
 
 /** Every setting's parsed value, and the API keys: all that a login reads. */
-export type SettingValues = { readonly [N in SettingName]: SettingValue<N> } & { readonly apiKeys: ApiKeys };
+export type SettingValues = { readonly [N in SettingName]: SettingValue<N> } & {
+  readonly apiKeys: ApiKeys;
+};
 
 /** A value that an operator set. */
 export interface StoredSetting {
@@ -58,7 +60,12 @@ export interface SnapshotSources {
  *
  * @throws PgError 22023 for the first bad value; its reason names the setting
  */
-export function buildSnapshot({ stored, apiKeys = noApiKeys, processDefaults, previous }: SnapshotSources): SettingsSnapshot {
+export function buildSnapshot({
+  stored,
+  apiKeys = noApiKeys,
+  processDefaults,
+  previous,
+}: SnapshotSources): SettingsSnapshot {
   const values: [SettingName, unknown][] = [];
   const states: [SettingName, SettingState][] = [];
   for (const name of settingNames) {
@@ -66,15 +73,54 @@ export function buildSnapshot({ stored, apiKeys = noApiKeys, processDefaults, pr
     const defaultText = processDefaults.get(name) ?? definitions[name].default;
     const source = override?.text ?? defaultText;
     const same = previous?.states[name].text === source;
-    const { value, text } = same ? { value: previous.values[name], text: source } : parseSetting(name, source);
+    const { value, text } = same
+      ? { value: previous.values[name], text: source }
+      : parseSetting(name, source);
     const changed = override && Object.freeze({ user: override.user, at: override.at });
     values.push([name, value]);
-    states.push([name, Object.freeze({ text, defaultText, origin: override ? 'override' : 'default', changed })]);
+    states.push([
+      name,
+      Object.freeze({ text, defaultText, origin: override ? 'override' : 'default', changed }),
+    ]);
   }
   return Object.freeze({
     version: (previous?.version ?? 0) + 1,
     // Each name of the table went in once, with the value that its own row parsed.
-    values: Object.freeze({ ...Object.fromEntries(values), apiKeys: Object.freeze(apiKeys) }) as SettingValues,
+    values: Object.freeze({
+      ...Object.fromEntries(values),
+      apiKeys: Object.freeze(apiKeys),
+    }) as SettingValues,
     states: Object.freeze(Object.fromEntries(states)) as SettingsSnapshot['states'],
   });
 }
+
+/*
+ * The settings that a login decision reads, and no others: a check that wants one more says so
+ * here. They come from one snapshot, so that a change in the middle of a login is seen by all of
+ * its checks or by none.
+ */
+
+/** The part of the settings that decides on a login; any snapshot's values are one. */
+export type LoginSettings = Pick<
+  SettingValues,
+  | 'server.jwt_authentication.enabled'
+  | 'server.jwt_authentication.jwks'
+  | 'server.jwt_authentication.jwks_auto_fetch.enabled'
+  | 'server.jwt_authentication.issuers.configuration'
+  | 'server.jwt_authentication.audience'
+  | 'server.jwt_authentication.claim'
+  | 'server.jwt_authentication.api_key_claim'
+  | 'apiKeys'
+  | 'server.jwt_authentication.authorization.enabled'
+  | 'server.jwt_authentication.group_claim'
+  | 'server.jwt_authentication.userinfo_group_key'
+  | 'server.identity_map.configuration'
+  | 'server.jwt_authentication.issuers.custom_ca'
+  | 'server.jwt_authentication.client.timeout'
+  | 'pgsso.clock_tolerance'
+  | 'pgsso.jwks_max_age'
+  | 'pgsso.allow_insecure_http'
+  | 'pgsso.client_credentials.issuer'
+  | 'pgsso.client_credentials.audience'
+  | 'pgsso.client_credentials.scope'
+>;

@@ -1,8 +1,9 @@
 /**
- * Simple values as operators write them in SQL, in options and in files, and as `SHOW` writes them back: booleans and durations. The
- * text is bounded and read once from left to right, so no value can cost more than its length.
+ * Simple values as operators write them in SQL, in options and in files, and as `SHOW` writes them
+ * back: booleans and durations. The text is bounded and read once from left to right, so no value
+ * can cost more than its length.
  */
-import { PgError } from '../errors.ts';
+import { PgError } from '../lib/errors.ts';
 
 const MILLISECOND = 1;
 const SECOND = 1000 * MILLISECOND;
@@ -25,8 +26,9 @@ const booleans: ReadonlyMap<string, boolean> = new Map([
 ]);
 
 /**
- * The units of Go's time.ParseDuration and of PostgreSQL's interval (manual, 8.5.4) that have one length: a month or a year has
- * several. Finer ones than a millisecond are left out: no setting could use them.
+ * The units of Go's time.ParseDuration and of PostgreSQL's interval (manual, 8.5.4) that have one
+ * length: a month or a year has several. Finer ones than a millisecond are left out: no setting
+ * could use them.
  */
 const units: ReadonlyMap<string, number> = new Map(
   Object.entries({
@@ -35,19 +37,23 @@ const units: ReadonlyMap<string, number> = new Map(
     [MINUTE]: 'm min mins minute minutes',
     [HOUR]: 'h hr hrs hour hours',
     [DAY]: 'd day days',
-  }).flatMap(([milliseconds, names]) => names.split(' ').map((name) => [name, Number(milliseconds)] as const)),
+  }).flatMap(([milliseconds, names]) =>
+    names.split(' ').map((name) => [name, Number(milliseconds)] as const),
+  ),
 );
 
 /** The value is of another form than its type allows. */
 function notParsed(text: string, type: string, expected: string): PgError {
   return new PgError({
     code: 'invalid_setting_value',
-    sqlstate: '22023',
     message: `could not parse ${quote(text)} as type ${type}: expected ${expected}`,
   });
 }
 
-/** An operator's text in a message: in double quotes, control characters escaped, cut after 100 characters. */
+/**
+ * An operator's text in a message: in double quotes, control characters escaped, cut after 100
+ * characters.
+ */
 export function quote(text: string): string {
   return JSON.stringify(text.length > TEXT_LIMIT ? `${text.slice(0, TEXT_LIMIT)}…` : text);
 }
@@ -64,16 +70,22 @@ export function parseBoolean(text: string): boolean {
 }
 
 /**
- * A duration as CockroachDB and PostgreSQL read one: `15s`, `1m30s`, `15 seconds`, `1 day`, `00:00:15`, `1 day 02:00:00`. A number
- * without a unit counts seconds, as in an interval; a leading `-` makes the whole negative.
+ * A duration as CockroachDB and PostgreSQL read one: `15s`, `1m30s`, `15 seconds`, `1 day`,
+ * `00:00:15`, `1 day 02:00:00`. A number without a unit counts seconds, as in an interval; a
+ * leading `-` makes the whole negative.
  *
  * @returns milliseconds, a whole number
  * @throws PgError 22023, also for what is finer than a millisecond
  */
 export function parseDuration(text: string): number {
-  const milliseconds = text.length > TEXT_LIMIT ? undefined : readDuration(text.trim().toLowerCase());
+  const milliseconds =
+    text.length > TEXT_LIMIT ? undefined : readDuration(text.trim().toLowerCase());
   if (milliseconds === undefined || !Number.isSafeInteger(milliseconds)) {
-    throw notParsed(text, 'duration', "whole milliseconds, such as 250ms, 15s, 1m30s, '15 seconds' or '00:00:15'");
+    throw notParsed(
+      text,
+      'duration',
+      "whole milliseconds, such as 250ms, 15s, 1m30s, '15 seconds' or '00:00:15'",
+    );
   }
   return milliseconds;
 }
@@ -81,7 +93,8 @@ export function parseDuration(text: string): number {
 function readDuration(text: string): number | undefined {
   const negative = text.startsWith('-');
   const start = negative ? 1 : 0;
-  const part = /(?:(\d{1,9}):(\d{1,2})(?::(\d{1,2}(?:\.\d{1,6})?))?$|(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*))\s*/y;
+  const part =
+    /(?:(\d{1,9}):(\d{1,2})(?::(\d{1,2}(?:\.\d{1,6})?))?$|(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*))\s*/y;
   let total = 0;
   part.lastIndex = start;
   while (part.lastIndex < text.length) {
@@ -103,13 +116,18 @@ function readDuration(text: string): number | undefined {
   return negative ? 0 - total : total;
 }
 
-/** The amount in milliseconds, exact as long as it is a whole number of them: 1.001 s are 1001 ms. */
+/**
+ * The amount in milliseconds, exact as long as it is a whole number of them: 1.001 s are 1001 ms.
+ */
 function toMilliseconds(amount: string, unit: number): number {
   const [whole = '', fraction = ''] = amount.split('.');
   return Number(whole) * unit + (Number(fraction) * unit) / 10 ** fraction.length;
 }
 
-/** A duration of whole milliseconds as CockroachDB prints it: `15s`, `1m30s`, `24h0m0s`, `250ms`, `0s`. */
+/**
+ * A duration of whole milliseconds as CockroachDB prints it: `15s`, `1m30s`, `24h0m0s`, `250ms`,
+ * `0s`.
+ */
 export function formatDuration(milliseconds: number): string {
   const sign = milliseconds < 0 ? '-' : '';
   const size = Math.abs(milliseconds);

@@ -1,16 +1,21 @@
 /**
- * Settings that are allowed and yet let in more people than they seem to. CockroachDB is silent about them; here they come as a
- * WARNING of SET, again at each start, and in SHOW ISSUERS.
+ * Settings that are allowed and yet let in more people than they seem to. CockroachDB is silent
+ * about them; here they come as a WARNING of SET, again at each start, and in SHOW ISSUERS.
  */
 import type { SettingName } from './definitions.ts';
 import { isAnchored } from './pattern.ts';
 import type { SettingValues } from './snapshot.ts';
 import { quote } from './values.ts';
 
-/** One sentence or two for each thing that the operator ought to look at; empty when there is none. */
+/**
+ * One sentence or two for each thing that the operator ought to look at; empty when there is none.
+ */
 export function settingWarnings(values: SettingValues): readonly string[] {
   const lockedOut = values['server.jwt_authentication.enabled'] ? missingSettings(values) : [];
-  return [...lockedOut.map((name) => `${name} is empty: no token is let in`), ...doubtfulSettings(values)];
+  return [
+    ...lockedOut.map((name) => `${name} is empty: no token is let in`),
+    ...doubtfulSettings(values),
+  ];
 }
 
 /** Those without which no token passes, and which are empty. */
@@ -21,21 +26,32 @@ export function missingSettings(values: SettingValues): readonly SettingName[] {
       'server.jwt_authentication.issuers.configuration',
       values['server.jwt_authentication.issuers.configuration'].issuers.length === 0,
     ],
-    ['server.jwt_authentication.audience', values['server.jwt_authentication.audience'].length === 0],
-    ['server.jwt_authentication.jwks', !fetched && values['server.jwt_authentication.jwks'].length === 0],
+    [
+      'server.jwt_authentication.audience',
+      values['server.jwt_authentication.audience'].length === 0,
+    ],
+    [
+      'server.jwt_authentication.jwks',
+      !fetched && values['server.jwt_authentication.jwks'].length === 0,
+    ],
   ];
   return empty.filter(([, isEmpty]) => isEmpty).map(([name]) => name);
 }
 
 /** What lets in more people than it seems to. */
 export function doubtfulSettings(values: SettingValues): readonly string[] {
-  return [...warnOfSharedKeys(values), ...warnOfUnmappedIssuers(values), ...warnOfLooseExpressions(values)];
+  return [
+    ...warnOfSharedKeys(values),
+    ...warnOfUnmappedIssuers(values),
+    ...warnOfLooseExpressions(values),
+  ];
 }
 
 function warnOfSharedKeys(values: SettingValues): string[] {
   const { issuers } = values['server.jwt_authentication.issuers.configuration'];
   const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
-  if (issuers.length < 2 || fetched || values['server.jwt_authentication.jwks'].length === 0) return [];
+  if (issuers.length < 2 || fetched || values['server.jwt_authentication.jwks'].length === 0)
+    return [];
   return [
     `there are ${issuers.length} issuers and one set of keys in server.jwt_authentication.jwks: whoever holds the private part of any of these keys can sign for each issuer`,
   ];
@@ -47,7 +63,10 @@ function warnOfUnmappedIssuers(values: SettingValues): string[] {
   if (issuers.length < 2) return [];
   return issuers
     .filter((issuer) => map.rulesFor(issuer).length === 0)
-    .map((issuer) => `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: its tokens can name any user`);
+    .map(
+      (issuer) =>
+        `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: its tokens can name any user`,
+    );
 }
 
 function warnOfLooseExpressions(values: SettingValues): string[] {
@@ -57,9 +76,15 @@ function warnOfLooseExpressions(values: SettingValues): string[] {
   return [
     ...identities
       .filter(isLoose)
-      .map(({ line }) => loose(`the expression on line ${line} of server.identity_map.configuration`)),
-    ...roles.filter(isLoose).map(({ line }) => loose(`the expression on line ${line} of pgsso.role_map.configuration`)),
-    ...(provisioning && isLoose({ pattern: provisioning.source }) ? [loose('pgsso.provisioning.pattern')] : []),
+      .map(({ line }) =>
+        loose(`the expression on line ${line} of server.identity_map.configuration`),
+      ),
+    ...roles
+      .filter(isLoose)
+      .map(({ line }) => loose(`the expression on line ${line} of pgsso.role_map.configuration`)),
+    ...(provisioning && isLoose({ pattern: provisioning.source })
+      ? [loose('pgsso.provisioning.pattern')]
+      : []),
   ];
 }
 

@@ -1,7 +1,8 @@
 /** The eleven checks, what each says to client and log, and their order. */
+
 import t from 'tap';
-import { CheckFailure, type CheckName, checks } from '../../src/auth/checks.ts';
-import type { KeySource } from '../../src/auth/key-source.ts';
+import { CheckFailure, type CheckName, checks } from '../../src/auth/refusals.ts';
+import type { KeySource } from '../../src/keys/key-source.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 import {
   authenticatorOf,
@@ -35,7 +36,10 @@ function claim(name: string): NonNullable<LoginChange['settings']> {
 
 /** A source whose issuer is away. */
 const unavailableKeys: KeySource = {
-  keysFor: () => Promise.reject(new CheckFailure('keys', { found: 'an issuer that is away', fault: 'identity provider' })),
+  keysFor: () =>
+    Promise.reject(
+      new CheckFailure('keys', { found: 'an issuer that is away', fault: 'identity provider' }),
+    ),
   refresh: async () => undefined,
   describe: () => [],
 };
@@ -65,12 +69,19 @@ const refused: readonly Refused[] = [
     check: 'issuer',
     detail: `token issued by ${ISSUER}/`,
   },
-  { when: 'the token has no issuer', change: { claims: { iss: undefined } }, check: 'issuer', detail: 'token issued by ' },
+  {
+    when: 'the token has no issuer',
+    change: { claims: { iss: undefined } },
+    check: 'issuer',
+    detail: 'token issued by ',
+  },
   {
     when: 'an empty issuer is configured and sent',
     change: {
       claims: { iss: '' },
-      settings: { 'server.jwt_authentication.issuers.configuration': { issuers: [''], jwksUris: undefined } },
+      settings: {
+        'server.jwt_authentication.issuers.configuration': { issuers: [''], jwksUris: undefined },
+      },
     },
     check: 'issuer',
     detail: 'token issued by ',
@@ -85,7 +96,8 @@ const refused: readonly Refused[] = [
     when: 'the key ID is unknown',
     change: { header: { kid: 'stranger' } },
     check: 'signature',
-    detail: 'unable to parse token: key provider 0 failed: failed to find key with key ID "stranger" in key set',
+    detail:
+      'unable to parse token: key provider 0 failed: failed to find key with key ID "stranger" in key set',
   },
   {
     when: 'another key signed under the known key ID',
@@ -172,7 +184,11 @@ const refused: readonly Refused[] = [
       ['a name of 64 bytes', 'x'.repeat(64), 'x'.repeat(64)],
       ['a name of 300 bytes', long, 'x'.repeat(256)],
       ['a name that folding makes longer than 63 bytes', '\u0130'.repeat(31), '\u0130'.repeat(31)],
-      ['more principals than are considered', Array(257).fill('a'), JSON.stringify(Array(257).fill('a')).slice(0, 256)],
+      [
+        'more principals than are considered',
+        Array(257).fill('a'),
+        JSON.stringify(Array(257).fill('a')).slice(0, 256),
+      ],
     ] as const
   ).map(
     ([what, value, shown]): Refused => ({
@@ -229,7 +245,19 @@ const refused: readonly Refused[] = [
     check: 'user',
     detail: `token issued for [${'a '.repeat(16)}…] and login was for b`,
   },
-  ...['root', 'ROOT', 'node', 'public', 'none', 'admin', 'postgres', 'pg_monitor', 'PG_x', 'crdb_internal_x', 'Operator'].map(
+  ...[
+    'root',
+    'ROOT',
+    'node',
+    'public',
+    'none',
+    'admin',
+    'postgres',
+    'pg_monitor',
+    'PG_x',
+    'crdb_internal_x',
+    'Operator',
+  ].map(
     (user): Refused => ({
       when: `the user ${user} is reserved`,
       change: { claims: { sub: user }, user, options: { reservedUsers: ['OPERATOR'] } },
@@ -239,7 +267,10 @@ const refused: readonly Refused[] = [
   ),
   {
     when: 'a principal is mapped to a reserved user',
-    change: { settings: { 'server.identity_map.configuration': rulesOf(() => 'Root') }, user: undefined },
+    change: {
+      settings: { 'server.identity_map.configuration': rulesOf(() => 'Root') },
+      user: undefined,
+    },
     check: 'reserved',
     detail: 'cannot use JWT auth to login to a reserved user root',
   },
@@ -322,53 +353,70 @@ t.test('messages are those of the contract', async (t) => {
   );
 });
 
-t.test('of a login that is wrong in every respect the first check decides, then the next', async (t) => {
-  // Each repair makes one more check pass and leaves the later ones wrong.
-  const wrong = {
-    header: { kid: 'stranger' },
-    claims: { iss: 'https://evil.example', exp: 0, who: undefined, aud: 'others', sub: 1 } as Record<string, unknown>,
-    user: 'bob' as string | undefined,
-    namesRole: true,
-    settings: {
-      ...claim('who'),
-      'server.jwt_authentication.enabled': false,
-      'server.identity_map.configuration': rulesOf((principal) => (principal === 'root' ? 'root' : undefined)),
-    } as LoginChange['settings'] & object,
-    options: { keys: unavailableKeys } as LoginChange['options'] & object,
-  };
-  const repairs: readonly [CheckName, () => void][] = [
-    ['enabled', () => Object.assign(wrong.settings, { 'server.jwt_authentication.enabled': true })],
-    ['token', () => Object.assign(wrong.claims, { sub: '' })],
-    ['issuer', () => Object.assign(wrong.claims, { iss: ISSUER })],
-    ['keys', () => Object.assign(wrong, { options: {} })],
-    ['signature', () => Object.assign(wrong.header, { kid: KEY.kid })],
-    ['signature', () => Object.assign(wrong.claims, { exp: SECONDS + 1 })],
-    ['claim', () => Object.assign(wrong.claims, { who: 'ro\0ot' })],
-    ['principal', () => Object.assign(wrong.claims, { who: 'someone' })],
-    ['names', () => Object.assign(wrong.claims, { who: 'root' })],
-    ['user', () => Object.assign(wrong, { user: undefined })],
-    ['reserved', () => Object.assign(wrong.settings, { 'server.identity_map.configuration': rulesOf(() => 'alice') })],
-    ['audience', () => Object.assign(wrong.claims, { aud: 'pgsso' })],
-    ['role', () => Object.assign(wrong, { namesRole: false })],
-  ];
-  for (const [check, repair] of repairs) {
-    t.equal((await refusalOf(wrong)).code, checks[check].code, check);
-    repair();
-  }
-  t.match(await login(wrong), { user: 'alice', principal: 'root' });
-});
+t.test(
+  'of a login that is wrong in every respect the first check decides, then the next',
+  async (t) => {
+    // Each repair makes one more check pass and leaves the later ones wrong.
+    const wrong = {
+      header: { kid: 'stranger' },
+      claims: {
+        iss: 'https://evil.example',
+        exp: 0,
+        who: undefined,
+        aud: 'others',
+        sub: 1,
+      } as Record<string, unknown>,
+      user: 'bob' as string | undefined,
+      namesRole: true,
+      settings: {
+        ...claim('who'),
+        'server.jwt_authentication.enabled': false,
+        'server.identity_map.configuration': rulesOf((principal) =>
+          principal === 'root' ? 'root' : undefined,
+        ),
+      } as LoginChange['settings'] & object,
+      options: { keys: unavailableKeys } as LoginChange['options'] & object,
+    };
+    const repairs: readonly [CheckName, () => void][] = [
+      [
+        'enabled',
+        () => Object.assign(wrong.settings, { 'server.jwt_authentication.enabled': true }),
+      ],
+      ['token', () => Object.assign(wrong.claims, { sub: '' })],
+      ['issuer', () => Object.assign(wrong.claims, { iss: ISSUER })],
+      ['keys', () => Object.assign(wrong, { options: {} })],
+      ['signature', () => Object.assign(wrong.header, { kid: KEY.kid })],
+      ['signature', () => Object.assign(wrong.claims, { exp: SECONDS + 1 })],
+      ['claim', () => Object.assign(wrong.claims, { who: 'ro\0ot' })],
+      ['principal', () => Object.assign(wrong.claims, { who: 'someone' })],
+      ['names', () => Object.assign(wrong.claims, { who: 'root' })],
+      ['user', () => Object.assign(wrong, { user: undefined })],
+      [
+        'reserved',
+        () =>
+          Object.assign(wrong.settings, {
+            'server.identity_map.configuration': rulesOf(() => 'alice'),
+          }),
+      ],
+      ['audience', () => Object.assign(wrong.claims, { aud: 'pgsso' })],
+      ['role', () => Object.assign(wrong, { namesRole: false })],
+    ];
+    for (const [check, repair] of repairs) {
+      t.equal((await refusalOf(wrong)).code, checks[check].code, check);
+      repair();
+    }
+    t.match(await login(wrong), { user: 'alice', principal: 'root' });
+  },
+);
 
-t.test('an examination yields what passed, in order, and stops at what did not', async (t) => {
+t.test('an examination tells what passed, in order, and stops at what did not', async (t) => {
   const passed: string[] = [];
   const { signal } = new AbortController();
   const change = { claims: { aud: 'others' } };
-  const examination = authenticatorOf().examine(requestOf(change), settingsOf(), signal);
   await t.rejects(
-    async () => {
-      for await (const { check, found } of examination) {
-        passed.push(`${check}: ${found}`);
-      }
-    },
+    authenticatorOf().examine(requestOf(change), settingsOf(), signal, (check, found) => {
+      passed.push(`${check}: ${found}`);
+    }),
     { name: 'CheckFailure', check: 'audience', finding: { found: '[others]' } },
   );
   t.strictSame(passed, [
@@ -389,7 +437,13 @@ t.test(
   'an identity has the user, the principal, the issuer, the expiry, the groups if they are asked for, and nothing else',
   async (t) => {
     const expiresAt = NOW + 300_000;
-    t.strictSame(await login(), { user: 'alice', principal: 'alice', issuer: ISSUER, expiresAt, groups: undefined });
+    t.strictSame(await login(), {
+      user: 'alice',
+      principal: 'alice',
+      issuer: ISSUER,
+      expiresAt,
+      groups: undefined,
+    });
   },
 );
 
@@ -406,7 +460,11 @@ t.test('a login passes', async (t) => {
       { claims: { sub: 'ALICE' }, user: 'aLiCe' },
       { user: 'alice', principal: 'ALICE' },
     ],
-    ['whatever the normal form', { claims: { sub: 'Zoe\u0308' }, user: 'ZO\u00cb' }, { user: 'zo\u00eb' }],
+    [
+      'whatever the normal form',
+      { claims: { sub: 'Zoe\u0308' }, user: 'ZO\u00cb' },
+      { user: 'zo\u00eb' },
+    ],
     ['without a user, when there is one to choose', { user: undefined }, { user: 'alice' }],
     ['with an empty user, likewise', { user: '' }, { user: 'alice' }],
     [
@@ -424,9 +482,17 @@ t.test('a login passes', async (t) => {
       { user: 'bob', claims: { who: ['\0', '', long, 'bob'] }, settings: claim('who') },
       { user: 'bob' },
     ],
-    ['by a boolean', { user: 'true', claims: { who: true }, settings: claim('who') }, { user: 'true' }],
+    [
+      'by a boolean',
+      { user: 'true', claims: { who: true }, settings: claim('who') },
+      { user: 'true' },
+    ],
     ['by an integer', { user: '42', claims: { who: 42 }, settings: claim('who') }, { user: '42' }],
-    ['by the largest integer', { user: '9007199254740991', claims: { who: 2 ** 53 - 1 }, settings: claim('who') }, {}],
+    [
+      'by the largest integer',
+      { user: '9007199254740991', claims: { who: 2 ** 53 - 1 }, settings: claim('who') },
+      {},
+    ],
     [
       'by a claim that is called as a built-in',
       { claims: { constructor: 'alice' }, settings: claim('constructor') },
@@ -434,10 +500,26 @@ t.test('a login passes', async (t) => {
     ],
     ['with the claim sub by name', { settings: claim('sub') }, { user: 'alice' }],
     ['with a name of 63 bytes', { user: 'x'.repeat(63), claims: { sub: 'x'.repeat(63) } }, {}],
-    ['with a verified address', { claims: { email: 'alice', email_verified: true }, settings: claim('email') }, {}],
-    ['with an address verified in text', { claims: { email: 'alice', email_verified: 'true' }, settings: claim('email') }, {}],
-    ['with an address of which nothing is said', { claims: { email: 'alice' }, settings: claim('email') }, {}],
-    ['without regard to email_verified for another claim', { claims: { email_verified: false } }, {}],
+    [
+      'with a verified address',
+      { claims: { email: 'alice', email_verified: true }, settings: claim('email') },
+      {},
+    ],
+    [
+      'with an address verified in text',
+      { claims: { email: 'alice', email_verified: 'true' }, settings: claim('email') },
+      {},
+    ],
+    [
+      'with an address of which nothing is said',
+      { claims: { email: 'alice' }, settings: claim('email') },
+      {},
+    ],
+    [
+      'without regard to email_verified for another claim',
+      { claims: { email_verified: false } },
+      {},
+    ],
     [
       'by any rule that matches',
       { user: 'alice', settings: { 'server.identity_map.configuration': mapped } },
@@ -450,14 +532,29 @@ t.test('a login passes', async (t) => {
     ],
     [
       'by its own name at an issuer without rules',
-      { claims: { iss: 'https://other.example' }, settings: { 'server.identity_map.configuration': mapped } },
+      {
+        claims: { iss: 'https://other.example' },
+        settings: { 'server.identity_map.configuration': mapped },
+      },
       { user: 'alice' },
     ],
     ['with one of several audiences', { claims: { aud: ['others', 'pgsso'] } }, {}],
-    ['a millisecond before it expires', { claims: { exp: SECONDS + 0.001 } }, { expiresAt: NOW + 1 }],
+    [
+      'a millisecond before it expires',
+      { claims: { exp: SECONDS + 0.001 } },
+      { expiresAt: NOW + 1 },
+    ],
     ['with the last date there is', { claims: { exp: 8.64e12 } }, { expiresAt: 8.64e15 }],
-    ['with nbf and iat ahead by the tolerance', { claims: { nbf: SECONDS + 5, iat: SECONDS + 5 } }, {}],
-    ['naming a role, where superusers are allowed', { namesRole: true, options: { superusers: 'allow' } }, { user: 'alice' }],
+    [
+      'with nbf and iat ahead by the tolerance',
+      { claims: { nbf: SECONDS + 5, iat: SECONDS + 5 } },
+      {},
+    ],
+    [
+      'naming a role, where superusers are allowed',
+      { namesRole: true, options: { superusers: 'allow' } },
+      { user: 'alice' },
+    ],
   ];
   for (const [how, change, expected] of passing) {
     t.match(await login(change), expected, how);
@@ -466,7 +563,9 @@ t.test('a login passes', async (t) => {
 
 t.test('the tolerance of the clock does not prolong a token', async (t) => {
   const settings = { 'pgsso.clock_tolerance': 60_000 };
-  t.match(await refusalOf({ claims: { exp: SECONDS - 1 }, settings }), { detail: /"exp" not satisfied$/ });
+  t.match(await refusalOf({ claims: { exp: SECONDS - 1 }, settings }), {
+    detail: /"exp" not satisfied$/,
+  });
 });
 
 t.test('the log learns what would have passed, and the client does not', async (t) => {
@@ -477,7 +576,10 @@ t.test('the log learns what would have passed, and the client does not', async (
       'decided by server.jwt_authentication.issuers.configuration',
   );
   const unknown = await refusalOf({ header: { kid: 'stranger' } });
-  t.match(unknown.reason, 'key ID "stranger", algorithm ES256, and a set with the keys [ES256:ES256]');
+  t.match(
+    unknown.reason,
+    'key ID "stranger", algorithm ES256, and a set with the keys [ES256:ES256]',
+  );
   const unfetched = await refusalOf({ options: { keys: unavailableKeys } });
   t.match(unfetched.reason, 'an issuer that is away');
 });
@@ -492,17 +594,27 @@ t.test('no refusal holds a part of the token', async (t) => {
   }
 });
 
-t.test('an ErrorResponse stays below what libpq accepts before authentication, whatever the token holds', async (t) => {
-  for (const character of ['😀', '\u200b', '\u0001', '\u{e0041}']) {
-    const error = await refusalOf({ claims: { iss: character.repeat(3000) } });
-    t.ok(Buffer.byteLength(`${error.detail}`) < 1500);
-  }
-  const principals = Array.from({ length: 100 }, (_, index) => `${index}${'😀'.repeat(100)}`);
-  const settings = { ...claim('who'), 'server.identity_map.configuration': rulesOf(() => 'mapped') };
-  const error = await refusalOf({ claims: { who: principals }, settings, user: 'x'.repeat(5000) });
-  t.equal(error.code, 'user_not_in_token');
-  t.ok(Buffer.byteLength(`${error.detail}`) < 30_000);
-});
+t.test(
+  'an ErrorResponse stays below what libpq accepts before authentication, whatever the token holds',
+  async (t) => {
+    for (const character of ['😀', '\u200b', '\u0001', '\u{e0041}']) {
+      const error = await refusalOf({ claims: { iss: character.repeat(3000) } });
+      t.ok(Buffer.byteLength(`${error.detail}`) < 1500);
+    }
+    const principals = Array.from({ length: 100 }, (_, index) => `${index}${'😀'.repeat(100)}`);
+    const settings = {
+      ...claim('who'),
+      'server.identity_map.configuration': rulesOf(() => 'mapped'),
+    };
+    const error = await refusalOf({
+      claims: { who: principals },
+      settings,
+      user: 'x'.repeat(5000),
+    });
+    t.equal(error.code, 'user_not_in_token');
+    t.ok(Buffer.byteLength(`${error.detail}`) < 30_000);
+  },
+);
 
 t.test('a key that the set lacks is asked for once more', async (t) => {
   const asked: string[] = [];
@@ -523,11 +635,16 @@ t.test('a key that the set lacks is asked for once more', async (t) => {
   t.strictSame(asked.splice(0), [`keysFor ${ISSUER}`, `refresh ${ISSUER}`]);
 
   for (const newer of [undefined, [testKey('ES256', 'old')]]) {
-    t.match(await refusalOf({ options: { keys: source(newer) } }), { detail: /failed to find key with key ID "ES256"/ });
+    t.match(await refusalOf({ options: { keys: source(newer) } }), {
+      detail: /failed to find key with key ID "ES256"/,
+    });
     t.strictSame(asked.splice(0), [`keysFor ${ISSUER}`, `refresh ${ISSUER}`]);
   }
 
-  await login({ token: mintToken(testKey('ES256', 'old'), CLAIMS), options: { keys: source(undefined) } });
+  await login({
+    token: mintToken(testKey('ES256', 'old'), CLAIMS),
+    options: { keys: source(undefined) },
+  });
   t.strictSame(asked, [`keysFor ${ISSUER}`], 'and not when it is there');
 });
 

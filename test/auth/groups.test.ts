@@ -1,14 +1,21 @@
-/** The groups of a token: where they are looked for, how they are read, what userinfo may say, and which roles they stand for. */
+/**
+ * The groups of a token: where they are looked for, how they are read, what userinfo may say, and
+ * which roles they stand for.
+ */
+
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { NoUserinfoEndpoint, type UserinfoLookup } from '../../src/auth/groups.ts';
-import { emptyGroupsRefusal } from '../../src/auth/groups-rule.ts';
-import { mapGroups } from '../../src/auth/role-map.ts';
-import type { PgError } from '../../src/errors.ts';
-import { parseKeySet } from '../../src/settings/key-set.ts';
-import { parseRoleRules } from '../../src/settings/role-rules.ts';
+import {
+  emptyGroupsRefusal,
+  mapGroups,
+  NoUserinfoEndpoint,
+  type UserinfoLookup,
+} from '../../src/auth/groups.ts';
+import type { PgError } from '../../src/lib/errors.ts';
+import { parseKeySet } from '../../src/settings/jwks.ts';
+import { parseRoleRules } from '../../src/settings/maps.ts';
 import { startProvider } from '../support/oidc.ts';
 import type { Members } from '../support/tokens.ts';
 import { authenticatorOf, login, refusalOf, requestOf, settingsOf } from './login.ts';
@@ -16,7 +23,11 @@ import { authenticatorOf, login, refusalOf, requestOf, settingsOf } from './logi
 const ON = { 'server.jwt_authentication.authorization.enabled': true };
 
 /** The groups of a login whose token has these claims; `group_claim` as given. */
-async function groupsOf(claims: Members, claim = 'groups', userinfo?: UserinfoLookup): Promise<readonly string[] | undefined> {
+async function groupsOf(
+  claims: Members,
+  claim = 'groups',
+  userinfo?: UserinfoLookup,
+): Promise<readonly string[] | undefined> {
   const settings = { ...ON, 'server.jwt_authentication.group_claim': claim };
   return (await login({ claims, settings, options: { userinfo } })).groups;
 }
@@ -34,10 +45,20 @@ t.test('groups in a claim of the token', async (t) => {
     ['an array', { groups: ['dev', 'ops'] }, 'groups', ['dev', 'ops']],
     ['one as text', { groups: 'dev' }, 'groups', ['dev']],
     ['text with commas', { groups: 'dev, ops ,,dev' }, 'groups', ['dev', 'ops']],
-    ['a space is part of a name', { groups: 'domain admins,dev' }, 'groups', ['domain admins', 'dev']],
+    [
+      'a space is part of a name',
+      { groups: 'domain admins,dev' },
+      'groups',
+      ['domain admins', 'dev'],
+    ],
     ['mixed case is one group', { groups: ['Dev', 'DEV', ' dev '] }, 'groups', ['dev']],
     ['a comma inside an element', { groups: ['cn=dev,ou=groups'] }, 'groups', ['cn=dev,ou=groups']],
-    ['elements that are not text', { groups: [1, true, null, { a: 1 }, ['x'], 'dev'] }, 'groups', ['1', 'true', 'dev']],
+    [
+      'elements that are not text',
+      { groups: [1, true, null, { a: 1 }, ['x'], 'dev'] },
+      'groups',
+      ['1', 'true', 'dev'],
+    ],
     ['what cannot be seen', { groups: ['a\u0000b', '\u202edev', '', ' ', 'ok'] }, 'groups', ['ok']],
     ['composed as SQL names are', { groups: ['E\u0301quipe'] }, 'groups', ['\u00e9quipe']],
     ['an empty array', { groups: [] }, 'groups', []],
@@ -51,7 +72,8 @@ t.test('groups in a claim of the token', async (t) => {
       ['top'],
     ],
   ];
-  for (const [name, claims, claim, expected] of table) t.strictSame(await groupsOf(claims, claim), expected, name);
+  for (const [name, claims, claim, expected] of table)
+    t.strictSame(await groupsOf(claims, claim), expected, name);
 });
 
 t.test('a path does not reach what is only inherited, or into text and lists', async (t) => {
@@ -71,14 +93,21 @@ t.test('a path does not reach what is only inherited, or into text and lists', a
     [{}, 'groups'],
     [{}, ''],
   ] as [Members, string][]) {
-    t.strictSame(await groupsOf(claims, claim, asked), ['from userinfo'], JSON.stringify([claims, claim]));
+    t.strictSame(
+      await groupsOf(claims, claim, asked),
+      ['from userinfo'],
+      JSON.stringify([claims, claim]),
+    );
   }
 });
 
 t.test('more groups than a thousand are refused', async (t) => {
   const many = Array.from({ length: 1001 }, (_, i) => `g${i}`);
   t.equal((await groupsOf({ groups: many.slice(1) }))?.length, 1000);
-  t.match(await refusedGroups({ groups: many }), { code: 'empty_group_list', reason: /more than 1000 groups/ });
+  t.match(await refusedGroups({ groups: many }), {
+    code: 'empty_group_list',
+    reason: /more than 1000 groups/,
+  });
 });
 
 t.test("Entra's overage is refused, and the refusal says what to do", async (t) => {
@@ -115,10 +144,20 @@ const fetchUserinfo: UserinfoLookup = async (_issuer, token, _values, signal) =>
 
 t.test('without the claim userinfo is asked with the token as bearer', async (t) => {
   const request = requestOf({ claims: { groups: 5 } });
-  const settings = settingsOf({ ...ON, 'server.jwt_authentication.userinfo_group_key': 'resource.roles' });
-  Object.assign(answers, { status: 200, body: JSON.stringify({ sub: 'alice', resource: { roles: 'Dev,ops' } }) });
+  const settings = settingsOf({
+    ...ON,
+    'server.jwt_authentication.userinfo_group_key': 'resource.roles',
+  });
+  Object.assign(answers, {
+    status: 200,
+    body: JSON.stringify({ sub: 'alice', resource: { roles: 'Dev,ops' } }),
+  });
   const { signal } = new AbortController();
-  const identity = await authenticatorOf({ userinfo: fetchUserinfo }).authenticate(request, settings, signal);
+  const identity = await authenticatorOf({ userinfo: fetchUserinfo }).authenticate(
+    request,
+    settings,
+    signal,
+  );
   t.strictSame(identity.groups, ['dev', 'ops']);
   t.equal(answers.authorization, `Bearer ${request.token}`);
 });
@@ -130,24 +169,39 @@ t.test('userinfo that does not do', async (t) => {
     ['another subject', 200, { sub: 'bob', groups: ['dba'] }, /sub is not that of the token/],
     ['no subject', 200, { groups: ['dba'] }, /sub is not that of the token/],
     ['no groups', 200, { sub: 'alice' }, /no groups in the answer/],
-    ['groups of another type', 200, { sub: 'alice', groups: { dba: true } }, /no groups in the answer/],
+    [
+      'groups of another type',
+      200,
+      { sub: 'alice', groups: { dba: true } },
+      /no groups in the answer/,
+    ],
   ];
   for (const [name, status, body, reason] of table) {
     Object.assign(answers, { status, body: JSON.stringify(body) });
     const error = await refusedGroups({}, fetchUserinfo);
-    t.match(error, { sqlstate: '28000', message: failed, detail: undefined, reason, fault: 'identity provider' }, name);
+    t.match(
+      error,
+      { sqlstate: '28000', message: failed, detail: undefined, reason, fault: 'identity provider' },
+      name,
+    );
     t.notMatch(error.reason, /eyJ/, `${name}: no token in the log`);
   }
   t.match(await refusedGroups({}), { message: failed, reason: /no way to ask/ });
-  const none: UserinfoLookup = async () => Promise.reject(new NoUserinfoEndpoint('the discovery document names none'));
-  t.match(await refusedGroups({}, none), { message: 'JWT authorization: No userinfo endpoint', detail: undefined });
+  const none: UserinfoLookup = async () =>
+    Promise.reject(new NoUserinfoEndpoint('the discovery document names none'));
+  t.match(await refusedGroups({}, none), {
+    message: 'JWT authorization: No userinfo endpoint',
+    detail: undefined,
+  });
 });
 
 t.test('a subject that is missing on both sides is no match', async (t) => {
   const settings = { ...ON, 'server.jwt_authentication.claim': 'name' };
   const claims = { name: 'alice', sub: undefined };
   const userinfo: UserinfoLookup = async () => new Map([['groups', ['dba']]]);
-  t.match(await refusalOf({ claims, settings, options: { userinfo } }), { code: 'userinfo_failed' });
+  t.match(await refusalOf({ claims, settings, options: { userinfo } }), {
+    code: 'userinfo_failed',
+  });
 });
 
 t.test('a login that is given up ends with the reason of its signal', async (t) => {
@@ -156,7 +210,11 @@ t.test('a login that is given up ends with the reason of its signal', async (t) 
     abort.abort(new Error('gone'));
     throw new Error('aborted');
   };
-  const running = authenticatorOf({ userinfo }).authenticate(requestOf({}), settingsOf(ON), abort.signal);
+  const running = authenticatorOf({ userinfo }).authenticate(
+    requestOf({}),
+    settingsOf(ON),
+    abort.signal,
+  );
   await t.rejects(running, { message: 'gone' });
 });
 
@@ -174,14 +232,23 @@ t.test('an empty list is an identity that another rule refuses', async (t) => {
 t.test('the groups in a token of a real provider', async (t) => {
   const provider = await startProvider({
     audience: 'https://databases.test',
-    clients: [{ id: 'alice', claims: { groups: ['Dev'], realm_access: { roles: ['ops', 'dev'] } } }],
+    clients: [
+      { id: 'alice', claims: { groups: ['Dev'], realm_access: { roles: ['ops', 'dev'] } } },
+    ],
   });
   t.teardown(() => provider.stop());
-  const request = { token: await provider.token({ clientId: 'alice' }), user: 'alice', namesRole: false };
+  const request = {
+    token: await provider.token({ clientId: 'alice' }),
+    user: 'alice',
+    namesRole: false,
+  };
   const settings = settingsOf({
     ...ON,
     'server.jwt_authentication.jwks': parseKeySet(provider.jwks),
-    'server.jwt_authentication.issuers.configuration': { issuers: [provider.issuer], jwksUris: undefined },
+    'server.jwt_authentication.issuers.configuration': {
+      issuers: [provider.issuer],
+      jwksUris: undefined,
+    },
     'server.jwt_authentication.audience': ['https://databases.test'],
   });
   const { signal } = new AbortController();
@@ -194,17 +261,38 @@ t.test('the groups in a token of a real provider', async (t) => {
 t.test('groups stand for roles', async (t) => {
   const role = (name: string, isListed = false) => ({ name, isListed });
   const table: [string, string, readonly string[], object[]][] = [
-    ['of their own name without a map', '', ['dev', 'pg_monitor'], [role('dev'), role('pg_monitor')]],
+    [
+      'of their own name without a map',
+      '',
+      ['dev', 'pg_monitor'],
+      [role('dev'), role('pg_monitor')],
+    ],
     ['not if it is no SQL name', '', ['x'.repeat(64), 'ok'], [role('ok')]],
     ['by a literal in any case', 'DEV developers', ['dev', 'ops'], [role('developers', true)]],
     ['by an expression', '/^db-(.*)$ \\1', ['db-readers', 'mail'], [role('readers')]],
-    ['by an expression with a fixed role', '/^domain\\x20admins$ pg_monitor', ['domain admins'], [role('pg_monitor', true)]],
-    ['a name that is put together is not listed', '/^(monitor)$ pg_\\1', ['monitor'], [role('pg_monitor')]],
-    ['all rules, distinct', 'dev a\n/^d b\n# none\ndev A', ['dev'], [role('a', true), role('b', true)]],
+    [
+      'by an expression with a fixed role',
+      '/^domain\\x20admins$ pg_monitor',
+      ['domain admins'],
+      [role('pg_monitor', true)],
+    ],
+    [
+      'a name that is put together is not listed',
+      '/^(monitor)$ pg_\\1',
+      ['monitor'],
+      [role('pg_monitor')],
+    ],
+    [
+      'all rules, distinct',
+      'dev a\n/^d b\n# none\ndev A',
+      ['dev'],
+      [role('a', true), role('b', true)],
+    ],
     ['folded', 'dev Developers', ['dev'], [role('developers', true)]],
     ['not if it comes out empty', '/^db-(.*)$ \\1', ['db-'], []],
   ];
-  for (const [name, map, groups, expected] of table) t.strictSame(mapGroups(parseRoleRules(map), groups), expected, name);
+  for (const [name, map, groups, expected] of table)
+    t.strictSame(mapGroups(parseRoleRules(map), groups), expected, name);
 });
 
 t.test('a role map that does not parse names its line', async (t) => {
@@ -214,7 +302,10 @@ t.test('a role map that does not parse names its line', async (t) => {
     ['/^a$ \\1', /saw \\1 substitution on line 1/],
     ['/( x', /unable to parse line 1: .*missing/],
     ['/^([9-0]*)$ \\1', /invalid character class range/],
-    [Array.from({ length: 201 }, (_, i) => `/g${i} r`).join('\n'), /line 201: there are more than 200 expressions/],
+    [
+      Array.from({ length: 201 }, (_, i) => `/g${i} r`).join('\n'),
+      /line 201: there are more than 200 expressions/,
+    ],
     [`/${'(a{1000})'.repeat(9)} r`, /unable to parse line 1/],
   ];
   for (const [map, message] of table) {

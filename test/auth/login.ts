@@ -1,22 +1,28 @@
 /**
- * One login that passes, described so that a test changes only what it is about: the issuer, its key, a token, the settings
- * that accept it.
+ * One login that passes, described so that a test changes only what it is about: the issuer, its
+ * key, a token, the settings that accept it.
  */
 import { Authenticator, type AuthenticatorOptions } from '../../src/auth/authenticator.ts';
 import type { Identity, LoginRequest } from '../../src/auth/identity.ts';
-import { staticKeys } from '../../src/auth/key-source.ts';
-import type { LoginSettings } from '../../src/auth/login-settings.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
-import { PgError } from '../../src/errors.ts';
+import { staticKeys } from '../../src/keys/key-source.ts';
+import { PgError } from '../../src/lib/errors.ts';
 import { noApiKeys } from '../../src/settings/api-keys.ts';
-import type { IdentityRule, IdentityRules } from '../../src/settings/identity-rules.ts';
-import type { VerificationKey } from '../../src/settings/key-set.ts';
+import type { VerificationKey } from '../../src/settings/jwks.ts';
+import type { IdentityRule, IdentityRules } from '../../src/settings/maps.ts';
+import type { LoginSettings } from '../../src/settings/snapshot.ts';
 import { type Members, mintToken, type TestKey, testKey } from '../support/tokens.ts';
 
 export const NOW = Date.UTC(2026, 10, 22, 12);
 export const SECONDS = NOW / 1000;
 export const ISSUER = 'https://issuer.example';
-export const CLAIMS: Members = { iss: ISSUER, sub: 'alice', aud: 'pgsso', iat: SECONDS - 10, exp: SECONDS + 300 };
+export const CLAIMS: Members = {
+  iss: ISSUER,
+  sub: 'alice',
+  aud: 'pgsso',
+  iat: SECONDS - 10,
+  exp: SECONDS + 300,
+};
 export const KEY = testKey('ES256');
 
 /** What a test changes about the login. */
@@ -37,9 +43,17 @@ export function verificationKey({ kid, algorithm, publicKey }: TestKey): Verific
   return { kid, algorithms: [algorithm], key: publicKey };
 }
 
-/** Rules from pairs of a matcher and an issuer, in the form that the identity map's setting is parsed to. */
+/**
+ * Rules from pairs of a matcher and an issuer, in the form that the identity map's setting is
+ * parsed to.
+ */
 export function rulesOf(...matchers: readonly Matcher[]): IdentityRules {
-  const rules: IdentityRule[] = matchers.map((match, index) => ({ issuer: ISSUER, line: index + 1, unanchored: false, match }));
+  const rules: IdentityRule[] = matchers.map((match, index) => ({
+    issuer: ISSUER,
+    line: index + 1,
+    unanchored: false,
+    match,
+  }));
   return { rules, rulesFor: (issuer) => rules.filter((rule) => rule.issuer === issuer) };
 }
 
@@ -47,7 +61,10 @@ export function settingsOf(change: Partial<LoginSettings> = {}): LoginSettings {
   return {
     'server.jwt_authentication.enabled': true,
     'server.jwt_authentication.jwks': [verificationKey(KEY)],
-    'server.jwt_authentication.issuers.configuration': { issuers: [ISSUER, 'https://other.example'], jwksUris: undefined },
+    'server.jwt_authentication.issuers.configuration': {
+      issuers: [ISSUER, 'https://other.example'],
+      jwksUris: undefined,
+    },
     'server.jwt_authentication.audience': ['pgsso', ''],
     'server.jwt_authentication.claim': '',
     'server.jwt_authentication.api_key_claim': '',
@@ -93,7 +110,11 @@ export function authenticatorOf(options: Partial<AuthenticatorOptions> = {}): Au
 
 export function login(change: LoginChange = {}): Promise<Identity> {
   const { signal } = new AbortController();
-  return authenticatorOf(change.options).authenticate(requestOf(change), settingsOf(change.settings), signal);
+  return authenticatorOf(change.options).authenticate(
+    requestOf(change),
+    settingsOf(change.settings),
+    signal,
+  );
 }
 
 /** The refusal of a login that must not pass. */

@@ -1,13 +1,22 @@
 /** Names: how they are folded, shown, reserved, and what the identity map makes of them. */
+
 import fc from 'fast-check';
 import t from 'tap';
-import { mapPrincipals } from '../../src/auth/identity-map.ts';
-import { foldName, isUsableName } from '../../src/auth/names.ts';
-import { reserveNames } from '../../src/auth/reserved-names.ts';
-import { formatList, formatText, isUsableText } from '../../src/auth/text.ts';
+import { mapPrincipals, reserveNames } from '../../src/auth/principals.ts';
+import {
+  foldName,
+  formatList,
+  formatText,
+  isUsableName,
+  isUsableText,
+} from '../../src/lib/text.ts';
 import { ISSUER, type Matcher, rulesOf } from './login.ts';
 
-const anyText = fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: 'grapheme' }), fc.string());
+const anyText = fc.oneof(
+  fc.string({ unit: 'binary' }),
+  fc.string({ unit: 'grapheme' }),
+  fc.string(),
+);
 
 t.test('a name folds to', async (t) => {
   for (const [name, folded] of [
@@ -33,7 +42,9 @@ t.test('folding twice changes nothing, and no normal form makes a difference', a
     fc.property(anyText, (text) => {
       const folded = foldName(text);
       return (
-        folded === foldName(folded) && folded === foldName(text.normalize('NFD')) && folded === foldName(text.normalize('NFC'))
+        folded === foldName(folded) &&
+        folded === foldName(text.normalize('NFD')) &&
+        folded === foldName(text.normalize('NFC'))
       );
     }),
     { numRuns: 2000 },
@@ -42,7 +53,16 @@ t.test('folding twice changes nothing, and no normal form makes a difference', a
 });
 
 t.test('a name is usable', async (t) => {
-  for (const name of ['a', 'x'.repeat(63), 'é'.repeat(31), 'a b', '👩‍💻'.replace('\u200d', ''), '名前', "o'neil", '"']) {
+  for (const name of [
+    'a',
+    'x'.repeat(63),
+    'é'.repeat(31),
+    'a b',
+    '👩‍💻'.replace('\u200d', ''),
+    '名前',
+    "o'neil",
+    '"',
+  ]) {
     t.ok(isUsableName(name), name);
   }
 });
@@ -103,7 +123,18 @@ t.test('a list is shown in brackets and cut after sixteen', async (t) => {
 
 t.test('reserved are the built-in names and the operator’s, folded', async (t) => {
   const isReserved = reserveNames(['Svc_Backup', '\u212aeeper']);
-  for (const name of ['', 'root', 'node', 'public', 'none', 'admin', 'postgres', 'pg_', 'pg_read_all_data', 'crdb_internal']) {
+  for (const name of [
+    '',
+    'root',
+    'node',
+    'public',
+    'none',
+    'admin',
+    'postgres',
+    'pg_',
+    'pg_read_all_data',
+    'crdb_internal',
+  ]) {
     t.ok(isReserved(name), name);
   }
   t.ok(isReserved('svc_backup'));
@@ -118,7 +149,8 @@ t.test('the identity map', async (t) => {
     const { principalOf, unusable } = mapPrincipals(rulesOf(...matchers), ISSUER, principals);
     return { names: [...principalOf], unusable: [...unusable] };
   };
-  const only = (name: string) => (principal: string) => (principal === name ? principal : undefined);
+  const only = (name: string) => (principal: string) =>
+    principal === name ? principal : undefined;
 
   t.strictSame(
     names(['A', 'b']),
@@ -161,17 +193,25 @@ t.test('the identity map', async (t) => {
   t.strictSame([...principalOf.keys()], ['alice'], 'rules of another issuer do not count');
 });
 
-t.test('the identity map yields distinct, folded, usable names, each of one of the principals', async (t) => {
-  const matcher = fc.func(fc.option(anyText, { nil: undefined }));
-  fc.assert(
-    fc.property(fc.array(anyText), fc.array(matcher, { maxLength: 4 }), (principals, matchers) => {
-      const { principalOf, unusable } = mapPrincipals(rulesOf(...matchers), ISSUER, principals);
-      const usable = [...principalOf].every(
-        ([name, principal]) => name === foldName(name) && isUsableName(name) && principals.includes(principal),
-      );
-      return usable && unusable.every((principal) => principals.includes(principal));
-    }),
-    { numRuns: 500 },
-  );
-  t.pass('500 maps');
-});
+t.test(
+  'the identity map yields distinct, folded, usable names, each of one of the principals',
+  async (t) => {
+    const matcher = fc.func(fc.option(anyText, { nil: undefined }));
+    fc.assert(
+      fc.property(
+        fc.array(anyText),
+        fc.array(matcher, { maxLength: 4 }),
+        (principals, matchers) => {
+          const { principalOf, unusable } = mapPrincipals(rulesOf(...matchers), ISSUER, principals);
+          const usable = [...principalOf].every(
+            ([name, principal]) =>
+              name === foldName(name) && isUsableName(name) && principals.includes(principal),
+          );
+          return usable && unusable.every((principal) => principals.includes(principal));
+        },
+      ),
+      { numRuns: 500 },
+    );
+    t.pass('500 maps');
+  },
+);

@@ -1,13 +1,17 @@
-/** The recipes of docs/providers.md: its `--set` lines, taken as the command line takes them, let in what each provider issues. */
+/**
+ * The recipes of docs/providers.md: its `--set` lines, taken as the command line takes them, let in
+ * what each provider issues.
+ */
+
 import { readFile } from 'node:fs/promises';
 import t from 'tap';
 import type { FetchJson } from '../../src/http/json-client.ts';
 import { readProcessDefaults } from '../../src/settings/process-defaults.ts';
 import { buildSnapshot, type SettingValues } from '../../src/settings/snapshot.ts';
 import { settingWarnings } from '../../src/settings/warnings.ts';
+import { KeyWorld } from '../keys/key-world.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { publicJwk, testKey } from '../support/tokens.ts';
-import { KeyWorld } from './key-world.ts';
 import { type ProviderFixture, providers } from './providers.ts';
 
 const manual = await readFile(new URL('../../../docs/providers.md', import.meta.url), 'utf8');
@@ -16,8 +20,9 @@ const authority = makeAuthority();
 
 /** The values of `--set` in a part of the page, as a shell would pass them. */
 function flagsIn(text: string): string[] {
-  return [...text.matchAll(/--set (?:'([^']*)'|"([^"]*)"|(\S+))/g)].map(([, single, double, bare]) =>
-    (single ?? double ?? bare ?? '').replace('$(cat ca.crt)', authority.cert),
+  return [...text.matchAll(/--set (?:'([^']*)'|"([^"]*)"|(\S+))/g)].map(
+    ([, single, double, bare]) =>
+      (single ?? double ?? bare ?? '').replace('$(cat ca.crt)', authority.cert),
   );
 }
 
@@ -28,12 +33,24 @@ function settingsFor(name: string): SettingValues {
 }
 
 /** The provider's web, with the addresses that were asked for. */
-function serve({ issuer, document, jwksUri, jwk, otherKeys = [], algorithm }: ProviderFixture): [FetchJson, string[]] {
+function serve({
+  issuer,
+  document,
+  jwksUri,
+  jwk,
+  otherKeys = [],
+  algorithm,
+}: ProviderFixture): [FetchJson, string[]] {
   const asked: string[] = [];
   const pages = new Map<string, unknown>([
     [jwksUri, { keys: [...otherKeys, publicJwk(testKey(algorithm, 'provider'), jwk)] }],
     ...(document
-      ? [[`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, { issuer, jwks_uri: jwksUri, ...document }] as const]
+      ? [
+          [
+            `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`,
+            { issuer, jwks_uri: jwksUri, ...document },
+          ] as const,
+        ]
       : []),
   ]);
   const fetchJson: FetchJson = async (url, { ca }) => {
@@ -52,7 +69,8 @@ for (const provider of providers) {
     t.teardown(() => world.close());
     const key = testKey(provider.algorithm, 'provider');
     const usual = { iss: provider.issuer, sub: undefined, aud: undefined };
-    const token = (claims = {}): string => world.token(key, { ...usual, ...provider.claims, ...claims }, provider.header);
+    const token = (claims = {}): string =>
+      world.token(key, { ...usual, ...provider.claims, ...claims }, provider.header);
 
     t.equal(await world.login(token(), 'reporting'), 'reporting');
     t.equal(await world.login(token(), ''), 'reporting', 'and without a user');
@@ -67,7 +85,11 @@ for (const provider of providers) {
     );
     t.strictSame(settingWarnings(world.values), [], 'without a warning');
     const [change] = world.details('keysChanged') as { skipped: string[] }[];
-    t.equal(change?.skipped.length, provider.otherKeys?.length ?? 0, 'keys for other purposes are skipped');
+    t.equal(
+      change?.skipped.length,
+      provider.otherKeys?.length ?? 0,
+      'keys for other purposes are skipped',
+    );
   });
 }
 

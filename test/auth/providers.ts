@@ -1,6 +1,7 @@
 /**
- * Tokens, discovery documents and key sets as real providers make them, from their documentation; the keys are our own. What pgsso is told
- * about each stands in docs/providers.md and is read from there.
+ * Tokens, discovery documents and key sets as real providers make them, from their documentation;
+ * the keys are our own. What pgsso is told about each stands in docs/providers.md and is read from
+ * there.
  */
 import type { Members, SigningAlgorithm } from '../support/tokens.ts';
 
@@ -162,7 +163,9 @@ export const providers: readonly ProviderFixture[] = [
   {
     name: 'Keycloak',
     issuer: 'https://sso.example.com/realms/company',
-    document: { token_endpoint: 'https://sso.example.com/realms/company/protocol/openid-connect/token' },
+    document: {
+      token_endpoint: 'https://sso.example.com/realms/company/protocol/openid-connect/token',
+    },
     jwksUri: 'https://sso.example.com/realms/company/protocol/openid-connect/certs',
     algorithm: 'RS256',
     jwk: { x5c, x5t: 'kWfOzDzKCHAVwUmXkyYlbC2Fs7k', 'x5t#S256': 'x' },
@@ -186,7 +189,10 @@ export const providers: readonly ProviderFixture[] = [
   {
     name: 'GitHub Actions',
     issuer: 'https://token.actions.githubusercontent.com',
-    document: { subject_types_supported: ['public', 'pairwise'], id_token_signing_alg_values_supported: ['RS256'] },
+    document: {
+      subject_types_supported: ['public', 'pairwise'],
+      id_token_signing_alg_values_supported: ['RS256'],
+    },
     jwksUri: 'https://token.actions.githubusercontent.com/.well-known/jwks',
     algorithm: 'RS256',
     jwk: { x5c, x5t: 'eBZ_cn3sXYAd0ch4THBKHIgOwOE' },
@@ -214,7 +220,8 @@ export const providers: readonly ProviderFixture[] = [
     name: 'AWS Cognito',
     issuer: 'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI',
     document: { token_endpoint: 'https://example.auth.eu-west-1.amazoncognito.com/oauth2/token' },
-    jwksUri: 'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI/.well-known/jwks.json',
+    jwksUri:
+      'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI/.well-known/jwks.json',
     algorithm: 'RS256',
     jwk: {},
     header: { typ: undefined },
@@ -232,7 +239,13 @@ export const providers: readonly ProviderFixture[] = [
     },
     refused: [
       [
-        { token_use: 'access', aud: undefined, client_id: '3n4b5urk1ft4fl3mg5e62d9ado', scope: 'openid', version: 2 },
+        {
+          token_use: 'access',
+          aud: undefined,
+          client_id: '3n4b5urk1ft4fl3mg5e62d9ado',
+          scope: 'openid',
+          version: 2,
+        },
         'invalid_audience',
       ],
       [{ 'cognito:username': undefined, username: 'reporting' }, 'missing_claim'],
@@ -241,7 +254,11 @@ export const providers: readonly ProviderFixture[] = [
   {
     name: 'SPIFFE',
     issuer: 'https://oidc.example.org',
-    document: { authorization_endpoint: '', response_types_supported: ['id_token'], subject_types_supported: [] },
+    document: {
+      authorization_endpoint: '',
+      response_types_supported: ['id_token'],
+      subject_types_supported: [],
+    },
     jwksUri: 'https://oidc.example.org/keys',
     algorithm: 'ES256',
     jwk: { alg: undefined, use: undefined },

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { type BackendUrl, formatHost, parseBackendUrl } from '../../src/backend/backend-url.ts';
-import { PgError } from '../../src/errors.ts';
+import { type BackendUrl, formatHost, parseBackendUrl } from '../../src/backend/url.ts';
+import { PgError } from '../../src/lib/errors.ts';
 
 const parse = (text: string): BackendUrl => parseBackendUrl(text, 'flag');
 
@@ -14,7 +14,8 @@ function refusal(text: string, source: 'flag' | 'environment' = 'flag'): string 
   return '';
 }
 
-const summary = ({ hosts }: BackendUrl): string[] => hosts.map((host) => `${formatHost(host)} ${host.sslMode}`);
+const summary = ({ hosts }: BackendUrl): string[] =>
+  hosts.map((host) => `${formatHost(host)} ${host.sslMode}`);
 
 t.test('hosts and their sslmode', (t) => {
   const cases: [string, string[]][] = [
@@ -28,8 +29,14 @@ t.test('hosts and their sslmode', (t) => {
     ['postgres://localhost?sslrootcert=/ca.pem', ['localhost:5432 verify-full']],
     ['postgres:///?host=/run/postgresql&port=5433', ['/run/postgresql/.s.PGSQL.5433 disable']],
     ['postgres://%2Frun%2Fpostgresql/app', ['/run/postgresql/.s.PGSQL.5432 disable']],
-    ['postgres:///?host=/run/postgresql&sslmode=verify-full', ['/run/postgresql/.s.PGSQL.5432 disable']],
-    ['postgres://a.example:1,localhost,[::1]:3', ['a.example:1 verify-full', 'localhost:5432 prefer', '[::1]:3 prefer']],
+    [
+      'postgres:///?host=/run/postgresql&sslmode=verify-full',
+      ['/run/postgresql/.s.PGSQL.5432 disable'],
+    ],
+    [
+      'postgres://a.example:1,localhost,[::1]:3',
+      ['a.example:1 verify-full', 'localhost:5432 prefer', '[::1]:3 prefer'],
+    ],
     ['postgres:///?host=a,b&port=1,2', ['a:1 verify-full', 'b:2 verify-full']],
     ['postgres://a,b?port=7', ['a:7 verify-full', 'b:7 verify-full']],
     ['postgres://db?sslmode=disable', ['db:5432 disable']],
@@ -52,10 +59,17 @@ t.test('the other parameters, and what holds without them', (t) => {
     password: undefined,
     targetSessionAttrs: 'any',
     loadBalanceHosts: 'disable',
-    credentials: { method: undefined, passwordFile: undefined, clientCertificate: undefined, issueCaKey: undefined },
+    credentials: {
+      method: undefined,
+      passwordFile: undefined,
+      clientCertificate: undefined,
+      issueCaKey: undefined,
+    },
   });
   t.match(
-    parse('postgres://a,b?target_session_attrs=prefer-standby&load_balance_hosts=random&backend_auth=cert&sslcert=c&sslkey=k'),
+    parse(
+      'postgres://a,b?target_session_attrs=prefer-standby&load_balance_hosts=random&backend_auth=cert&sslcert=c&sslkey=k',
+    ),
     {
       targetSessionAttrs: 'prefer-standby',
       loadBalanceHosts: 'random',
@@ -97,22 +111,43 @@ t.test('what cannot be used is named', (t) => {
     ['postgres://a%20b', /"a b" is not a host name/],
     ['postgres://a%zz', /hexadecimal/],
     ['postgres://a/%00', /NUL/],
-    ['postgres://a?sslmode=allow', /sslmode "allow" is not one of disable, prefer, require, verify-ca, verify-full/],
+    [
+      'postgres://a?sslmode=allow',
+      /sslmode "allow" is not one of disable, prefer, require, verify-ca, verify-full/,
+    ],
     ['postgres://a?sslmode=verify-ca', /needs sslrootcert=FILE/],
-    ['postgres://a?sslmode=verify-ca&sslrootcert=system', /sslrootcert=system needs sslmode=verify-full/],
-    ['postgres://a?sslmode=prefer&sslrootcert=/ca.pem', /sslrootcert has no effect with sslmode=prefer/],
+    [
+      'postgres://a?sslmode=verify-ca&sslrootcert=system',
+      /sslrootcert=system needs sslmode=verify-full/,
+    ],
+    [
+      'postgres://a?sslmode=prefer&sslrootcert=/ca.pem',
+      /sslrootcert has no effect with sslmode=prefer/,
+    ],
     ['postgres://localhost?sslnegotiation=direct', /sslnegotiation=direct needs/],
     ['postgres://a?sslcrl=/c.pem', /parameter "sslcrl" is not known; there are host, port/],
     ['postgres://a?sslcert=/c.pem', /sslcert and sslkey are given together/],
     ['postgres://a?sslkey=/c.pem', /sslcert and sslkey are given together/],
-    ['postgres://a?target_session_attrs=master', /target_session_attrs "master" is not one of any, read-write/],
-    ['postgres://a?load_balance_hosts=yes', /load_balance_hosts "yes" is not one of disable, random/],
-    ['postgres://a?backend_auth=magic', /backend_auth "magic" is not one of trust, password, cert, issue-cert/],
+    [
+      'postgres://a?target_session_attrs=master',
+      /target_session_attrs "master" is not one of any, read-write/,
+    ],
+    [
+      'postgres://a?load_balance_hosts=yes',
+      /load_balance_hosts "yes" is not one of disable, random/,
+    ],
+    [
+      'postgres://a?backend_auth=magic',
+      /backend_auth "magic" is not one of trust, password, cert, issue-cert/,
+    ],
     ['postgres://a?sslmode', /sslmode is not of the form sslmode=value/],
     ['postgres://a?dbname=x=y', /%3D/],
     ['postgres://a?sslmode=require&sslmode=disable', /sslmode is given twice/],
     ['postgres://a?require_auth=', /require_auth "" is not one of/],
-    ['postgres://a?require_auth=gss', /require_auth "gss" is not one of scram-sha-256, md5, password/],
+    [
+      'postgres://a?require_auth=gss',
+      /require_auth "gss" is not one of scram-sha-256, md5, password/,
+    ],
     ['postgres://a?require_auth=none', /--backend-auth trust/],
     ['postgres://a?require_auth=!md5', /lists what is allowed/],
     ['postgres://a?require_auth=password&sslmode=require', /goes over in clear/],

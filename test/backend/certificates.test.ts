@@ -1,16 +1,17 @@
 /**
- * Logging in with certificates on each PostgreSQL that is supported, with the lines of pg_hba.conf and pg_ident.conf that the
- * documentation gives for it.
+ * Logging in with certificates on each PostgreSQL that is supported, with the lines of pg_hba.conf
+ * and pg_ident.conf that the documentation gives for it.
  */
+
 import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
-import { Backend } from '../../src/backend/backend.ts';
-import { parseBackendUrl } from '../../src/backend/backend-url.ts';
-import { CertificateIssuer } from '../../src/backend/certificate-issuer.ts';
+import type { Test } from 'tap';
+import t from 'tap';
+import { admitsWithoutCredential, Backend } from '../../src/backend/backend.ts';
+import { CertificateIssuer } from '../../src/backend/certificates.ts';
 import type { CredentialOptions } from '../../src/backend/open-credentials.ts';
-import { admitsWithoutCredential } from '../../src/backend/probe.ts';
+import { parseBackendUrl } from '../../src/backend/url.ts';
 import { type Authority, type Certificate, makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import type { PostgresVersion } from '../support/postgres-install.ts';
@@ -35,11 +36,16 @@ const roles = [
 ];
 
 /** The lines of docs/backend-auth.md. */
-const rules: Readonly<Record<string, (version: PostgresVersion) => { hba: string[]; ident?: string[] }>> = {
+const rules: Readonly<
+  Record<string, (version: PostgresVersion) => { hba: string[]; ident?: string[] }>
+> = {
   cert: (version) =>
     version === 15
       ? { hba: ['hostssl all +app_users 127.0.0.1/32 trust clientcert=verify-ca'] }
-      : { hba: ['hostssl all +app_users 127.0.0.1/32 cert map=pgsso'], ident: ['pgsso front +app_users'] },
+      : {
+          hba: ['hostssl all +app_users 127.0.0.1/32 cert map=pgsso'],
+          ident: ['pgsso front +app_users'],
+        },
   'issue-cert': () => ({ hba: ['hostssl all +app_users 127.0.0.1/32 cert'] }),
 };
 
@@ -52,7 +58,10 @@ interface Scene {
   readonly postgres: Postgres;
   /** Writes a file for this scene, the key 0600; its path. */
   file(name: string, text: string): string;
-  open(parameters: string, options?: Partial<CredentialOptions>): Promise<{ backend: Backend; notices: Notice[] }>;
+  open(
+    parameters: string,
+    options?: Partial<CredentialOptions>,
+  ): Promise<{ backend: Backend; notices: Notice[] }>;
 }
 
 /** One server of each version, which takes other rules for each test. */
@@ -68,7 +77,12 @@ function serverOf(version: PostgresVersion): Promise<Postgres> {
   return started;
 }
 
-async function startScene(t: Test, version: PostgresVersion, hba: string[], ident?: string[]): Promise<Scene> {
+async function startScene(
+  t: Test,
+  version: PostgresVersion,
+  hba: string[],
+  ident?: string[],
+): Promise<Scene> {
   const postgres = await serverOf(version);
   writeFileSync(join(postgres.dataDir, 'root.crt'), clientAuthority.cert);
   await postgres.reload({ hba, ident });
@@ -108,7 +122,11 @@ function authorityOptions(scene: Scene, authority: Authority): Partial<Credentia
 }
 
 /** Logs in and leaves; what the session says of itself. */
-async function logIn(backend: Backend, user: string, database = 'postgres'): Promise<string | undefined> {
+async function logIn(
+  backend: Backend,
+  user: string,
+  database = 'postgres',
+): Promise<string | undefined> {
   const parameters = [
     { name: 'user', value: Buffer.from(user) },
     { name: 'database', value: Buffer.from(database) },
@@ -124,70 +142,104 @@ async function openToAll({ target }: Backend): Promise<boolean[]> {
     { name: 'user', value: Buffer.from('alice') },
     { name: 'database', value: Buffer.from('postgres') },
   ];
-  return Promise.all(target.url.hosts.map((host) => admitsWithoutCredential(target, host, parameters, signal)));
+  return Promise.all(
+    target.url.hosts.map((host) => admitsWithoutCredential(target, host, parameters, signal)),
+  );
 }
 
-const ours = { sqlstate: '28000', message: /^the backend did not admit .* through this front-end$/, fault: 'us' };
+const ours = {
+  sqlstate: '28000',
+  message: /^the backend did not admit .* through this front-end$/,
+  fault: 'us',
+};
 
 for (const version of versions) {
-  t.test(`PostgreSQL ${version}: one certificate is good for the members of app_users, and for nobody else`, async (t) => {
-    const { hba, ident } = rules['cert']?.(version) ?? { hba: [] };
-    const scene = await startScene(t, version, hba, ident);
-    const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
-    const { backend, notices } = await scene.open(certificateParameters(scene, front));
-    for (const user of ['alice', 'bob', 'j\u00fcrgen']) t.equal(await logIn(backend, user), user);
-    await t.rejects(logIn(backend, 'outsider'), ours);
-    await t.rejects(logIn(backend, 'postgres'), ours, 'a superuser');
-    t.same(notices, []);
-    t.same(await openToAll(backend), [false], 'without the certificate');
+  t.test(
+    `PostgreSQL ${version}: one certificate is good for the members of app_users, and for nobody else`,
+    async (t) => {
+      const { hba, ident } = rules['cert']?.(version) ?? { hba: [] };
+      const scene = await startScene(t, version, hba, ident);
+      const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
+      const { backend, notices } = await scene.open(certificateParameters(scene, front));
+      for (const user of ['alice', 'bob', 'j\u00fcrgen']) t.equal(await logIn(backend, user), user);
+      await t.rejects(logIn(backend, 'outsider'), ours);
+      await t.rejects(logIn(backend, 'postgres'), ours, 'a superuser');
+      t.same(notices, []);
+      t.same(await openToAll(backend), [false], 'without the certificate');
 
-    const now = Date.now();
-    const refused: [string, Certificate][] = [
-      ['of another authority', makeAuthority('somebody').issue({ cn: 'front', usage: 'client' })],
-      ['expired', clientAuthority.issue({ cn: 'front', usage: 'client', notAfter: new Date(now - day) })],
-      ['not valid yet', clientAuthority.issue({ cn: 'front', usage: 'client', notBefore: new Date(now + day) })],
-      ['for servers', clientAuthority.issue({ cn: 'front', usage: 'server' })],
-      ['of another name', clientAuthority.issue({ cn: 'alice', usage: 'client' })],
-    ];
-    for (const [name, certificate] of refused) {
-      // On 15 the name is not looked at: that is why the authority has to be for this purpose alone.
-      if (version === 15 && name === 'of another name') continue;
-      const { backend } = await scene.open(certificateParameters(scene, certificate, 'refused'));
-      await t.rejects(logIn(backend, 'alice'), ours, name);
-    }
-  });
+      const now = Date.now();
+      const refused: [string, Certificate][] = [
+        ['of another authority', makeAuthority('somebody').issue({ cn: 'front', usage: 'client' })],
+        [
+          'expired',
+          clientAuthority.issue({ cn: 'front', usage: 'client', notAfter: new Date(now - day) }),
+        ],
+        [
+          'not valid yet',
+          clientAuthority.issue({ cn: 'front', usage: 'client', notBefore: new Date(now + day) }),
+        ],
+        ['for servers', clientAuthority.issue({ cn: 'front', usage: 'server' })],
+        ['of another name', clientAuthority.issue({ cn: 'alice', usage: 'client' })],
+      ];
+      for (const [name, certificate] of refused) {
+        // On 15 the name is not looked at: that is why the authority has to be for this purpose
+        // alone.
+        if (version === 15 && name === 'of another name') continue;
+        const { backend } = await scene.open(certificateParameters(scene, certificate, 'refused'));
+        await t.rejects(logIn(backend, 'alice'), ours, name);
+      }
+    },
+  );
 
   t.test(`PostgreSQL ${version}: a certificate is issued for each user`, async (t) => {
     const { hba } = rules['issue-cert']?.(version) ?? { hba: [] };
     const scene = await startScene(t, version, hba);
     const { backend, notices } = await scene.open('', authorityOptions(scene, clientAuthority));
-    for (const user of ['alice', 'bob', 'j\u00fcrgen', 'alice']) t.equal(await logIn(backend, user), user);
+    for (const user of ['alice', 'bob', 'j\u00fcrgen', 'alice'])
+      t.equal(await logIn(backend, user), user);
     await t.rejects(logIn(backend, 'outsider'), ours);
     await t.rejects(logIn(backend, 'postgres'), ours, 'a superuser');
     t.same(notices, []);
     t.same(await openToAll(backend), [false], 'without the certificate');
-    const { backend: foreign } = await scene.open('', authorityOptions(scene, makeAuthority('somebody')));
-    await t.rejects(logIn(foreign, 'alice'), { ...ours, reason: /does not accept the certificate: unknown ca/ });
+    const { backend: foreign } = await scene.open(
+      '',
+      authorityOptions(scene, makeAuthority('somebody')),
+    );
+    await t.rejects(logIn(foreign, 'alice'), {
+      ...ours,
+      reason: /does not accept the certificate: unknown ca/,
+    });
   });
 }
 
-t.test('the map that lets a certificate be anybody lets in superusers on 16 and later, and nobody on 15', async (t) => {
-  for (const [version, admitted] of [
-    [15, false],
-    [16, true],
-    [18, true],
-  ] as const) {
-    const scene = await startScene(t, version, ['hostssl all all 127.0.0.1/32 cert map=pgsso'], ['pgsso front all']);
-    const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
-    const { backend } = await scene.open(certificateParameters(scene, front));
-    if (admitted) t.equal(await logIn(backend, 'postgres'), 'postgres', `${version}`);
-    else await t.rejects(logIn(backend, 'alice'), ours, `${version}`);
-  }
-});
+t.test(
+  'the map that lets a certificate be anybody lets in superusers on 16 and later, and nobody on 15',
+  async (t) => {
+    for (const [version, admitted] of [
+      [15, false],
+      [16, true],
+      [18, true],
+    ] as const) {
+      const scene = await startScene(
+        t,
+        version,
+        ['hostssl all all 127.0.0.1/32 cert map=pgsso'],
+        ['pgsso front all'],
+      );
+      const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
+      const { backend } = await scene.open(certificateParameters(scene, front));
+      if (admitted) t.equal(await logIn(backend, 'postgres'), 'postgres', `${version}`);
+      else await t.rejects(logIn(backend, 'alice'), ours, `${version}`);
+    }
+  },
+);
 
 t.test('a backend that asks for no certificate is reported at the first login, once', async (t) => {
   const scene = await startScene(t, 18, ['hostssl all all 127.0.0.1/32 trust']);
-  const front = certificateParameters(scene, clientAuthority.issue({ cn: 'front', usage: 'client' }));
+  const front = certificateParameters(
+    scene,
+    clientAuthority.issue({ cn: 'front', usage: 'client' }),
+  );
   const cases: [string, string, Partial<CredentialOptions>?][] = [
     ['cert', front],
     ['issue-cert', '', authorityOptions(scene, clientAuthority)],
@@ -197,7 +249,16 @@ t.test('a backend that asks for no certificate is reported at the first login, o
     await logIn(backend, 'alice');
     while (notices.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     await logIn(backend, 'bob');
-    t.match(notices, [{ level: 'alarm', text: /without a certificate.*whoever else is there can log in as anybody/ }], method);
+    t.match(
+      notices,
+      [
+        {
+          level: 'alarm',
+          text: /without a certificate.*whoever else is there can log in as anybody/,
+        },
+      ],
+      method,
+    );
     t.equal(notices.length, 1, method);
   }
 });
@@ -206,11 +267,23 @@ t.test(
   'a certificate is never shown for a native login or to a backend without TLS, and a request besides it is not answered',
   async (t) => {
     const scene = await startScene(t, 18, ['hostssl all all 127.0.0.1/32 scram-sha-256']);
-    const { backend } = await scene.open(certificateParameters(scene, clientAuthority.issue({ cn: 'front', usage: 'client' })));
-    await t.rejects(logIn(backend, 'alice'), { ...ours, reason: /asks for a credential \(sasl\), and --backend-auth is cert/ });
+    const { backend } = await scene.open(
+      certificateParameters(scene, clientAuthority.issue({ cn: 'front', usage: 'client' })),
+    );
+    await t.rejects(logIn(backend, 'alice'), {
+      ...ours,
+      reason: /asks for a credential \(sasl\), and --backend-auth is cert/,
+    });
     for (const mode of ['disable', 'prefer']) {
-      const url = parseBackendUrl(`postgres://127.0.0.1:${scene.postgres.port}?sslmode=${mode}`, 'flag');
-      const options = { ...authorityOptions(scene, clientAuthority), backendAhead: 0, backendAuth: 'issue-cert' } as const;
+      const url = parseBackendUrl(
+        `postgres://127.0.0.1:${scene.postgres.port}?sslmode=${mode}`,
+        'flag',
+      );
+      const options = {
+        ...authorityOptions(scene, clientAuthority),
+        backendAhead: 0,
+        backendAuth: 'issue-cert',
+      } as const;
       await t.rejects(
         Backend.open(url, options, () => undefined),
         { message: /needs TLS: sslmode=require, verify-ca or verify-full/ },
@@ -259,75 +332,111 @@ t.test('certificates and authorities are read again: rotation while running', as
   t.equal(await logIn(backend, 'alice'), 'alice');
 });
 
-t.test('the one certificate is read again, and a pair that does not fit leaves the old one in use', async (t) => {
-  const { hba, ident } = rules['cert']?.(18) ?? { hba: [] };
-  const scene = await startScene(t, 18, hba, ident);
-  const issue = (notAfter?: Date) => clientAuthority.issue({ cn: 'front', usage: 'client', ...(notAfter && { notAfter }) });
-  const { backend } = await scene.open(certificateParameters(scene, issue(new Date(Date.now() - day))));
-  await t.rejects(logIn(backend, 'alice'), { ...ours, reason: /does not accept the certificate: certificate expired/ });
-  certificateParameters(scene, issue());
-  await backend.reload();
-  t.equal(await logIn(backend, 'alice'), 'alice');
-  scene.file('front.key', issue().key);
-  await t.rejects(backend.reload(), { message: /sslkey .*front\.key/ });
-  t.equal(await logIn(backend, 'alice'), 'alice');
-});
+t.test(
+  'the one certificate is read again, and a pair that does not fit leaves the old one in use',
+  async (t) => {
+    const { hba, ident } = rules['cert']?.(18) ?? { hba: [] };
+    const scene = await startScene(t, 18, hba, ident);
+    const issue = (notAfter?: Date) =>
+      clientAuthority.issue({ cn: 'front', usage: 'client', ...(notAfter && { notAfter }) });
+    const { backend } = await scene.open(
+      certificateParameters(scene, issue(new Date(Date.now() - day))),
+    );
+    await t.rejects(logIn(backend, 'alice'), {
+      ...ours,
+      reason: /does not accept the certificate: certificate expired/,
+    });
+    certificateParameters(scene, issue());
+    await backend.reload();
+    t.equal(await logIn(backend, 'alice'), 'alice');
+    scene.file('front.key', issue().key);
+    await t.rejects(backend.reload(), { message: /sslkey .*front\.key/ });
+    t.equal(await logIn(backend, 'alice'), 'alice');
+  },
+);
 
-t.test('what is issued is for one user, for clients, for minutes, and is used again for a while', async (t) => {
-  const directory = t.testdir();
-  const write = (name: string, text: string, mode = 0o600): string => {
-    writeFileSync(join(directory, name), text, { mode });
-    return join(directory, name);
-  };
-  const files = {
-    certificate: write('ca.crt', clientAuthority.cert),
-    key: write('ca.key', clientAuthority.key),
-    certificateName: '--issue-ca-cert',
-    keyName: '--issue-ca-key',
-  };
-  let now = Date.parse('2026-11-23T12:00:00Z');
-  const issuer = await CertificateIssuer.open(files, () => now);
-  const certificate = new X509Certificate(issuer.issue('alice').cert);
-  t.match(certificate, { subject: 'CN=alice', issuer: 'CN=pgsso test client authority', ca: false });
-  t.same(certificate.keyUsage, ['1.3.6.1.5.5.7.3.2'], 'client authentication only');
-  t.ok(certificate.verify(new X509Certificate(clientAuthority.cert).publicKey));
-  t.equal(Date.parse(certificate.validFrom), now - 120_000);
-  t.equal(Date.parse(certificate.validTo), now + 300_000);
-  t.equal(certificate.publicKey.asymmetricKeyDetails?.namedCurve, 'prime256v1');
+t.test(
+  'what is issued is for one user, for clients, for minutes, and is used again for a while',
+  async (t) => {
+    const directory = t.testdir();
+    const write = (name: string, text: string, mode = 0o600): string => {
+      writeFileSync(join(directory, name), text, { mode });
+      return join(directory, name);
+    };
+    const files = {
+      certificate: write('ca.crt', clientAuthority.cert),
+      key: write('ca.key', clientAuthority.key),
+      certificateName: '--issue-ca-cert',
+      keyName: '--issue-ca-key',
+    };
+    let now = Date.parse('2026-11-23T12:00:00Z');
+    const issuer = await CertificateIssuer.open(files, () => now);
+    const certificate = new X509Certificate(issuer.issue('alice').cert);
+    t.match(certificate, {
+      subject: 'CN=alice',
+      issuer: 'CN=pgsso test client authority',
+      ca: false,
+    });
+    t.same(certificate.keyUsage, ['1.3.6.1.5.5.7.3.2'], 'client authentication only');
+    t.ok(certificate.verify(new X509Certificate(clientAuthority.cert).publicKey));
+    t.equal(Date.parse(certificate.validFrom), now - 120_000);
+    t.equal(Date.parse(certificate.validTo), now + 300_000);
+    t.equal(certificate.publicKey.asymmetricKeyDetails?.namedCurve, 'prime256v1');
 
-  let made = 0;
-  const serials = new Set<string>();
-  const create = ({ cert }: { cert: string }): never => {
-    serials.add(new X509Certificate(cert).serialNumber);
-    return { made: ++made } as never;
-  };
-  const context = (user: string): unknown => issuer.contextFor(user, create);
-  const first = context('alice');
-  t.equal(context('alice'), first);
-  t.not(context('bob'), first);
-  now += 119_999;
-  t.equal(context('alice'), first);
-  now += 1;
-  t.not(context('alice'), first, 'after two minutes');
-  for (let i = 0; i < 1000; i++) context(`user${i}`);
-  const before = made;
-  context('user999');
-  t.equal(made, before, 'still there');
-  context('alice');
-  t.equal(made, before + 1, 'the least recently used has made room');
-  t.equal(serials.size, made, 'a serial number each');
+    let made = 0;
+    const serials = new Set<string>();
+    const create = ({ cert }: { cert: string }): never => {
+      serials.add(new X509Certificate(cert).serialNumber);
+      return { made: ++made } as never;
+    };
+    const context = (user: string): unknown => issuer.contextFor(user, create);
+    const first = context('alice');
+    t.equal(context('alice'), first);
+    t.not(context('bob'), first);
+    now += 119_999;
+    t.equal(context('alice'), first);
+    now += 1;
+    t.not(context('alice'), first, 'after two minutes');
+    for (let i = 0; i < 1000; i++) context(`user${i}`);
+    const before = made;
+    context('user999');
+    t.equal(made, before, 'still there');
+    context('alice');
+    t.equal(made, before + 1, 'the least recently used has made room');
+    t.equal(serials.size, made, 'a serial number each');
 
-  const wrong: [string, Partial<typeof files>, RegExp][] = [
-    ['a key of another', { key: write('other.key', makeAuthority().key) }, /--issue-ca-key .*not that of the certificate/],
-    ['a certificate of no authority', authorityFiles(write, clientAuthority.issue({ cn: 'x' })), /not one of an authority/],
-    ['a key that others may read', { key: write('open.key', clientAuthority.key, 0o644) }, /0600 or stricter/],
-    ['no certificate', { certificate: write('none.crt', 'hello') }, /--issue-ca-cert .*no certificate in PEM form/],
-    ['no file', { key: join(directory, 'nowhere') }, /ENOENT/],
-  ];
-  for (const [name, change, message] of wrong) {
-    await t.rejects(CertificateIssuer.open({ ...files, ...change }), { sqlstate: 'F0000', message }, name);
-  }
-});
+    const wrong: [string, Partial<typeof files>, RegExp][] = [
+      [
+        'a key of another',
+        { key: write('other.key', makeAuthority().key) },
+        /--issue-ca-key .*not that of the certificate/,
+      ],
+      [
+        'a certificate of no authority',
+        authorityFiles(write, clientAuthority.issue({ cn: 'x' })),
+        /not one of an authority/,
+      ],
+      [
+        'a key that others may read',
+        { key: write('open.key', clientAuthority.key, 0o644) },
+        /0600 or stricter/,
+      ],
+      [
+        'no certificate',
+        { certificate: write('none.crt', 'hello') },
+        /--issue-ca-cert .*no certificate in PEM form/,
+      ],
+      ['no file', { key: join(directory, 'nowhere') }, /ENOENT/],
+    ];
+    for (const [name, change, message] of wrong) {
+      await t.rejects(
+        CertificateIssuer.open({ ...files, ...change }),
+        { sqlstate: 'F0000', message },
+        name,
+      );
+    }
+  },
+);
 
 function authorityFiles(
   write: (name: string, text: string) => string,

@@ -1,15 +1,16 @@
 /**
- * A backend that says what a test tells it to: for what no honest server does, and for what one cannot be made to do on request. Also both
- * ends of a connection to a client.
+ * A backend that says what a test tells it to: for what no honest server does, and for what one
+ * cannot be made to do on request. Also both ends of a connection to a client.
  */
+
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { parseBackendUrl } from '../../src/backend/backend-url.ts';
 import { BackendTarget } from '../../src/backend/target.ts';
-import type { Message } from '../../src/protocol/framer.ts';
-import { formatMessage } from '../../src/protocol/messages.ts';
-import { MessageChannel } from '../../src/transport/message-channel.ts';
+import { parseBackendUrl } from '../../src/backend/url.ts';
+import { MessageChannel } from '../../src/wire/channel.ts';
+import type { Message } from '../../src/wire/framer.ts';
+import { formatMessage } from '../../src/wire/messages.ts';
 
 const never = new AbortController().signal;
 
@@ -45,7 +46,11 @@ export class Peer {
   }
 
   /** Speaks TLS from now on. */
-  startTls(options: { readonly cert: string; readonly key: string; readonly ALPNProtocols?: string[] }): void {
+  startTls(options: {
+    readonly cert: string;
+    readonly key: string;
+    readonly ALPNProtocols?: string[];
+  }): void {
     const { socket } = this.channel;
     this.channel.release();
     this.channel = new MessageChannel(new TLSSocket(socket, { isServer: true, ...options }));
@@ -78,7 +83,9 @@ export async function startFake(script: (peer: Peer) => Promise<void>): Promise<
   return {
     port,
     connections: () =>
-      new Promise((resolve, reject) => server.getConnections((error, count) => (error ? reject(error) : resolve(count)))),
+      new Promise((resolve, reject) =>
+        server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+      ),
     target: (query = '') => openTarget(`postgres://127.0.0.1:${port}/?sslmode=disable${query}`),
     close: async () => {
       for (const socket of sockets) socket.destroy();
@@ -132,7 +139,9 @@ export interface ErrorFields {
 
 /** ErrorResponse from its fields. */
 export function backendError(fields: ErrorFields): Buffer {
-  const text = Object.entries({ S: 'FATAL', ...fields }).map(([field, value]) => `${field}${value}\0`);
+  const text = Object.entries({ S: 'FATAL', ...fields }).map(
+    ([field, value]) => `${field}${value}\0`,
+  );
   return formatMessage('E', Buffer.from(`${text.join('')}\0`));
 }
 

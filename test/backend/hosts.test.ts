@@ -1,15 +1,19 @@
-/** Several hosts, and connections opened ahead, against backends that do what a test tells them to. */
+/**
+ * Several hosts, and connections opened ahead, against backends that do what a test tells them to.
+ */
+
 import { once } from 'node:events';
 import { createSecureContext } from 'node:tls';
-import t, { type Test } from 'tap';
-import { parseBackendUrl } from '../../src/backend/backend-url.ts';
+import type { Test } from 'tap';
+import t from 'tap';
 import { type ConnectOptions, connectAs } from '../../src/backend/connect.ts';
 import { trust } from '../../src/backend/credentials.ts';
-import type { BackendSession } from '../../src/backend/greeting.ts';
+import type { BackendSession } from '../../src/backend/leg.ts';
 import { loginNatively } from '../../src/backend/native-login.ts';
 import { OpenedAhead } from '../../src/backend/opened-ahead.ts';
 import { BackendTarget } from '../../src/backend/target.ts';
-import { formatMessage } from '../../src/protocol/messages.ts';
+import { parseBackendUrl } from '../../src/backend/url.ts';
+import { formatMessage } from '../../src/wire/messages.ts';
 import {
   authentication,
   backendError,
@@ -66,12 +70,22 @@ async function startHost(t: Test, answer: Answer): Promise<Host> {
   return Object.assign(host, backend);
 }
 
-async function openHosts(hosts: readonly FakeBackend[], query = '', now?: () => number): Promise<BackendTarget> {
+async function openHosts(
+  hosts: readonly FakeBackend[],
+  query = '',
+  now?: () => number,
+): Promise<BackendTarget> {
   const list = hosts.map(({ port }) => `127.0.0.1:${port}`).join();
-  return BackendTarget.open(parseBackendUrl(`postgres://${list}/?sslmode=disable${query}`, 'flag'), now);
+  return BackendTarget.open(
+    parseBackendUrl(`postgres://${list}/?sslmode=disable${query}`, 'flag'),
+    now,
+  );
 }
 
-const login = (target: BackendTarget, more: Partial<ConnectOptions> = {}): Promise<BackendSession> =>
+const login = (
+  target: BackendTarget,
+  more: Partial<ConnectOptions> = {},
+): Promise<BackendSession> =>
   connectAs({ target, credentials: trust, parameters, signal, ...more });
 
 /** Logs in and leaves; the index of the host that it went to. */
@@ -82,7 +96,8 @@ async function goesTo(target: BackendTarget, more?: Partial<ConnectOptions>): Pr
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition() && tries < 2000; tries++) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (let tries = 0; !condition() && tries < 2000; tries++)
+    await new Promise((resolve) => setTimeout(resolve, 5));
   if (!condition()) throw new Error(`not within the time: ${condition}`);
 }
 
@@ -101,7 +116,10 @@ t.test('a host that failed is tried last for half a minute', async (t) => {
 
   second.answer = 'close';
   first.answer = 'close';
-  await t.rejects(login(target), { sqlstate: '08001', message: 'could not connect to the backend' });
+  await t.rejects(login(target), {
+    sqlstate: '08001',
+    message: 'could not connect to the backend',
+  });
   first.answer = primary;
   t.equal(await goesTo(target), 0, 'with all marked, all are tried');
   first.answer = 'close';
@@ -109,23 +127,30 @@ t.test('a host that failed is tried last for half a minute', async (t) => {
   t.equal(await goesTo(target), 1, 'a host that came back is not marked any more');
 });
 
-t.test('what a host says of itself leads to the next, what it says of the login does not', async (t) => {
-  const cases: [string, Answer, number | string][] = [
-    ['starting up', [backendError({ C: '57P03', M: 'the database system is starting up' })], 1],
-    ['a lost connection', 'close', 1],
-    ['no such database', [backendError({ C: '3D000', M: 'database "x" does not exist' })], '3D000'],
-    ['too many connections', [backendError({ C: '53300', M: 'too many' })], '53300'],
-    ['a wrong password', [backendError({ C: '28P01', M: 'no' })], '28000'],
-    ['a broken protocol', [Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')], '08P01'],
-  ];
-  for (const [name, answer, expected] of cases) {
-    const [first, second] = [await startHost(t, answer), await startHost(t, primary)];
-    const target = await openHosts([first, second]);
-    const outcome = await goesTo(target).catch((error) => error.sqlstate);
-    t.equal(outcome, expected, name);
-    t.equal(second.startups, typeof expected === 'number' ? 1 : 0, name);
-  }
-});
+t.test(
+  'what a host says of itself leads to the next, what it says of the login does not',
+  async (t) => {
+    const cases: [string, Answer, number | string][] = [
+      ['starting up', [backendError({ C: '57P03', M: 'the database system is starting up' })], 1],
+      ['a lost connection', 'close', 1],
+      [
+        'no such database',
+        [backendError({ C: '3D000', M: 'database "x" does not exist' })],
+        '3D000',
+      ],
+      ['too many connections', [backendError({ C: '53300', M: 'too many' })], '53300'],
+      ['a wrong password', [backendError({ C: '28P01', M: 'no' })], '28000'],
+      ['a broken protocol', [Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')], '08P01'],
+    ];
+    for (const [name, answer, expected] of cases) {
+      const [first, second] = [await startHost(t, answer), await startHost(t, primary)];
+      const target = await openHosts([first, second]);
+      const outcome = await goesTo(target).catch((error) => error.sqlstate);
+      t.equal(outcome, expected, name);
+      t.equal(second.startups, typeof expected === 'number' ? 1 : 0, name);
+    }
+  },
+);
 
 t.test('all down: the log learns each reason, the client how many', async (t) => {
   const gone = await startFake(async () => undefined);
@@ -147,7 +172,10 @@ t.test('all down: the log learns each reason, the client how many', async (t) =>
   );
   t.notMatch(`${error.message}${error.detail}${error.hint}`, /127\.0/);
   const alone = await openHosts([starting]);
-  await t.rejects(login(alone), { sqlstate: '57P03', message: 'the database system is starting up' });
+  await t.rejects(login(alone), {
+    sqlstate: '57P03',
+    message: 'the database system is starting up',
+  });
 });
 
 t.test('target_session_attrs', async (t) => {
@@ -174,7 +202,12 @@ t.test('target_session_attrs', async (t) => {
     const target = await openHosts(hosts, `&target_session_attrs=${attribute}`);
     const outcome = await goesTo(target).catch((error) => error);
     if (expected !== undefined) t.equal(outcome, expected, attribute);
-    else t.match(outcome, { sqlstate: '08001', reason: new RegExp(`target_session_attrs is ${attribute}`) }, attribute);
+    else
+      t.match(
+        outcome,
+        { sqlstate: '08001', reason: new RegExp(`target_session_attrs is ${attribute}`) },
+        attribute,
+      );
   }
   const target = await openHosts([s, p], '&target_session_attrs=primary');
   await goesTo(target);
@@ -184,50 +217,60 @@ t.test('target_session_attrs', async (t) => {
   for (const host of [p, s, r, old]) await until(() => host.waiting.size === 0);
 });
 
-t.test('load_balance_hosts=random goes to all hosts, and passes over one that failed', async (t) => {
-  const hosts = [await startHost(t, primary), await startHost(t, primary), await startHost(t, primary)];
-  const target = await openHosts(hosts, '&load_balance_hosts=random');
-  const seen = new Set<number>();
-  // Each of them is missed with a probability of (2/3)^100.
-  for (let i = 0; i < 100; i++) seen.add(await goesTo(target));
-  t.same([...seen].sort(), [0, 1, 2]);
-  if (hosts[1]) hosts[1].answer = 'close';
-  for (let i = 0; i < 100; i++) t.not(await goesTo(target), 1);
-});
+t.test(
+  'load_balance_hosts=random goes to all hosts, and passes over one that failed',
+  async (t) => {
+    const hosts = [
+      await startHost(t, primary),
+      await startHost(t, primary),
+      await startHost(t, primary),
+    ];
+    const target = await openHosts(hosts, '&load_balance_hosts=random');
+    const seen = new Set<number>();
+    // Each of them is missed with a probability of (2/3)^100.
+    for (let i = 0; i < 100; i++) seen.add(await goesTo(target));
+    t.same([...seen].sort(), [0, 1, 2]);
+    if (hosts[1]) hosts[1].answer = 'close';
+    for (let i = 0; i < 100; i++) t.not(await goesTo(target), 1);
+  },
+);
 
-t.test('a native login goes to another host as long as the client was not asked, and not after', async (t) => {
-  const asking = authentication(3);
-  const second = await startHost(t, [authentication(3)]);
-  for (const [name, answer] of [
-    ['before', 'close'],
-    ['after', [asking]],
-  ] as const) {
-    const first = await startHost(t, answer);
-    const before = second.startups;
-    const { client, frontEnd } = await connectClient();
-    const target = await openHosts([first, second]);
-    const attempt = loginNatively({
-      target,
-      parameters,
-      client: frontEnd,
-      clientTls: false,
-      answered: () => undefined,
-      signal,
-    });
-    attempt.catch(() => undefined);
-    t.same((await client.receive()).bytes, asking, name);
-    t.equal(second.startups - before, name === 'before' ? 1 : 0, name);
-    if (name === 'after') {
-      await first.close();
-      await client.send(formatMessage('p', Buffer.from('secret\0')));
-      await t.rejects(attempt, { sqlstate: '08006', message: /ended the connection/ });
-      t.equal(second.startups, before);
+t.test(
+  'a native login goes to another host as long as the client was not asked, and not after',
+  async (t) => {
+    const asking = authentication(3);
+    const second = await startHost(t, [authentication(3)]);
+    for (const [name, answer] of [
+      ['before', 'close'],
+      ['after', [asking]],
+    ] as const) {
+      const first = await startHost(t, answer);
+      const before = second.startups;
+      const { client, frontEnd } = await connectClient();
+      const target = await openHosts([first, second]);
+      const attempt = loginNatively({
+        target,
+        parameters,
+        client: frontEnd,
+        clientTls: false,
+        answered: () => undefined,
+        signal,
+      });
+      attempt.catch(() => undefined);
+      t.same((await client.receive()).bytes, asking, name);
+      t.equal(second.startups - before, name === 'before' ? 1 : 0, name);
+      if (name === 'after') {
+        await first.close();
+        await client.send(formatMessage('p', Buffer.from('secret\0')));
+        await t.rejects(attempt, { sqlstate: '08006', message: /ended the connection/ });
+        t.equal(second.startups, before);
+      }
+      client.channel.destroy();
+      await attempt.catch(() => undefined);
+      frontEnd.destroy();
     }
-    client.channel.destroy();
-    await attempt.catch(() => undefined);
-    frontEnd.destroy();
-  }
-});
+  },
+);
 
 /** As many connections opened ahead as that, all of them open. */
 async function openAhead(
@@ -242,69 +285,78 @@ async function openAhead(
   return ahead;
 }
 
-t.test('a login takes a connection that was opened ahead, and another one takes its place', async (t) => {
-  const host = await startHost(t, primary);
-  const target = await openHosts([host]);
-  const ahead = await openAhead(t, target, 3);
-  await until(() => host.waiting.size === 3);
-  t.equal(host.startups, 0, 'nothing is sent on them');
-  for (let i = 1; i <= 5; i++) {
-    t.equal(await goesTo(target, { ahead }), 0);
+t.test(
+  'a login takes a connection that was opened ahead, and another one takes its place',
+  async (t) => {
+    const host = await startHost(t, primary);
+    const target = await openHosts([host]);
+    const ahead = await openAhead(t, target, 3);
     await until(() => host.waiting.size === 3);
-    t.equal(host.dials, 3 + i, 'no more than those that were taken');
-    t.equal(ahead.size, 3);
-  }
-});
+    t.equal(host.startups, 0, 'nothing is sent on them');
+    for (let i = 1; i <= 5; i++) {
+      t.equal(await goesTo(target, { ahead }), 0);
+      await until(() => host.waiting.size === 3);
+      t.equal(host.dials, 3 + i, 'no more than those that were taken');
+      t.equal(ahead.size, 3);
+    }
+  },
+);
 
-t.test('one is never used for another TLS identity or host, and none is opened once they are closed', async (t) => {
-  const [first, second] = [await startHost(t, primary), await startHost(t, primary)];
-  const target = await openHosts([first, second]);
-  let context = target.secureContext;
-  const ahead = await openAhead(t, target, 2, () => context);
-  await until(() => first.waiting.size === 2);
-  const [one, other] = target.url.hosts;
-  if (!one || !other) throw new Error('there are two hosts');
-  t.equal(ahead.take(one, createSecureContext()), undefined, 'another identity');
-  t.equal(ahead.take(other, context), undefined, 'another host');
+t.test(
+  'one is never used for another TLS identity or host, and none is opened once they are closed',
+  async (t) => {
+    const [first, second] = [await startHost(t, primary), await startHost(t, primary)];
+    const target = await openHosts([first, second]);
+    let context = target.secureContext;
+    const ahead = await openAhead(t, target, 2, () => context);
+    await until(() => first.waiting.size === 2);
+    const [one, other] = target.url.hosts;
+    if (!one || !other) throw new Error('there are two hosts');
+    t.equal(ahead.take(one, createSecureContext()), undefined, 'another identity');
+    t.equal(ahead.take(other, context), undefined, 'another host');
 
-  context = createSecureContext();
-  ahead.renew();
-  t.equal(ahead.take(one, context), undefined, 'what was opened with the old identity is gone');
-  await until(() => first.waiting.size === 2 && first.dials === 4);
-  const leg = ahead.take(one, context);
-  t.ok(leg, 'and replaced');
-  leg?.channel.destroy();
+    context = createSecureContext();
+    ahead.renew();
+    t.equal(ahead.take(one, context), undefined, 'what was opened with the old identity is gone');
+    await until(() => first.waiting.size === 2 && first.dials === 4);
+    const leg = ahead.take(one, context);
+    t.ok(leg, 'and replaced');
+    leg?.channel.destroy();
 
-  ahead.close();
-  await until(() => first.waiting.size === 0);
-  const { dials } = first;
-  ahead.renew();
-  t.equal(ahead.size, 0);
-  t.equal(await goesTo(target, { ahead }), 0, 'logins go on');
-  t.equal(first.dials, dials + 1);
-});
+    ahead.close();
+    await until(() => first.waiting.size === 0);
+    const { dials } = first;
+    ahead.renew();
+    t.equal(ahead.size, 0);
+    t.equal(await goesTo(target, { ahead }), 0, 'logins go on');
+    t.equal(first.dials, dials + 1);
+  },
+);
 
-t.test('what the backend closes, or speaks on, is replaced; a login that got it a moment before is made again', async (t) => {
-  const host = await startHost(t, primary);
-  const target = await openHosts([host]);
-  const ahead = await openAhead(t, target, 1);
-  await until(() => host.waiting.size === 1);
-  const closeAll = (): void => {
-    for (const peer of host.waiting) peer.channel.destroy();
-  };
-  closeAll();
-  await until(() => host.waiting.size === 1 && host.dials === 2);
-  for (const peer of host.waiting) await peer.send(Buffer.from('E'));
-  await until(() => host.waiting.size === 1 && host.dials === 3);
-  t.equal(host.startups, 0);
+t.test(
+  'what the backend closes, or speaks on, is replaced; a login that got it a moment before is made again',
+  async (t) => {
+    const host = await startHost(t, primary);
+    const target = await openHosts([host]);
+    const ahead = await openAhead(t, target, 1);
+    await until(() => host.waiting.size === 1);
+    const closeAll = (): void => {
+      for (const peer of host.waiting) peer.channel.destroy();
+    };
+    closeAll();
+    await until(() => host.waiting.size === 1 && host.dials === 2);
+    for (const peer of host.waiting) await peer.send(Buffer.from('E'));
+    await until(() => host.waiting.size === 1 && host.dials === 3);
+    t.equal(host.startups, 0);
 
-  // The end of the connection is on its way when the login takes it.
-  const ended = [...host.waiting].map((peer) => once(peer.channel.socket, 'close'));
-  closeAll();
-  const outcome = goesTo(target, { ahead });
-  await Promise.all(ended);
-  t.equal(await outcome, 0);
-});
+    // The end of the connection is on its way when the login takes it.
+    const ended = [...host.waiting].map((peer) => once(peer.channel.socket, 'close'));
+    closeAll();
+    const outcome = goesTo(target, { ahead });
+    await Promise.all(ended);
+    t.equal(await outcome, 0);
+  },
+);
 
 t.test('with hosts chosen at random, a login goes to where a connection waits', async (t) => {
   const hosts = [await startHost(t, primary), await startHost(t, primary)];

@@ -1,7 +1,12 @@
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { findPassword, PasswordFile, type PasswordKey, parsePasswordFile } from '../../src/backend/passfile.ts';
+import {
+  findPassword,
+  PasswordFile,
+  type PasswordKey,
+  parsePasswordFile,
+} from '../../src/backend/passfile.ts';
 
 const key: PasswordKey = { host: 'db', port: 5432, database: 'app', user: 'alice' };
 
@@ -42,29 +47,41 @@ t.test('the first line that fits gives the password', (t) => {
 
 t.test('a file is used only if nobody else can read it', async (t) => {
   const path = join(t.testdir({ directory: {} }), 'passfile');
-  await t.rejects(PasswordFile.open(path), { sqlstate: 'F0000', message: /password file .*passfile: .*ENOENT/ });
+  await t.rejects(PasswordFile.open(path), {
+    sqlstate: 'F0000',
+    message: /password file .*passfile: .*ENOENT/,
+  });
   await writeFile(path, '*:*:*:*:pw', { mode: 0o600 });
   t.equal((await PasswordFile.open(path)).find(key)?.toString(), 'pw');
   for (const mode of [0o640, 0o604, 0o620]) {
     await chmod(path, mode);
-    await t.rejects(PasswordFile.open(path), { message: /group or world has access/ }, mode.toString(8));
+    await t.rejects(
+      PasswordFile.open(path),
+      { message: /group or world has access/ },
+      mode.toString(8),
+    );
   }
-  await t.rejects(PasswordFile.open(join(path, '..', 'directory')), { message: /not a plain file|EISDIR/ });
+  await t.rejects(PasswordFile.open(join(path, '..', 'directory')), {
+    message: /not a plain file|EISDIR/,
+  });
   await writeFile(path, Buffer.alloc(1024 * 1024 + 1));
   await chmod(path, 0o600);
   await t.rejects(PasswordFile.open(path), { message: /larger than/ });
 });
 
-t.test('reading again takes the new passwords, and keeps the old ones when that fails', async (t) => {
-  const path = join(t.testdir({}), 'passfile');
-  await writeFile(path, '*:*:*:*:old', { mode: 0o600 });
-  const file = await PasswordFile.open(path);
-  await writeFile(path, '*:*:*:*:new');
-  t.equal(file.find(key)?.toString(), 'old');
-  await file.reload();
-  t.equal(file.find(key)?.toString(), 'new');
-  await rm(path);
-  await mkdir(path);
-  await t.rejects(file.reload());
-  t.equal(file.find(key)?.toString(), 'new');
-});
+t.test(
+  'reading again takes the new passwords, and keeps the old ones when that fails',
+  async (t) => {
+    const path = join(t.testdir({}), 'passfile');
+    await writeFile(path, '*:*:*:*:old', { mode: 0o600 });
+    const file = await PasswordFile.open(path);
+    await writeFile(path, '*:*:*:*:new');
+    t.equal(file.find(key)?.toString(), 'old');
+    await file.reload();
+    t.equal(file.find(key)?.toString(), 'new');
+    await rm(path);
+    await mkdir(path);
+    await t.rejects(file.reload());
+    t.equal(file.find(key)?.toString(), 'new');
+  },
+);

@@ -1,17 +1,19 @@
 /** The leg to the backend against a real PostgreSQL, with TLS and without. */
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
-import t, { type Test } from 'tap';
-import { BackendRefusal } from '../../src/backend/backend-errors.ts';
-import type { PasswordMethod } from '../../src/backend/backend-url.ts';
+import type { Test } from 'tap';
+import t from 'tap';
 import { forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
-import type { BackendSession } from '../../src/backend/greeting.ts';
+import { BackendRefusal } from '../../src/backend/errors.ts';
+import type { BackendSession } from '../../src/backend/leg.ts';
 import { loginNatively } from '../../src/backend/native-login.ts';
 import { PasswordFile } from '../../src/backend/passfile.ts';
-import { authenticationOk, formatMessage } from '../../src/protocol/messages.ts';
+import type { PasswordMethod } from '../../src/backend/url.ts';
+import { authenticationOk, formatMessage } from '../../src/wire/messages.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import { connectClient, openTarget } from './fake-backend.ts';
@@ -21,7 +23,11 @@ const authority = makeAuthority();
 const certificate = authority.issue({ cn: 'db', san: ['localhost', '127.0.0.1'], usage: 'server' });
 const files = t.testdir({ 'ca.pem': authority.cert });
 const passfile = join(files, 'passfile');
-writeFileSync(passfile, '*:*:*:alice:wönder\\:land\n*:*:*:marie:pw\n*:*:*:bob:wrong\n*:*:*:ghost:pw\n', { mode: 0o600 });
+writeFileSync(
+  passfile,
+  '*:*:*:alice:wönder\\:land\n*:*:*:marie:pw\n*:*:*:bob:wrong\n*:*:*:ghost:pw\n',
+  { mode: 0o600 },
+);
 
 const postgres: Postgres = await startPostgres({
   ssl: certificate,
@@ -58,8 +64,18 @@ const startup = (user: string, database = 'postgres'): { name: string; value: Bu
   { name: 'database', value: Buffer.from(database) },
 ];
 
-async function login(url: string, user: string, credentials: Credentials, database?: string): Promise<BackendSession> {
-  return connectAs({ target: await openTarget(url), credentials, parameters: startup(user, database), signal });
+async function login(
+  url: string,
+  user: string,
+  credentials: Credentials,
+  database?: string,
+): Promise<BackendSession> {
+  return connectAs({
+    target: await openTarget(url),
+    credentials,
+    parameters: startup(user, database),
+    signal,
+  });
 }
 
 async function fromPassfile(...methods: PasswordMethod[]): Promise<Credentials> {
@@ -106,7 +122,11 @@ t.test('md5 and clear passwords, where they are listed', async (t) => {
   const session = await login(overTls, 'clear', clear);
   t.equal(await ask(session, 'select current_user'), 'clear');
   session.channel.destroy();
-  await t.rejects(login(inClear, 'clear', clear), { sqlstate: '28000', message: /did not admit/, reason: /in clear/ });
+  await t.rejects(login(inClear, 'clear', clear), {
+    sqlstate: '28000',
+    message: /did not admit/,
+    reason: /in clear/,
+  });
 });
 
 t.test('a superuser is reported', async (t) => {
@@ -124,9 +144,24 @@ t.test('refusals: of the user in the words of the backend, of the front-end in o
   const password = await fromPassfile('scram-sha-256');
   const ours = /^the backend did not admit .* through this front-end$/;
   const cases: [string, () => Promise<unknown>, string, RegExp][] = [
-    ['no such database', () => login(inClear, 'alice', password, 'nowhere'), '3D000', /^database "nowhere" does not exist$/],
-    ['no such role', () => login(inClear, 'absent', trust), '28000', /^role "absent" does not exist$/],
-    ['no right to log in', () => login(inClear, 'nologin', trust), '28000', /^role "nologin" is not permitted to log in$/],
+    [
+      'no such database',
+      () => login(inClear, 'alice', password, 'nowhere'),
+      '3D000',
+      /^database "nowhere" does not exist$/,
+    ],
+    [
+      'no such role',
+      () => login(inClear, 'absent', trust),
+      '28000',
+      /^role "absent" does not exist$/,
+    ],
+    [
+      'no right to log in',
+      () => login(inClear, 'nologin', trust),
+      '28000',
+      /^role "nologin" is not permitted to log in$/,
+    ],
     ['wrong password', () => login(inClear, 'bob', password), '28000', ours],
     ['no such role, with SCRAM', () => login(inClear, 'ghost', password), '28000', ours],
     ['pg_hba says no', () => login(inClear, 'outside', trust), '28000', ours],
@@ -145,21 +180,34 @@ t.test('refusals: of the user in the words of the backend, of the front-end in o
 });
 
 /** A native login with `pg` as the client; the front-end's side of it and the client's. */
-async function native(url: string, clientTls: boolean, user: string, password: string): Promise<BackendSession | undefined> {
+async function native(
+  url: string,
+  clientTls: boolean,
+  user: string,
+  password: string,
+): Promise<BackendSession | undefined> {
   const { client, frontEnd } = await connectClient();
   client.channel.release();
   const { socket } = client.channel;
   const driver = new pg.Client({
     user,
     password,
-    stream: () => Object.assign(socket, { connect: () => setImmediate(() => socket.emit('connect')) }),
+    stream: () =>
+      Object.assign(socket, { connect: () => setImmediate(() => socket.emit('connect')) }),
   });
   driver.on('error', () => {});
   driver.connect().catch(() => {});
   try {
     await frontEnd.startupBody(signal);
     const target = await openTarget(url);
-    return await loginNatively({ target, parameters: startup(user), client: frontEnd, clientTls, answered: () => {}, signal });
+    return await loginNatively({
+      target,
+      parameters: startup(user),
+      client: frontEnd,
+      clientTls,
+      answered: () => {},
+      signal,
+    });
   } finally {
     frontEnd.destroy();
     socket.destroy();
@@ -185,10 +233,17 @@ t.test('native logins with the passwords of the backend', async (t) => {
       name,
     );
   }
-  await t.rejects(native(inClear, false, 'trusted', 'pw'), { sqlstate: '28000', message: /asked for no credential/ });
+  await t.rejects(native(inClear, false, 'trusted', 'pw'), {
+    sqlstate: '28000',
+    message: /asked for no credential/,
+  });
   await t.rejects(
     native(inClear, false, 'outside', 'pw'),
-    { sqlstate: '28000', message: 'the backend did not admit outside through this front-end', reason: /pg_hba.conf rejects/ },
+    {
+      sqlstate: '28000',
+      message: 'the backend did not admit outside through this front-end',
+      reason: /pg_hba.conf rejects/,
+    },
     'what pg_hba.conf says of our address stays in the log',
   );
 });
@@ -198,7 +253,10 @@ t.test('a cancel request stops a query', async (t) => {
     const session = await login(url, 'alice', await fromPassfile('scram-sha-256'));
     await session.channel.write(formatMessage('Q', Buffer.from('select pg_sleep(60)\0')), signal);
     await postgresRuns(t, 'select pg_sleep(60)');
-    const packet = Buffer.concat([Buffer.from('0000001004d2162e', 'hex'), session.cancelKey ?? Buffer.alloc(0)]);
+    const packet = Buffer.concat([
+      Buffer.from('0000001004d2162e', 'hex'),
+      session.cancelKey ?? Buffer.alloc(0),
+    ]);
     const outcomes = await forwardCancel(await openTarget(url), packet, signal);
     t.match(outcomes, [{ host: `127.0.0.1:${postgres.port}`, failure: undefined }]);
     let text = '';
@@ -216,10 +274,10 @@ t.test('a cancel request stops a query', async (t) => {
 /** Waits until the server is at work on the query. */
 async function postgresRuns(t: Test, query: string): Promise<void> {
   for (let attempt = 0; attempt < 100; attempt++) {
-    const { rowCount } = await postgres.query('select from pg_stat_activity where query = $1 and state = $2', [
-      query,
-      'active',
-    ]);
+    const { rowCount } = await postgres.query(
+      'select from pg_stat_activity where query = $1 and state = $2',
+      [query, 'active'],
+    );
     if (rowCount) return;
   }
   t.fail(`${query} does not run`);
@@ -237,7 +295,11 @@ t.test('nothing is left at the server', async (t) => {
 
 t.test('a backend that is down: 08001', async (t) => {
   await postgres.stop();
-  await t.rejects(login(overTls, 'alice', trust), { sqlstate: '08001', message: /could not connect/, reason: /ECONNREFUSED/ });
+  await t.rejects(login(overTls, 'alice', trust), {
+    sqlstate: '08001',
+    message: /could not connect/,
+    reason: /ECONNREFUSED/,
+  });
   await t.rejects(login(overSocket, 'alice', trust), {
     sqlstate: '08001',
     message: /could not connect/,

@@ -1,4 +1,5 @@
 /** Which backend a database goes to, each with its own way to log in. */
+
 import { writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import pg from 'pg';
@@ -8,7 +9,13 @@ import { makeAuthority } from '../support/certificates.ts';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 
-const base: RouteOptions = { backendFromFlag: true, routes: [], routesFromFlag: true, backendAuth: 'trust', backendAhead: 0 };
+const base: RouteOptions = {
+  backendFromFlag: true,
+  routes: [],
+  routesFromFlag: true,
+  backendAuth: 'trust',
+  backendAhead: 0,
+};
 
 /** The port of the backend that each database goes to; 0 for none. */
 async function ports(options: Partial<RouteOptions>, ...databases: string[]): Promise<number[]> {
@@ -24,9 +31,16 @@ async function ports(options: Partial<RouteOptions>, ...databases: string[]): Pr
 }
 
 t.test('the first pattern that fits, then --backend, then nothing', async (t) => {
-  const routes = ['sales=postgres://127.0.0.1:1', 'sales_*=postgres://127.0.0.1:2', '*_eu_*=postgres://127.0.0.1:3'];
+  const routes = [
+    'sales=postgres://127.0.0.1:1',
+    'sales_*=postgres://127.0.0.1:2',
+    '*_eu_*=postgres://127.0.0.1:3',
+  ];
   const databases = ['sales', 'sales_eu_1', 'hr_eu_1', 'hr', 'Sales', 'sales_', 'xsales_'];
-  t.same(await ports({ routes, backend: 'postgres://127.0.0.1:9' }, ...databases), [1, 2, 3, 9, 9, 2, 9]);
+  t.same(
+    await ports({ routes, backend: 'postgres://127.0.0.1:9' }, ...databases),
+    [1, 2, 3, 9, 9, 2, 9],
+  );
   t.same(await ports({ routes }, ...databases), [1, 2, 3, 0, 0, 2, 0]);
   t.same(await ports({ routes: [...routes, '*=postgres://127.0.0.1:4'] }, 'hr', ''), [4, 4]);
 });
@@ -53,11 +67,31 @@ t.test('what cannot be right names the option', async (t) => {
     ['no pattern', { routes: ['=postgres://a'] }, /--route: give DATABASE_PATTERN=URL/],
     ['no URL', { routes: ['sales'] }, /--route: give DATABASE_PATTERN=URL/],
     ['a bad URL', { routes: ['x=mysql://a'] }, /^--route x: .*postgres:\/\//],
-    ['a password in a flag', { routes: ['x=postgres://:hush@a'] }, /^--route x: a password in a flag/],
-    ['a needless file', { backend: 'postgres://a', issueCaKey: 'k' }, /^--issue-ca-key is of no use with --backend-auth trust/],
-    ['no certificate', { routes: ['x=postgres://a?backend_auth=cert'] }, /^--route x: .*sslcert and sslkey/],
-    ['no authority', { backend: 'postgres://a', backendAuth: 'issue-cert' }, /^--backend: .*--issue-ca-cert.*pgsso ca init/],
-    ['no password file', { backend: 'postgres://a?backend_auth=password' }, /^--backend: .*needs --backend-passfile/],
+    [
+      'a password in a flag',
+      { routes: ['x=postgres://:hush@a'] },
+      /^--route x: a password in a flag/,
+    ],
+    [
+      'a needless file',
+      { backend: 'postgres://a', issueCaKey: 'k' },
+      /^--issue-ca-key is of no use with --backend-auth trust/,
+    ],
+    [
+      'no certificate',
+      { routes: ['x=postgres://a?backend_auth=cert'] },
+      /^--route x: .*sslcert and sslkey/,
+    ],
+    [
+      'no authority',
+      { backend: 'postgres://a', backendAuth: 'issue-cert' },
+      /^--backend: .*--issue-ca-cert.*pgsso ca init/,
+    ],
+    [
+      'no password file',
+      { backend: 'postgres://a?backend_auth=password' },
+      /^--backend: .*needs --backend-passfile/,
+    ],
     [
       'a file for another way',
       { backend: 'postgres://a?passfile=f' },
@@ -76,61 +110,80 @@ t.test('what cannot be right names the option', async (t) => {
       name,
     );
   }
-  const missing = Routes.open({ ...base, routes: ['x=postgres://a?sslrootcert=/nowhere.pem'] }, () => undefined);
-  await t.rejects(missing, { name: 'Error', message: /^--route x: sslrootcert \/nowhere.pem: ENOENT/ });
-});
-
-t.test('one front door for three clusters: by password, by certificate, by a certificate for each user', async (t) => {
-  const servers = makeAuthority('servers');
-  const clients = makeAuthority('clients');
-  const ssl = { ...servers.issue({ cn: 'db', san: ['127.0.0.1'] }), ca: clients.cert };
-  const start = (hba: string[], ident?: string[]) =>
-    startPostgres({
-      ssl,
-      hba,
-      ident,
-      initSql: ["CREATE ROLE alice LOGIN PASSWORD 'secret'", 'CREATE DATABASE "b_1"', 'CREATE DATABASE c'],
-    });
-  const [byPassword, byCertificate, byIssued] = await Promise.all([
-    start(['hostssl all all 127.0.0.1/32 scram-sha-256']),
-    start(['hostssl all alice 127.0.0.1/32 cert map=front'], ['front front alice']),
-    start(['hostssl all alice 127.0.0.1/32 cert']),
-  ]);
-  const directory = t.testdir({ 'ca.pem': servers.cert });
-  const file = (name: string, text: string): string => {
-    writeFileSync(`${directory}/${name}`, text, { mode: 0o600 });
-    return `${directory}/${name}`;
-  };
-  const front = clients.issue({ cn: 'front', usage: 'client' });
-  const root = `sslrootcert=${directory}/ca.pem`;
-  const url = (port: number, more = ''): string => `postgres://127.0.0.1:${port}/?${root}${more}`;
-  const certificate = `&backend_auth=cert&sslcert=${file('front.crt', front.cert)}&sslkey=${file('front.key', front.key)}`;
-  const issued = `&backend_auth=issue-cert&issue_ca_cert=${file('ca.crt', clients.cert)}&issue_ca_key=${file('ca.key', clients.key)}`;
-  const frontEnd = await startFrontEnd(url(byPassword.port), {
-    backendAuth: 'password',
-    backendPassfile: file('passfile', '*:*:*:alice:secret\n'),
-    backendAhead: 1,
-    routes: [`b_*=${url(byCertificate.port, certificate)}`, `c=${url(byIssued.port, issued)}`],
+  const missing = Routes.open(
+    { ...base, routes: ['x=postgres://a?sslrootcert=/nowhere.pem'] },
+    () => undefined,
+  );
+  await t.rejects(missing, {
+    name: 'Error',
+    message: /^--route x: sslrootcert \/nowhere.pem: ENOENT/,
   });
-  for (const [database, { port }] of [
-    ['postgres', byPassword],
-    ['b_1', byCertificate],
-    ['c', byIssued],
-  ] as const) {
-    const config = { host: '127.0.0.1', port: frontEnd.port, user: 'alice', database };
-    const client = new pg.Client({ ...config, password: token('alice'), options: JWT_OPTION });
-    await client.connect();
-    const { rows } = await client.query('SELECT session_user AS user, inet_server_port() AS port');
-    t.same(rows, [{ user: 'alice', port }], database);
-    await client.end();
-  }
-
-  // The certificates of the front-end are not for those who come without a token.
-  for (const database of ['b_1', 'c']) {
-    const config = { host: '127.0.0.1', port: frontEnd.port, user: 'alice', database };
-    const client = new pg.Client({ ...config, password: 'secret' });
-    await t.rejects(client.connect(), { code: '28000', message: /did not admit alice/ }, database);
-  }
-  await frontEnd.close();
-  await Promise.all([byPassword.close(), byCertificate.close(), byIssued.close()]);
 });
+
+t.test(
+  'one front door for three clusters: by password, by certificate, by a certificate for each user',
+  async (t) => {
+    const servers = makeAuthority('servers');
+    const clients = makeAuthority('clients');
+    const ssl = { ...servers.issue({ cn: 'db', san: ['127.0.0.1'] }), ca: clients.cert };
+    const start = (hba: string[], ident?: string[]) =>
+      startPostgres({
+        ssl,
+        hba,
+        ident,
+        initSql: [
+          "CREATE ROLE alice LOGIN PASSWORD 'secret'",
+          'CREATE DATABASE "b_1"',
+          'CREATE DATABASE c',
+        ],
+      });
+    const [byPassword, byCertificate, byIssued] = await Promise.all([
+      start(['hostssl all all 127.0.0.1/32 scram-sha-256']),
+      start(['hostssl all alice 127.0.0.1/32 cert map=front'], ['front front alice']),
+      start(['hostssl all alice 127.0.0.1/32 cert']),
+    ]);
+    const directory = t.testdir({ 'ca.pem': servers.cert });
+    const file = (name: string, text: string): string => {
+      writeFileSync(`${directory}/${name}`, text, { mode: 0o600 });
+      return `${directory}/${name}`;
+    };
+    const front = clients.issue({ cn: 'front', usage: 'client' });
+    const root = `sslrootcert=${directory}/ca.pem`;
+    const url = (port: number, more = ''): string => `postgres://127.0.0.1:${port}/?${root}${more}`;
+    const certificate = `&backend_auth=cert&sslcert=${file('front.crt', front.cert)}&sslkey=${file('front.key', front.key)}`;
+    const issued = `&backend_auth=issue-cert&issue_ca_cert=${file('ca.crt', clients.cert)}&issue_ca_key=${file('ca.key', clients.key)}`;
+    const frontEnd = await startFrontEnd(url(byPassword.port), {
+      backendAuth: 'password',
+      backendPassfile: file('passfile', '*:*:*:alice:secret\n'),
+      backendAhead: 1,
+      routes: [`b_*=${url(byCertificate.port, certificate)}`, `c=${url(byIssued.port, issued)}`],
+    });
+    for (const [database, { port }] of [
+      ['postgres', byPassword],
+      ['b_1', byCertificate],
+      ['c', byIssued],
+    ] as const) {
+      const config = { host: '127.0.0.1', port: frontEnd.port, user: 'alice', database };
+      const client = new pg.Client({ ...config, password: token('alice'), options: JWT_OPTION });
+      await client.connect();
+      const { rows } = await client.query(
+        'SELECT session_user AS user, inet_server_port() AS port',
+      );
+      t.same(rows, [{ user: 'alice', port }], database);
+      await client.end();
+    }
+
+    // The certificates of the front-end are not for those who come without a token.
+    for (const database of ['b_1', 'c']) {
+      const config = { host: '127.0.0.1', port: frontEnd.port, user: 'alice', database };
+      const client = new pg.Client({ ...config, password: 'secret' });
+      await t.rejects(
+        client.connect(),
+        { code: '28000', message: /did not admit alice/ },
+        database,
+      );
+    }
+    await frontEnd.close();
+    await Promise.all([byPassword.close(), byCertificate.close(), byIssued.close()]);
+  },
+);

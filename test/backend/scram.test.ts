@@ -7,7 +7,8 @@ const nonce = 'rOprNGfwEbeRWgbNEkqO';
 const password = Buffer.from('pencil');
 
 t.test('the exchange of RFC 7677, section 3', async (t) => {
-  const serverFirst = 'r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096';
+  const serverFirst =
+    'r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096';
   const exchange = `n=user,r=${nonce},${serverFirst},c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0`;
   const salt = Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64');
   const { proof, serverSignature } = await prove(password, salt, 4096, Buffer.from(exchange));
@@ -20,7 +21,12 @@ t.test('the header says how the exchange is bound', async (t) => {
   const cases = [
     ['impossible', 'SCRAM-SHA-256', 'n,,', 'n,,'],
     ['not offered', 'SCRAM-SHA-256', 'y,,', 'y,,'],
-    [{ endPoint }, 'SCRAM-SHA-256-PLUS', 'p=tls-server-end-point,,', 'p=tls-server-end-point,,hash'],
+    [
+      { endPoint },
+      'SCRAM-SHA-256-PLUS',
+      'p=tls-server-end-point,,',
+      'p=tls-server-end-point,,hash',
+    ],
   ] as const;
   for (const [binding, mechanism, header, bound] of cases) {
     const exchange = new ScramExchange(password, binding, nonce);
@@ -31,36 +37,59 @@ t.test('the header says how the exchange is bound', async (t) => {
   }
 });
 
-t.test('a server that does not keep to the protocol is refused before a proof is made', async (t) => {
-  const cases: [string, string, RegExp][] = [
-    ['another nonce', 'r=xyz,s=c2FsdA==,i=4096', /did not continue the nonce/],
-    ['our nonce alone', `r=${nonce},s=c2FsdA==,i=4096`, /did not continue the nonce/],
-    ['too many iterations', `r=${nonce}x,s=c2FsdA==,i=1000001`, /1000001 iterations/],
-    ['absurdly many', `r=${nonce}x,s=c2FsdA==,i=9999999999`, /iterations/],
-    ['more digits than that', `r=${nonce}x,s=c2FsdA==,i=99999999999`, /malformed/],
-    ['no iteration', `r=${nonce}x,s=c2FsdA==,i=0`, /malformed/],
-    ['a negative count', `r=${nonce}x,s=c2FsdA==,i=-1`, /malformed/],
-    ['a salt that is no base64', `r=${nonce}x,s=c2FsdA,i=4096`, /malformed/],
-    ['no salt', `r=${nonce}x,s=,i=4096`, /malformed/],
-    ['a mandatory extension', `m=x,r=${nonce}x,s=c2FsdA==,i=4096`, /malformed/],
-    ['nothing', '', /malformed/],
-  ];
-  for (const [name, serverFirst, message] of cases) {
-    await t.rejects(new ScramExchange(password, 'impossible', nonce).final(Buffer.from(serverFirst)), { message }, name);
-  }
-});
+t.test(
+  'a server that does not keep to the protocol is refused before a proof is made',
+  async (t) => {
+    const cases: [string, string, RegExp][] = [
+      ['another nonce', 'r=xyz,s=c2FsdA==,i=4096', /did not continue the nonce/],
+      ['our nonce alone', `r=${nonce},s=c2FsdA==,i=4096`, /did not continue the nonce/],
+      ['too many iterations', `r=${nonce}x,s=c2FsdA==,i=1000001`, /1000001 iterations/],
+      ['absurdly many', `r=${nonce}x,s=c2FsdA==,i=9999999999`, /iterations/],
+      ['more digits than that', `r=${nonce}x,s=c2FsdA==,i=99999999999`, /malformed/],
+      ['no iteration', `r=${nonce}x,s=c2FsdA==,i=0`, /malformed/],
+      ['a negative count', `r=${nonce}x,s=c2FsdA==,i=-1`, /malformed/],
+      ['a salt that is no base64', `r=${nonce}x,s=c2FsdA,i=4096`, /malformed/],
+      ['no salt', `r=${nonce}x,s=,i=4096`, /malformed/],
+      ['a mandatory extension', `m=x,r=${nonce}x,s=c2FsdA==,i=4096`, /malformed/],
+      ['nothing', '', /malformed/],
+    ];
+    for (const [name, serverFirst, message] of cases) {
+      await t.rejects(
+        new ScramExchange(password, 'impossible', nonce).final(Buffer.from(serverFirst)),
+        { message },
+        name,
+      );
+    }
+  },
+);
 
 t.test('a server has to prove that it knows the password', async (t) => {
   const exchange = new ScramExchange(password, 'impossible', nonce);
-  t.throws(() => exchange.verify(Buffer.from('v=')), { message: /did not prove/ }, 'before the exchange');
+  t.throws(
+    () => exchange.verify(Buffer.from('v=')),
+    { message: /did not prove/ },
+    'before the exchange',
+  );
   await exchange.final(Buffer.from(`r=${nonce}x,s=c2FsdA==,i=4096`));
-  for (const final of ['', 'v=', 'v=AAAA', `v=${Buffer.alloc(32).toString('base64')}`, 'e=invalid-proof']) {
-    t.throws(() => exchange.verify(Buffer.from(final)), { message: /did not prove/ }, JSON.stringify(final));
+  for (const final of [
+    '',
+    'v=',
+    'v=AAAA',
+    `v=${Buffer.alloc(32).toString('base64')}`,
+    'e=invalid-proof',
+  ]) {
+    t.throws(
+      () => exchange.verify(Buffer.from(final)),
+      { message: /did not prove/ },
+      JSON.stringify(final),
+    );
   }
 });
 
 t.test('nonces are not repeated and hold no comma', (t) => {
-  const nonces = Array.from({ length: 100 }, () => new ScramExchange(password, 'impossible').first().toString().slice(8));
+  const nonces = Array.from({ length: 100 }, () =>
+    new ScramExchange(password, 'impossible').first().toString().slice(8),
+  );
   t.equal(new Set(nonces).size, 100);
   t.ok(nonces.every((text) => /^[^,]{24}$/.test(text)));
   t.end();
@@ -89,7 +118,8 @@ t.test('a password is prepared if it can be, and taken as it is otherwise', (t) 
 t.test('the end point is hashed as the certificate is signed', (t) => {
   const der = (tag: number, ...parts: Buffer[]): Buffer => {
     const content = Buffer.concat(parts);
-    const length = content.length < 0x80 ? [content.length] : [0x82, content.length >> 8, content.length & 0xff];
+    const length =
+      content.length < 0x80 ? [content.length] : [0x82, content.length >> 8, content.length & 0xff];
     return Buffer.concat([Buffer.from([tag, ...length]), content]);
   };
   const oid = (hex: string): Buffer => der(0x06, Buffer.from(hex, 'hex'));
@@ -102,7 +132,11 @@ t.test('the end point is hashed as the certificate is signed', (t) => {
     ['SHA-1 is raised', certificate(oid('2a864886f70d010105')), 'sha256'],
     ['RSA with SHA-512', certificate(oid('2a864886f70d01010d'), der(0x05)), 'sha512'],
     ['ECDSA with SHA-384', certificate(oid('2a8648ce3d040303')), 'sha384'],
-    ['RSA-PSS by its parameters', certificate(pss, der(0x30, der(0xa0, sha384), der(0xa1, sha384))), 'sha384'],
+    [
+      'RSA-PSS by its parameters',
+      certificate(pss, der(0x30, der(0xa0, sha384), der(0xa1, sha384))),
+      'sha384',
+    ],
     ['RSA-PSS by default', certificate(pss, der(0x30)), 'sha256'],
     ['RSA-PSS without parameters', certificate(pss), undefined],
     ['Ed25519', certificate(oid('2b6570')), undefined],

@@ -1,4 +1,8 @@
-/** The console as clients meet it: over its socket and over a listener, by drivers, by psql and byte by byte. */
+/**
+ * The console as clients meet it: over its socket and over a listener, by drivers, by psql and byte
+ * by byte.
+ */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
@@ -7,8 +11,8 @@ import { join } from 'node:path';
 import pg from 'pg';
 import postgres from 'postgres';
 import t from 'tap';
-import { formatMessage, int32, parseErrorFields } from '../../src/protocol/messages.ts';
 import { settingNames } from '../../src/settings/definitions.ts';
+import { formatMessage, int32, parseErrorFields } from '../../src/wire/messages.ts';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { query, RawClient, startup } from '../support/raw-client.ts';
@@ -23,17 +27,31 @@ const database = await startPostgres({
 });
 t.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
-const frontEnd = await startFrontEnd(backend, { admins: ['Alice', 'native', 'boss'], viewers: ['vera'] });
+const frontEnd = await startFrontEnd(backend, {
+  admins: ['Alice', 'native', 'boss'],
+  viewers: ['vera'],
+});
 t.teardown(() => frontEnd.close());
 const { port, dataDir } = frontEnd;
 
 const socket: pg.ClientConfig = { host: dataDir, port, database: 'pgsso', user: 'operator' };
 
 function listener(user: string, extra: pg.ClientConfig = {}): pg.ClientConfig {
-  return { host: '127.0.0.1', port, database: 'pgsso', user, password: token(user), options: JWT_OPTION, ...extra };
+  return {
+    host: '127.0.0.1',
+    port,
+    database: 'pgsso',
+    user,
+    password: token(user),
+    options: JWT_OPTION,
+    ...extra,
+  };
 }
 
-async function withClient<T>(config: pg.ClientConfig, work: (client: pg.Client) => Promise<T>): Promise<T> {
+async function withClient<T>(
+  config: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = new pg.Client(config);
   await client.connect();
   try {
@@ -69,13 +87,18 @@ t.test('the socket is for the owner alone and needs no login', async (t) => {
     return (await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows;
   });
   t.strictSame(rows, [{ 'pgsso.clock_tolerance': '7s' }]);
-  t.match(await refusal(withClient({ ...socket, database: 'other' }, async () => undefined)), { code: '3D000' });
+  t.match(await refusal(withClient({ ...socket, database: 'other' }, async () => undefined)), {
+    code: '3D000',
+  });
 });
 
 t.test('a change is in force for the next login', async (t) => {
   await withClient(socket, async (admin) => {
     await admin.query("SET CLUSTER SETTING server.jwt_authentication.audience = 'others'");
-    t.match(await refusal(withClient(listener('bob', { database: 'postgres' }), async () => undefined)), { code: '28000' });
+    t.match(
+      await refusal(withClient(listener('bob', { database: 'postgres' }), async () => undefined)),
+      { code: '28000' },
+    );
     await admin.query('RESET CLUSTER SETTING server.jwt_authentication.audience');
   });
   await withClient(listener('bob', { database: 'postgres' }), async (client) => {
@@ -83,21 +106,36 @@ t.test('a change is in force for the next login', async (t) => {
   });
 });
 
-t.test('over a listener: admins change, viewers look, others are refused, superusers by token too', async (t) => {
-  await withClient(listener('alice'), async (client) => {
-    const { rows } = await client.query('SELECT current_user');
-    t.strictSame(rows, [{ current_user: 'alice' }]);
-    t.match(await client.query('SET CLUSTER SETTING pgsso.clock_tolerance = 5s'), { command: 'SET' });
-  });
-  await withClient(listener('vera'), async (client) => {
-    t.match(await refusal(client.query('RESET CLUSTER SETTING pgsso.clock_tolerance')), { code: '42501' });
-    t.ok((await client.query('SHOW CLUSTER SETTINGS')).rows.length > 10);
-  });
-  const denied = await refusal(withClient(listener('bob'), async () => undefined));
-  t.match(denied, { code: '42501', severity: 'FATAL', message: /VIEWCLUSTERSETTING/ });
-  t.match(await refusal(withClient(listener('boss'), async () => undefined)), { code: '28000', message: /invalid identity/ });
-  t.match(await refusal(withClient(listener('alice', { password: token('bob') }), async () => undefined)), { code: '28000' });
-});
+t.test(
+  'over a listener: admins change, viewers look, others are refused, superusers by token too',
+  async (t) => {
+    await withClient(listener('alice'), async (client) => {
+      const { rows } = await client.query('SELECT current_user');
+      t.strictSame(rows, [{ current_user: 'alice' }]);
+      t.match(await client.query('SET CLUSTER SETTING pgsso.clock_tolerance = 5s'), {
+        command: 'SET',
+      });
+    });
+    await withClient(listener('vera'), async (client) => {
+      t.match(await refusal(client.query('RESET CLUSTER SETTING pgsso.clock_tolerance')), {
+        code: '42501',
+      });
+      t.ok((await client.query('SHOW CLUSTER SETTINGS')).rows.length > 10);
+    });
+    const denied = await refusal(withClient(listener('bob'), async () => undefined));
+    t.match(denied, { code: '42501', severity: 'FATAL', message: /VIEWCLUSTERSETTING/ });
+    t.match(await refusal(withClient(listener('boss'), async () => undefined)), {
+      code: '28000',
+      message: /invalid identity/,
+    });
+    t.match(
+      await refusal(
+        withClient(listener('alice', { password: token('bob') }), async () => undefined),
+      ),
+      { code: '28000' },
+    );
+  },
+);
 
 t.test('a native login opens the console when the backend accepts it', async (t) => {
   const native = { host: '127.0.0.1', port, database: 'pgsso', user: 'native', password: 'secret' };
@@ -106,7 +144,9 @@ t.test('a native login opens the console when the backend accepts it', async (t)
     const { rows } = await client.query('SHOW CLUSTER SETTING HISTORY pgsso.clock_tolerance');
     t.match(rows[0], { changed_by: 'native', value: '6s' });
   });
-  t.match(await refusal(withClient({ ...native, password: 'wrong' }, async () => undefined)), { code: '28P01' });
+  t.match(await refusal(withClient({ ...native, password: 'wrong' }, async () => undefined)), {
+    code: '28P01',
+  });
   t.match(
     await refusal(withClient({ ...native, user: 'alice' }, async () => undefined)),
     { code: '28000' },
@@ -114,19 +154,26 @@ t.test('a native login opens the console when the backend accepts it', async (t)
   );
 });
 
-t.test('the connection that a login was proved on is closed before the console answers', async (t) => {
-  await withClient(listener('alice'), async () => {
-    for (;;) {
-      const { rows } = await database.query("SELECT count(*)::int AS n FROM pg_stat_activity WHERE usename = 'alice'");
-      // The server's process ends in its own time; the connection is closed already.
-      if (rows[0].n === 0) break;
-    }
-    t.pass();
-  });
-});
+t.test(
+  'the connection that a login was proved on is closed before the console answers',
+  async (t) => {
+    await withClient(listener('alice'), async () => {
+      for (;;) {
+        const { rows } = await database.query(
+          "SELECT count(*)::int AS n FROM pg_stat_activity WHERE usename = 'alice'",
+        );
+        // The server's process ends in its own time; the connection is closed already.
+        if (rows[0].n === 0) break;
+      }
+      t.pass();
+    });
+  },
+);
 
 t.test('sessions are listed and can be ended', async (t) => {
-  const client = new pg.Client(listener('bob', { database: 'postgres', application_name: 'reports' }));
+  const client = new pg.Client(
+    listener('bob', { database: 'postgres', application_name: 'reports' }),
+  );
   await client.connect();
   const gone = once(client, 'error');
   await withClient(socket, async (admin) => {
@@ -149,7 +196,9 @@ t.test('sessions are listed and can be ended', async (t) => {
     t.match(await frontEnd.event({ event: 'session_end', endedBy: 'operator' }), { user: 'bob' });
     t.match(await refusal(admin.query(`CANCEL SESSION ${row.id}`)), { code: '42704' });
     t.match(await refusal(admin.query("CANCEL SESSION 'x'")), { code: '22023' });
-    const stats = Object.fromEntries((await admin.query('SHOW STATS')).rows.map(({ name, value }) => [name, value]));
+    const stats = Object.fromEntries(
+      (await admin.query('SHOW STATS')).rows.map(({ name, value }) => [name, value]),
+    );
     t.ok(Number(stats['logins_accepted.token']) > 0);
     t.ok(Number(stats['logins_refused.not_an_operator']) > 0);
     t.ok(Number(stats['sessions.ended']) > 0);
@@ -176,7 +225,9 @@ t.test('postgres, by its defaults', async (t) => {
     await transaction`SET CLUSTER SETTING pgsso.clock_tolerance = '3s'`;
   });
   await t.rejects(sql`SELECT * FROM pg_class`, { code: '0A000', position: '1' });
-  t.strictSame((await sql`SHOW CLUSTER SETTING pgsso.clock_tolerance`)[0], { 'pgsso.clock_tolerance': '3s' });
+  t.strictSame((await sql`SHOW CLUSTER SETTING pgsso.clock_tolerance`)[0], {
+    'pgsso.clock_tolerance': '3s',
+  });
   await sql.end();
 });
 
@@ -192,13 +243,19 @@ t.test('pg, by its defaults: prepared statements, errors and transactions', asyn
     t.match(await refusal(client.query('SELECT 1 FROM x')), { code: '0A000' });
     t.match(await refusal(client.query('SHOW VERSION')), { code: '25P02' });
     t.match(await client.query('COMMIT'), { command: 'ROLLBACK' });
-    t.strictSame((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [{ 'pgsso.clock_tolerance': '2s' }]);
+    t.strictSame((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [
+      { 'pgsso.clock_tolerance': '2s' },
+    ]);
     const notices: string[] = [];
     client.on('notice', ({ severity, message }) => notices.push(`${severity}: ${message}`));
     await client.query(`SET CLUSTER SETTING server.identity_map.configuration = 'i /x y'`);
     t.match(notices, [/^WARNING: .*not anchored/]);
     await client.query('RESET CLUSTER SETTING server.identity_map.configuration');
-    t.match(await client.query('SELECT 1 AS one'), { rows: [{ one: 1 }], command: 'SELECT', rowCount: 1 });
+    t.match(await client.query('SELECT 1 AS one'), {
+      rows: [{ one: 1 }],
+      command: 'SELECT',
+      rowCount: 1,
+    });
   });
 });
 
@@ -214,95 +271,128 @@ t.test(
       'SHOW VERSION; SHOW server_version;\n\\d\nSHOW CLUSTER SETTING pgsso.clock_tolerance;\n',
     );
     t.match(stdout, /^pgsso \d.*\n13\.0 .*\n2s\n$/);
-    t.match(stderr, /^ERROR: {2}this SELECT is not a statement of the console\n.*\n.*\nHINT: .*HELP/);
+    t.match(
+      stderr,
+      /^ERROR: {2}this SELECT is not a statement of the console\n.*\n.*\nHINT: .*HELP/,
+    );
     t.equal(status, 0);
     const conninfo = `host=127.0.0.1 port=${port} dbname=pgsso user=alice options=${JWT_OPTION}`;
-    const overListener = await run('psql', ['-XAt', '-c', 'SHOW CLUSTER SETTING pgsso.clock_tolerance', conninfo], {
-      PGPASSWORD: token('alice'),
-    });
+    const overListener = await run(
+      'psql',
+      ['-XAt', '-c', 'SHOW CLUSTER SETTING pgsso.clock_tolerance', conninfo],
+      {
+        PGPASSWORD: token('alice'),
+      },
+    );
     t.match(overListener, { stdout: '2s\n', status: 0 });
   },
 );
 
-t.test('the extended protocol byte by byte: portals in pieces, errors skip to Sync, empty statements', async (t) => {
-  const client = await rawConsole();
-  const text = (value: string): Buffer => Buffer.from(`${value}\0`);
-  const int16 = (value: number): Buffer => Buffer.from([value >> 8, value & 0xff]);
-  const parse = (name: string, sql: string, ...types: number[]): Buffer =>
-    formatMessage('P', text(name), text(sql), int16(types.length), ...types.map(int32));
-  const bind = (portal: string, name: string, format: number, ...values: Buffer[]): Buffer =>
-    formatMessage(
-      'B',
-      text(portal),
-      text(name),
-      int16(1),
-      int16(format),
-      int16(values.length),
-      ...values.flatMap((value) => [int32(value.length), value]),
-      int16(1),
-      int16(1),
-    );
-  const describe = (what: string): Buffer => formatMessage('D', text(what));
-  const execute = (portal: string, rows: number): Buffer => formatMessage('E', text(portal), int32(rows));
-  const sync = formatMessage('S');
-  const answer = async (...messages: Buffer[]): Promise<string> => {
-    client.send(...messages, sync);
-    return (await client.until(0x5a)).types;
-  };
+t.test(
+  'the extended protocol byte by byte: portals in pieces, errors skip to Sync, empty statements',
+  async (t) => {
+    const client = await rawConsole();
+    const text = (value: string): Buffer => Buffer.from(`${value}\0`);
+    const int16 = (value: number): Buffer => Buffer.from([value >> 8, value & 0xff]);
+    const parse = (name: string, sql: string, ...types: number[]): Buffer =>
+      formatMessage('P', text(name), text(sql), int16(types.length), ...types.map(int32));
+    const bind = (portal: string, name: string, format: number, ...values: Buffer[]): Buffer =>
+      formatMessage(
+        'B',
+        text(portal),
+        text(name),
+        int16(1),
+        int16(format),
+        int16(values.length),
+        ...values.flatMap((value) => [int32(value.length), value]),
+        int16(1),
+        int16(1),
+      );
+    const describe = (what: string): Buffer => formatMessage('D', text(what));
+    const execute = (portal: string, rows: number): Buffer =>
+      formatMessage('E', text(portal), int32(rows));
+    const sync = formatMessage('S');
+    const answer = async (...messages: Buffer[]): Promise<string> => {
+      client.send(...messages, sync);
+      return (await client.until(0x5a)).types;
+    };
 
-  t.equal(
-    await answer(
-      parse('a', 'SHOW CLUSTER SETTINGS'),
-      describe('Sa'),
-      bind('p', 'a', 0),
-      describe('Pp'),
-      execute('p', 3),
-      execute('p', 0),
-    ),
-    `1tT2TDDDs${'D'.repeat(settingNames.length - 3)}CZ`,
-  );
-  t.equal(await answer(execute('p', 0)), 'EZ', 'Sync has ended the portal');
-  t.equal(await answer(parse('', 'nonsense'), bind('', '', 0), execute('', 0)), 'EZ', 'one error, and the rest is skipped');
-  t.equal(await answer(parse('', ''), bind('', '', 0), describe('P'), execute('', 0)), '12nIZ');
-  t.equal(await answer(parse('a', 'HELP')), 'EZ', 'the name is taken');
-  t.equal(await answer(formatMessage('C', text('Sa')), parse('a', 'HELP')), '31Z');
-  t.equal(await answer(parse('', 'SHOW VERSION; HELP')), 'EZ', 'one statement only');
-  t.equal(
-    await answer(parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1', 23), bind('', '', 1, int32(8)), execute('', 0)),
-    '12CZ',
-    'an integer in binary',
-  );
-  t.equal(
-    await answer(
-      parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1'),
-      bind('', '', 1, Buffer.from('6s')),
-      execute('', 0),
-    ),
-    '12CZ',
-    'text in binary',
-  );
-  t.equal(
-    await answer(parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1', 701), bind('', '', 1, Buffer.alloc(8))),
-    '1EZ',
-  );
-  t.equal(
-    await answer(parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1'), bind('', '', 0)),
-    '1EZ',
-    'a parameter is missing',
-  );
-  t.equal(await answer(parse('', 'SELECT 7'), bind('', '', 0), execute('', 0)), '12DCZ');
-  t.equal(await answer(bind('', 'nobody', 0)), 'EZ');
-  const long = `HELP --${'x'.repeat(4 * 1024 * 1024 - 100)}`;
-  t.equal(await answer(...[1, 2, 3, 4, 5].map((number) => parse(`long${number}`, long))), '1111EZ', 'what is kept is bounded');
-  client.send(query('DISCARD ALL'));
-  t.equal((await client.until(0x5a)).types, 'CZ');
-  client.send(query('SHOW VERSION; SELECT 1; ; nonsense'), query('SHOW VERSION; CANCEL SESSION 999; HELP'));
-  t.equal((await client.until(0x5a)).types, 'EZ', 'nothing runs of a text that is not understood');
-  t.equal((await client.until(0x5a)).types, 'TDCEZ', 'the first that fails is the last');
-  client.send(Buffer.from([0x64, 0, 0, 0, 4]), query('-- nothing'));
-  t.equal((await client.until(0x5a)).types, 'IZ', 'left-over COPY data is dropped');
-  client.close();
-});
+    t.equal(
+      await answer(
+        parse('a', 'SHOW CLUSTER SETTINGS'),
+        describe('Sa'),
+        bind('p', 'a', 0),
+        describe('Pp'),
+        execute('p', 3),
+        execute('p', 0),
+      ),
+      `1tT2TDDDs${'D'.repeat(settingNames.length - 3)}CZ`,
+    );
+    t.equal(await answer(execute('p', 0)), 'EZ', 'Sync has ended the portal');
+    t.equal(
+      await answer(parse('', 'nonsense'), bind('', '', 0), execute('', 0)),
+      'EZ',
+      'one error, and the rest is skipped',
+    );
+    t.equal(await answer(parse('', ''), bind('', '', 0), describe('P'), execute('', 0)), '12nIZ');
+    t.equal(await answer(parse('a', 'HELP')), 'EZ', 'the name is taken');
+    t.equal(await answer(formatMessage('C', text('Sa')), parse('a', 'HELP')), '31Z');
+    t.equal(await answer(parse('', 'SHOW VERSION; HELP')), 'EZ', 'one statement only');
+    t.equal(
+      await answer(
+        parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1', 23),
+        bind('', '', 1, int32(8)),
+        execute('', 0),
+      ),
+      '12CZ',
+      'an integer in binary',
+    );
+    t.equal(
+      await answer(
+        parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1'),
+        bind('', '', 1, Buffer.from('6s')),
+        execute('', 0),
+      ),
+      '12CZ',
+      'text in binary',
+    );
+    t.equal(
+      await answer(
+        parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1', 701),
+        bind('', '', 1, Buffer.alloc(8)),
+      ),
+      '1EZ',
+    );
+    t.equal(
+      await answer(parse('', 'SET CLUSTER SETTING pgsso.clock_tolerance = $1'), bind('', '', 0)),
+      '1EZ',
+      'a parameter is missing',
+    );
+    t.equal(await answer(parse('', 'SELECT 7'), bind('', '', 0), execute('', 0)), '12DCZ');
+    t.equal(await answer(bind('', 'nobody', 0)), 'EZ');
+    const long = `HELP --${'x'.repeat(4 * 1024 * 1024 - 100)}`;
+    t.equal(
+      await answer(...[1, 2, 3, 4, 5].map((number) => parse(`long${number}`, long))),
+      '1111EZ',
+      'what is kept is bounded',
+    );
+    client.send(query('DISCARD ALL'));
+    t.equal((await client.until(0x5a)).types, 'CZ');
+    client.send(
+      query('SHOW VERSION; SELECT 1; ; nonsense'),
+      query('SHOW VERSION; CANCEL SESSION 999; HELP'),
+    );
+    t.equal(
+      (await client.until(0x5a)).types,
+      'EZ',
+      'nothing runs of a text that is not understood',
+    );
+    t.equal((await client.until(0x5a)).types, 'TDCEZ', 'the first that fails is the last');
+    client.send(Buffer.from([0x64, 0, 0, 0, 4]), query('-- nothing'));
+    t.equal((await client.until(0x5a)).types, 'IZ', 'left-over COPY data is dropped');
+    client.close();
+  },
+);
 
 t.test('what is no protocol ends the connection, and nothing else', async (t) => {
   const broken: [string, Buffer][] = [
@@ -322,7 +412,11 @@ t.test('what is no protocol ends the connection, and nothing else', async (t) =>
   const client = await rawConsole();
   client.send(formatMessage('Q', Buffer.from([0x53, 0xff, 0])));
   const { last } = await client.until(0x45);
-  t.equal(parseErrorFields(last?.body ?? Buffer.alloc(0)).get('C'), '22021', 'text that is not UTF-8 fails the query alone');
+  t.equal(
+    parseErrorFields(last?.body ?? Buffer.alloc(0)).get('C'),
+    '22021',
+    'text that is not UTF-8 fails the query alone',
+  );
   t.equal((await client.until(0x5a)).types, 'Z');
   client.close();
 });
@@ -352,6 +446,8 @@ async function run(
       output[name] += text;
     });
   child.stdin.on('error', () => undefined).end(input);
-  const status = await new Promise<number | null>((resolve) => child.once('error', () => resolve(-1)).once('close', resolve));
+  const status = await new Promise<number | null>((resolve) =>
+    child.once('error', () => resolve(-1)).once('close', resolve),
+  );
   return { ...output, status };
 }

@@ -1,29 +1,26 @@
 /** A console in memory: its parts, a settings file of its own, and sessions on it. */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { ApiKeyUses } from '../../src/auth/api-keys.ts';
 import { Authenticator } from '../../src/auth/authenticator.ts';
-import { noEvents } from '../../src/auth/key-events.ts';
-import { staticKeys } from '../../src/auth/key-source.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
-import type { ConsoleParts } from '../../src/console/console.ts';
-import { ConsoleSession } from '../../src/console/console-session.ts';
-import { Operators } from '../../src/console/operators.ts';
-import { parseQueryText } from '../../src/console/parser.ts';
-import type { Role } from '../../src/console/privileges.ts';
-import type { Outcome } from '../../src/console/statement.ts';
+import { Operators, type Role } from '../../src/console/operators.ts';
+import { type ConsoleServices, ConsoleSession, type Outcome } from '../../src/console/session.ts';
+import { parseQueryText } from '../../src/console/statements/grammar.ts';
+import { noEvents, staticKeys } from '../../src/keys/key-source.ts';
 import { createLog } from '../../src/observe/log.ts';
-import { Statistics } from '../../src/observe/statistics.ts';
-import { SessionRegistry } from '../../src/session/session-registry.ts';
-import { FileStore } from '../../src/settings/file-store.ts';
+import { Statistics } from '../../src/observe/metrics.ts';
+import { SessionRegistry } from '../../src/session/registry.ts';
+import { FileStore } from '../../src/settings/store/file-store.ts';
 
 const NOW = Date.UTC(2026, 10, 23, 12);
 
 /** What the log of a console was told. */
 export interface World {
-  readonly parts: ConsoleParts;
+  readonly parts: ConsoleServices;
   readonly logged: string[];
   session(role?: Role): ConsoleSession;
   /** Runs a text, statement by statement; returns what the last one gave. */
@@ -33,14 +30,19 @@ export interface World {
 /** Makes a console; it goes with the test file. */
 export async function makeConsole(): Promise<World> {
   const directory = await mkdtemp(join(tmpdir(), 'pgsso-console-'));
-  const settings = await FileStore.open({ directory, processDefaults: new Map(), now: () => NOW, onProblem: () => undefined });
+  const settings = await FileStore.open({
+    directory,
+    processDefaults: new Map(),
+    now: () => NOW,
+    onProblem: () => undefined,
+  });
   t.teardown(async () => {
     await settings.close();
     await rm(directory, { recursive: true, force: true });
   });
   const logged: string[] = [];
   const apiKeyUses = new ApiKeyUses();
-  const parts: ConsoleParts = {
+  const parts: ConsoleServices = {
     settings,
     authenticator: new Authenticator({
       keys: staticKeys,
@@ -62,7 +64,8 @@ export async function makeConsole(): Promise<World> {
     now: () => NOW,
     log: createLog('json', 'trace', { write: (line) => logged.push(line) }),
   };
-  const session = (role: Role = 'admin'): ConsoleSession => new ConsoleSession({ name: 'alice', role, client: '::1' }, parts);
+  const session = (role: Role = 'admin'): ConsoleSession =>
+    new ConsoleSession({ name: 'alice', role, client: '::1' }, parts);
   const usual = session();
   return {
     parts,
@@ -70,7 +73,8 @@ export async function makeConsole(): Promise<World> {
     session,
     async run(text, on = usual, parameters = []) {
       let outcome: Outcome = {};
-      for (const statement of parseQueryText(text)) outcome = await on.execute(statement, parameters);
+      for (const statement of parseQueryText(text))
+        outcome = await on.execute(statement, parameters);
       return outcome;
     },
   };

@@ -1,4 +1,7 @@
-/** A pgsso that is killed in the middle of changes: what it has acknowledged is there when it starts again. */
+/**
+ * A pgsso that is killed in the middle of changes: what it has acknowledged is there when it starts
+ * again.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -18,57 +21,74 @@ const SETTINGS = [
 const ROUNDS = 5;
 const CHANGES = 200;
 
-t.test('SIGKILL in the middle of 1,000 random SETs loses no acknowledged one', { timeout: 100_000 }, async (t) => {
-  const dataDir = await mkdtemp(join(tmpdir(), 'pgsso-killed-'));
-  t.teardown(() => rm(dataDir, { recursive: true, force: true }));
-  const port = await freePort();
-  const args = ['serve', '--backend', 'postgres:///?host=/tmp', '--backend-auth', 'trust', '--listen', `127.0.0.1:${port}`];
-  const acknowledged = new Map<string, string>();
-  let asked: { name: string; value: string } | undefined;
+t.test(
+  'SIGKILL in the middle of 1,000 random SETs loses no acknowledged one',
+  { timeout: 100_000 },
+  async (t) => {
+    const dataDir = await mkdtemp(join(tmpdir(), 'pgsso-killed-'));
+    t.teardown(() => rm(dataDir, { recursive: true, force: true }));
+    const port = await freePort();
+    const args = [
+      'serve',
+      '--backend',
+      'postgres:///?host=/tmp',
+      '--backend-auth',
+      'trust',
+      '--listen',
+      `127.0.0.1:${port}`,
+    ];
+    const acknowledged = new Map<string, string>();
+    let asked: { name: string; value: string } | undefined;
 
-  for (let round = 0; round <= ROUNDS; round++) {
-    const { PATH } = process.env;
-    const server = spawn(process.execPath, [cli, ...args, '--data-dir', dataDir], { env: { PATH } });
-    const gone = once(server, 'exit');
-    let log = '';
-    await new Promise<void>((resolve, reject) => {
-      server.stderr.on('data', (text) => {
-        log += text;
-        if (log.includes('ready for connections')) resolve();
+    for (let round = 0; round <= ROUNDS; round++) {
+      const { PATH } = process.env;
+      const server = spawn(process.execPath, [cli, ...args, '--data-dir', dataDir], {
+        env: { PATH },
       });
-      server.once('exit', () => reject(new Error(log)));
-    });
-    const client = new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' });
-    client.on('error', () => undefined);
-    await client.connect();
-    for (const [name, value] of acknowledged) {
-      const { rows } = await client.query(`SHOW CLUSTER SETTING ${name}`);
-      // The change that was on its way may have become durable without being acknowledged.
-      const allowed = asked?.name === name ? [value, asked.value] : [value];
-      t.ok(allowed.includes(rows[0][name]), `round ${round}: ${name} is ${rows[0][name]}, acknowledged was ${value}`);
-      acknowledged.set(name, rows[0][name]);
-    }
-    asked = undefined;
-    try {
-      for (let step = 0; step < CHANGES && round < ROUNDS; step++) {
-        const name = SETTINGS[Math.floor(Math.random() * SETTINGS.length)] ?? '';
-        const value = `v${round}-${step}-${'x'.repeat(Math.random() * 5000)}`;
-        asked = { name, value };
-        const done = client.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
-        // The last one is on its way when the process dies.
-        if (step === CHANGES - 1) server.kill('SIGKILL');
-        await done;
-        acknowledged.set(name, value);
-        asked = undefined;
+      const gone = once(server, 'exit');
+      let log = '';
+      await new Promise<void>((resolve, reject) => {
+        server.stderr.on('data', (text) => {
+          log += text;
+          if (log.includes('ready for connections')) resolve();
+        });
+        server.once('exit', () => reject(new Error(log)));
+      });
+      const client = new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' });
+      client.on('error', () => undefined);
+      await client.connect();
+      for (const [name, value] of acknowledged) {
+        const { rows } = await client.query(`SHOW CLUSTER SETTING ${name}`);
+        // The change that was on its way may have become durable without being acknowledged.
+        const allowed = asked?.name === name ? [value, asked.value] : [value];
+        t.ok(
+          allowed.includes(rows[0][name]),
+          `round ${round}: ${name} is ${rows[0][name]}, acknowledged was ${value}`,
+        );
+        acknowledged.set(name, rows[0][name]);
       }
-    } catch {
-      t.ok(asked, 'only the one on its way is unanswered');
+      asked = undefined;
+      try {
+        for (let step = 0; step < CHANGES && round < ROUNDS; step++) {
+          const name = SETTINGS[Math.floor(Math.random() * SETTINGS.length)] ?? '';
+          const value = `v${round}-${step}-${'x'.repeat(Math.random() * 5000)}`;
+          asked = { name, value };
+          const done = client.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
+          // The last one is on its way when the process dies.
+          if (step === CHANGES - 1) server.kill('SIGKILL');
+          await done;
+          acknowledged.set(name, value);
+          asked = undefined;
+        }
+      } catch {
+        t.ok(asked, 'only the one on its way is unanswered');
+      }
+      server.kill('SIGKILL');
+      await gone;
+      await client.end().catch(() => undefined);
     }
-    server.kill('SIGKILL');
-    await gone;
-    await client.end().catch(() => undefined);
-  }
-});
+  },
+);
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');

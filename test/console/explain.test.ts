@@ -1,15 +1,21 @@
-/** EXPLAIN LOGIN and `pgsso explain` against real logins: over generated settings and tokens they say the same. */
+/**
+ * EXPLAIN LOGIN and `pgsso explain` against real logins: over generated settings and tokens they
+ * say the same.
+ */
+
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import pg from 'pg';
 import t from 'tap';
-import { checks } from '../../src/auth/checks.ts';
+import { checks } from '../../src/auth/refusals.ts';
 import { AUDIENCE, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 
-const database = await startPostgres({ initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN'] });
+const database = await startPostgres({
+  initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN'],
+});
 t.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
 const frontEnd = await startFrontEnd(backend, { reservedUsers: ['bob'], admins: ['alice'] });
@@ -22,7 +28,14 @@ t.teardown(() => admin.end());
 const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
 async function logIn(user: string, password: string): Promise<string | undefined> {
-  const client = new pg.Client({ host: '127.0.0.1', port, database: 'postgres', user, password, options: JWT_OPTION });
+  const client = new pg.Client({
+    host: '127.0.0.1',
+    port,
+    database: 'postgres',
+    user,
+    password,
+    options: JWT_OPTION,
+  });
   try {
     await client.connect();
     return undefined;
@@ -39,12 +52,20 @@ const settings: Readonly<Record<string, readonly string[]>> = {
   'server.jwt_authentication.issuers.configuration': [ISSUER, `["x","${ISSUER}"]`, 'x', ''],
   'server.jwt_authentication.audience': [AUDIENCE, '["a","b"]', ''],
   'server.jwt_authentication.claim': ['', 'email', 'names'],
-  'server.identity_map.configuration': ['', `${ISSUER} /^(.*)$ \\1`, `${ISSUER} alice bob`, `${ISSUER} nobody root`],
+  'server.identity_map.configuration': [
+    '',
+    `${ISSUER} /^(.*)$ \\1`,
+    `${ISSUER} alice bob`,
+    `${ISSUER} nobody root`,
+  ],
 };
 
 /** Mostly the first, so that a login often gets far. */
 const mostly = <T>(usual: T, ...others: readonly T[]): fc.Arbitrary<T> =>
-  fc.oneof({ weight: 8, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(usual, ...others) });
+  fc.oneof(
+    { weight: 8, arbitrary: fc.constant(usual) },
+    { weight: 2, arbitrary: fc.constantFrom(usual, ...others) },
+  );
 const claims = fc.record({
   sub: mostly<unknown>('alice', 'bob', 'root', '', 7, undefined),
   iss: mostly<unknown>(ISSUER, 'x', undefined),
@@ -54,7 +75,10 @@ const claims = fc.record({
   exp: mostly<unknown>(4_000_000_000, 1, undefined),
 });
 const key = mostly(testKey('RS256'), testKey('RS256', 'other'), testKey('ES256'));
-const settingValues = Object.entries(settings).map(([name, [usual = '', ...others]]) => [name, mostly(usual, ...others)]);
+const settingValues = Object.entries(settings).map(([name, [usual = '', ...others]]) => [
+  name,
+  mostly(usual, ...others),
+]);
 const login = fc.record({
   settings: fc.record<Record<string, string>>(Object.fromEntries(settingValues)),
   password: fc.oneof(
@@ -64,7 +88,10 @@ const login = fc.record({
   user: mostly('alice', 'bob', 'Alice', 'root'),
 });
 
-/** Behind the eleven checks and the one on roles come those that not every login has, and the backend's own. */
+/**
+ * Behind the eleven checks and the one on roles come those that not every login has, and the
+ * backend's own.
+ */
 const isLater = (check: keyof typeof checks): boolean => checks[check].number > checks.role.number;
 
 t.test('EXPLAIN LOGIN says what the login does', async (t) => {
@@ -73,7 +100,8 @@ t.test('EXPLAIN LOGIN says what the login does', async (t) => {
   await fc.assert(
     fc.asyncProperty(login, async ({ settings: values, password, user }) => {
       await admin.query('BEGIN');
-      for (const [name, value] of Object.entries(values)) await admin.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
+      for (const [name, value] of Object.entries(values))
+        await admin.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
       await admin.query('COMMIT');
       const { rows } = await admin.query('EXPLAIN LOGIN $1 FOR USER $2', [password, user]);
       const refused = await logIn(user, password);
@@ -82,13 +110,15 @@ t.test('EXPLAIN LOGIN says what the login does', async (t) => {
       if (first === undefined) {
         admitted++;
         return (
-          refused === undefined && rows.every(({ check, result }) => result === (isLater(check) ? 'not reached' : 'passed'))
+          refused === undefined &&
+          rows.every(({ check, result }) => result === (isLater(check) ? 'not reached' : 'passed'))
         );
       }
       failed.add(first.check);
       const at = rows.indexOf(first);
       const inOrder = results.every(
-        (result, index) => result === (index < at ? 'passed' : index === at ? 'failed' : 'not reached'),
+        (result, index) =>
+          result === (index < at ? 'passed' : index === at ? 'failed' : 'not reached'),
       );
       const { message } = checks[first.check as keyof typeof checks];
       return inOrder && refused === message;
@@ -99,33 +129,37 @@ t.test('EXPLAIN LOGIN says what the login does', async (t) => {
   t.ok(failed.size >= 8, `refused by ${[...failed].join(', ')}`);
 });
 
-t.test('the rows name what was found, what was expected and the setting, and the log has no token', async (t) => {
-  await admin.query('BEGIN');
-  for (const [name, [value]] of Object.entries(settings)) await admin.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
-  await admin.query('COMMIT');
-  const billing = token('alice', { aud: 'billing' });
-  const { rows } = await admin.query(`EXPLAIN LOGIN '${billing}' FOR USER alice`);
-  t.strictSame(
-    rows.find(({ check }) => check === 'audience'),
-    {
-      check: 'audience',
-      result: 'failed',
-      found: '[billing]',
-      expected: `one of [${AUDIENCE}]`,
-      setting: 'server.jwt_authentication.audience',
-    },
-  );
-  t.strictSame(
-    rows.map(({ check }) => check),
-    Object.keys(checks),
-  );
-  const console = async (user: string): Promise<unknown> =>
-    (await admin.query(`EXPLAIN LOGIN '${token(user)}' DATABASE pgsso`)).rows.at(-1);
-  t.match(await console('alice'), { check: 'console', result: 'passed', found: 'admin' });
-  t.match(await console('carol'), { check: 'console', result: 'failed' });
-  await admin.query(`EXPLAIN LOGIN '${billing}' nonsense`).catch(() => undefined);
-  t.notOk(JSON.stringify(frontEnd.events).includes(billing.slice(-40)));
-});
+t.test(
+  'the rows name what was found, what was expected and the setting, and the log has no token',
+  async (t) => {
+    await admin.query('BEGIN');
+    for (const [name, [value]] of Object.entries(settings))
+      await admin.query(`SET CLUSTER SETTING ${name} = $1`, [value]);
+    await admin.query('COMMIT');
+    const billing = token('alice', { aud: 'billing' });
+    const { rows } = await admin.query(`EXPLAIN LOGIN '${billing}' FOR USER alice`);
+    t.strictSame(
+      rows.find(({ check }) => check === 'audience'),
+      {
+        check: 'audience',
+        result: 'failed',
+        found: '[billing]',
+        expected: `one of [${AUDIENCE}]`,
+        setting: 'server.jwt_authentication.audience',
+      },
+    );
+    t.strictSame(
+      rows.map(({ check }) => check),
+      Object.keys(checks),
+    );
+    const console = async (user: string): Promise<unknown> =>
+      (await admin.query(`EXPLAIN LOGIN '${token(user)}' DATABASE pgsso`)).rows.at(-1);
+    t.match(await console('alice'), { check: 'console', result: 'passed', found: 'admin' });
+    t.match(await console('carol'), { check: 'console', result: 'failed' });
+    await admin.query(`EXPLAIN LOGIN '${billing}' nonsense`).catch(() => undefined);
+    t.notOk(JSON.stringify(frontEnd.events).includes(billing.slice(-40)));
+  },
+);
 
 async function explain(
   args: readonly string[],
@@ -151,7 +185,11 @@ t.test('pgsso explain says the same without a server, with exit status 0 and 1',
     `SET CLUSTER SETTING server.jwt_authentication.jwks = '${(await admin.query('SHOW CLUSTER SETTING server.jwt_authentication.jwks')).rows[0]['server.jwt_authentication.jwks']}'`,
   );
   const good = await explain(['--data-dir', dataDir, '--user', 'alice'], `${token('alice')}\n`);
-  t.match(good, { status: 0, stdout: /passed {7}audience .*\n[\s\S]*The checks let the login in, as alice\.\n$/, stderr: '' });
+  t.match(good, {
+    status: 0,
+    stdout: /passed {7}audience .*\n[\s\S]*The checks let the login in, as alice\.\n$/,
+    stderr: '',
+  });
   const bad = await explain(['--data-dir', dataDir, '--json'], token('alice', { aud: 'billing' }));
   t.equal(bad.status, 1);
   t.match(JSON.parse(bad.stdout), {
@@ -161,6 +199,9 @@ t.test('pgsso explain says the same without a server, with exit status 0 and 1',
   });
   const bySet = await explain(['--set', 'server.jwt_authentication.enabled=true'], token('alice'));
   t.match(bySet, { status: 1, stdout: /failed {7}issuer/ });
-  t.match(await explain(['--data-dir', '/nowhere'], ''), { status: 1, stderr: /^pgsso: --data-dir: .*\n$/ });
+  t.match(await explain(['--data-dir', '/nowhere'], ''), {
+    status: 1,
+    stderr: /^pgsso: --data-dir: .*\n$/,
+  });
   t.match(await explain(['--set', 'x=y'], ''), { status: 2, stderr: /--set/ });
 });

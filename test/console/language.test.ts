@@ -1,9 +1,12 @@
-/** The language of the console, in memory: what is understood, what is said about the rest, and who may. */
+/**
+ * The language of the console, in memory: what is understood, what is said about the rest, and who
+ * may.
+ */
+
 import fc from 'fast-check';
 import t from 'tap';
-import { rules } from '../../src/console/grammar.ts';
-import { parseQueryText } from '../../src/console/parser.ts';
-import { PgError } from '../../src/errors.ts';
+import { parseQueryText, rules } from '../../src/console/statements/grammar.ts';
+import { PgError } from '../../src/lib/errors.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { makeConsole } from './console-world.ts';
 
@@ -57,11 +60,23 @@ t.test('keywords and names in any case, quoted or not, with = or TO', async (t) 
   for (const text of texts) {
     await world.run('RESET CLUSTER SETTING pgsso.clock_tolerance');
     await world.run(text);
-    t.strictSame((await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [['9s']], text);
+    t.strictSame(
+      (await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows,
+      [['9s']],
+      text,
+    );
   }
   await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = DEFAULT');
   t.equal(world.parts.settings.current.states['pgsso.clock_tolerance'].origin, 'default');
-  for (const [text, value] of Object.entries({ on: true, OFF: false, Yes: true, no: false, 1: true, 0: false, true: true })) {
+  for (const [text, value] of Object.entries({
+    on: true,
+    OFF: false,
+    Yes: true,
+    no: false,
+    1: true,
+    0: false,
+    true: true,
+  })) {
     await world.run(`SET CLUSTER SETTING server.jwt_authentication.enabled = ${text}`);
     t.equal(world.parts.settings.current.values['server.jwt_authentication.enabled'], value, text);
   }
@@ -71,9 +86,21 @@ t.test('tags and columns are those of the contract', async (t) => {
   const table: [string, string, string[]][] = [
     ['SET CLUSTER SETTING pgsso.clock_tolerance = 5s', 'SET CLUSTER SETTING', []],
     ['RESET CLUSTER SETTING pgsso.clock_tolerance', 'RESET CLUSTER SETTING', []],
-    ['SHOW CLUSTER SETTING server.jwt_authentication.issuers', 'SHOW', ['server.jwt_authentication.issuers.configuration']],
-    ['SHOW CLUSTER SETTINGS', 'SHOW', ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin']],
-    ['SHOW PUBLIC CLUSTER SETTINGS', 'SHOW', ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin']],
+    [
+      'SHOW CLUSTER SETTING server.jwt_authentication.issuers',
+      'SHOW',
+      ['server.jwt_authentication.issuers.configuration'],
+    ],
+    [
+      'SHOW CLUSTER SETTINGS',
+      'SHOW',
+      ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin'],
+    ],
+    [
+      'SHOW PUBLIC CLUSTER SETTINGS',
+      'SHOW',
+      ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin'],
+    ],
     [
       'SHOW ALL CLUSTER SETTINGS',
       'SHOW',
@@ -84,9 +111,17 @@ t.test('tags and columns are those of the contract', async (t) => {
       'SHOW',
       ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin', 'public'],
     ],
-    ['SHOW CLUSTER SETTING HISTORY', 'SHOW', ['changed_at', 'changed_by', 'variable', 'operation', 'value']],
+    [
+      'SHOW CLUSTER SETTING HISTORY',
+      'SHOW',
+      ['changed_at', 'changed_by', 'variable', 'operation', 'value'],
+    ],
     ['SHOW USERS', 'SHOW', ['user', 'origin', 'last_login', 'roles']],
-    ["EXPLAIN LOGIN 'x' DATABASE d FOR USER u", 'EXPLAIN', ['check', 'result', 'found', 'expected', 'setting']],
+    [
+      "EXPLAIN LOGIN 'x' DATABASE d FOR USER u",
+      'EXPLAIN',
+      ['check', 'result', 'found', 'expected', 'setting'],
+    ],
     ['BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE', 'BEGIN', []],
     ['START TRANSACTION', 'START TRANSACTION', []],
     ['END', 'COMMIT', []],
@@ -103,9 +138,14 @@ t.test('tags and columns are those of the contract', async (t) => {
   ];
   for (const [text, tag, columns] of table) {
     const [statement, ...more] = parseQueryText(text);
-    t.strictSame([statement?.tag, statement?.columns.map(({ name }) => name), more], [tag, columns, []], text);
+    t.strictSame(
+      [statement?.tag, statement?.columns.map(({ name }) => name), more],
+      [tag, columns, []],
+      text,
+    );
   }
-  for (const text of ['', ' ', ';', '-- ping', '/**/;;']) t.strictSame(parseQueryText(text), [], `"${text}" is no statement`);
+  for (const text of ['', ' ', ';', '-- ping', '/**/;;'])
+    t.strictSame(parseQueryText(text), [], `"${text}" is no statement`);
 });
 
 t.test('what is not understood has its code, its place and a hint', async (t) => {
@@ -117,7 +157,13 @@ t.test('what is not understood has its code, its place and a hint', async (t) =>
       /unknown cluster setting 'server.*enabeld'/,
       /enabled/,
     ],
-    ['SHOW CLUSTER SETTING nonsense', '42704', 22, /^unknown cluster setting 'nonsense'$/, /The nearest setting is/],
+    [
+      'SHOW CLUSTER SETTING nonsense',
+      '42704',
+      22,
+      /^unknown cluster setting 'nonsense'$/,
+      /The nearest setting is/,
+    ],
     ['SELECT * FROM pg_class', '0A000', 1, /SELECT/, /HELP/],
     ['SELECT 1 FROM x', '0A000', 1, /SELECT/, /HELP/],
     ['SHOW VERSION;\n  insert into x values (1)', '0A000', 17, /INSERT/, /HELP/],
@@ -142,10 +188,19 @@ t.test('what is not understood has its code, its place and a hint', async (t) =>
   ];
   for (const [text, sqlstate, position, message, hint = /^undefined$/] of table) {
     const error = await refusal(() => parseQueryText(text));
-    t.match([error.sqlstate, error.position, error.message, String(error.hint)], [sqlstate, position, message, hint], text);
+    t.match(
+      [error.sqlstate, error.position, error.message, String(error.hint)],
+      [sqlstate, position, message, hint],
+      text,
+    );
   }
-  t.match(await refusal(() => world.run("SET CLUSTER SETTING pgsso.clock_tolerance = 'soon'")), { sqlstate: '22023' });
-  t.match(await refusal(() => world.run('SET pgsso.clock_tolerance = 5s')), { sqlstate: '42704', hint: /CLUSTER SETTING/ });
+  t.match(await refusal(() => world.run("SET CLUSTER SETTING pgsso.clock_tolerance = 'soon'")), {
+    sqlstate: '22023',
+  });
+  t.match(await refusal(() => world.run('SET pgsso.clock_tolerance = 5s')), {
+    sqlstate: '42704',
+    hint: /CLUSTER SETTING/,
+  });
   t.match(await refusal(() => world.run('SHOW no_such')), { sqlstate: '42704' });
   t.match(await refusal(() => world.run('SET server_version = 1')), { sqlstate: '55P02' });
   t.match(await refusal(() => world.run("SET client_encoding = 'LATIN1'")), { sqlstate: '22023' });
@@ -153,56 +208,61 @@ t.test('what is not understood has its code, its place and a hint', async (t) =>
 
 t.test('a mistake anywhere in a text leaves all of it undone', async (t) => {
   const { version } = world.parts.settings.current;
-  await refusal(() => world.run("SET CLUSTER SETTING pgsso.clock_tolerance = '8s'; SELECT * FROM x"));
+  await refusal(() =>
+    world.run("SET CLUSTER SETTING pgsso.clock_tolerance = '8s'; SELECT * FROM x"),
+  );
   t.equal(world.parts.settings.current.version, version);
 });
 
-t.test('no text crashes the parser, and every error of the language has a position inside the text', async (t) => {
-  const pieces = fc.constantFrom(
-    ...rules.flatMap(({ begins }) => [begins, ...begins.split(' ')]),
-    ...[
-      "'",
-      '"',
-      '$$',
-      '$1',
-      '/*',
-      '*/',
-      '--',
-      '\n',
-      ';',
-      '.',
-      '=',
-      "E'\\",
-      'x',
-      "'s'",
-      '15s',
-      '\0',
-      'ä',
-      '\u{1f600}',
-      '(',
-      '\ud800',
-    ],
-    'pgsso.clock_tolerance',
-  );
-  const texts = fc.oneof(
-    fc.string({ unit: 'binary', maxLength: 200 }),
-    fc.array(pieces, { maxLength: 30 }).map((list) => list.join(' ')),
-  );
-  fc.assert(
-    fc.property(texts, (text) => {
-      try {
-        parseQueryText(text);
-      } catch (error) {
-        if (!(error instanceof PgError)) throw error;
-        const { position = 0 } = error;
-        return position >= 1 && position <= [...text].length + 1;
-      }
-      return true;
-    }),
-    { numRuns: 3000 },
-  );
-  t.pass();
-});
+t.test(
+  'no text crashes the parser, and every error of the language has a position inside the text',
+  async (t) => {
+    const pieces = fc.constantFrom(
+      ...rules.flatMap(({ begins }) => [begins, ...begins.split(' ')]),
+      ...[
+        "'",
+        '"',
+        '$$',
+        '$1',
+        '/*',
+        '*/',
+        '--',
+        '\n',
+        ';',
+        '.',
+        '=',
+        "E'\\",
+        'x',
+        "'s'",
+        '15s',
+        '\0',
+        'ä',
+        '\u{1f600}',
+        '(',
+        '\ud800',
+      ],
+      'pgsso.clock_tolerance',
+    );
+    const texts = fc.oneof(
+      fc.string({ unit: 'binary', maxLength: 200 }),
+      fc.array(pieces, { maxLength: 30 }).map((list) => list.join(' ')),
+    );
+    fc.assert(
+      fc.property(texts, (text) => {
+        try {
+          parseQueryText(text);
+        } catch (error) {
+          if (!(error instanceof PgError)) throw error;
+          const { position = 0 } = error;
+          return position >= 1 && position <= [...text].length + 1;
+        }
+        return true;
+      }),
+      { numRuns: 3000 },
+    );
+    t.pass();
+  },
+);
 
 t.test('texts of a megabyte are read in linear time, whatever is in them', async (t) => {
   const size = 1024 * 1024;
@@ -261,23 +321,32 @@ t.test('a viewer may read and not change, statement by statement', async (t) => 
   }
 });
 
-t.test('a sensitive value is for those who may change it, and is not kept in the history', async (t) => {
-  const { cert } = makeAuthority();
-  const name = 'server.jwt_authentication.issuers.custom_ca';
-  await world.run(`SET CLUSTER SETTING ${name} = $1`, undefined, [cert]);
-  const viewer = world.session('viewer');
-  t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`)).rows, [[cert]]);
-  t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`, viewer)).rows, [['<redacted>']]);
-  t.notMatch(JSON.stringify((await world.run('SHOW ALL CLUSTER SETTINGS', viewer)).rows), /BEGIN CERTIFICATE/);
-  t.notMatch(JSON.stringify((await world.run('SHOW CLUSTER SETTING HISTORY')).rows), /BEGIN CERTIFICATE/);
-  t.strictSame((await world.run(`SHOW CLUSTER SETTING HISTORY ${name}`)).rows?.[0], [
-    '2026-11-23T12:00:00.000Z',
-    'alice',
-    name,
-    'set',
-    '<redacted>',
-  ]);
-});
+t.test(
+  'a sensitive value is for those who may change it, and is not kept in the history',
+  async (t) => {
+    const { cert } = makeAuthority();
+    const name = 'server.jwt_authentication.issuers.custom_ca';
+    await world.run(`SET CLUSTER SETTING ${name} = $1`, undefined, [cert]);
+    const viewer = world.session('viewer');
+    t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`)).rows, [[cert]]);
+    t.strictSame((await world.run(`SHOW CLUSTER SETTING ${name}`, viewer)).rows, [['<redacted>']]);
+    t.notMatch(
+      JSON.stringify((await world.run('SHOW ALL CLUSTER SETTINGS', viewer)).rows),
+      /BEGIN CERTIFICATE/,
+    );
+    t.notMatch(
+      JSON.stringify((await world.run('SHOW CLUSTER SETTING HISTORY')).rows),
+      /BEGIN CERTIFICATE/,
+    );
+    t.strictSame((await world.run(`SHOW CLUSTER SETTING HISTORY ${name}`)).rows?.[0], [
+      '2026-11-23T12:00:00.000Z',
+      'alice',
+      name,
+      'set',
+      '<redacted>',
+    ]);
+  },
+);
 
 t.test('changes in a transaction are made by COMMIT, all or none', async (t) => {
   const session = world.session();
@@ -297,7 +366,9 @@ t.test('changes in a transaction are made by COMMIT, all or none', async (t) => 
   t.equal(tolerance(), '5s');
 
   await world.run('BEGIN; SET CLUSTER SETTING pgsso.clock_tolerance = 11s', session);
-  await refusal(() => world.run("SET CLUSTER SETTING server.jwt_authentication.enabled = 'maybe'", session));
+  await refusal(() =>
+    world.run("SET CLUSTER SETTING server.jwt_authentication.enabled = 'maybe'", session),
+  );
   t.equal(session.status, 'E');
   t.match(await refusal(() => world.run('SHOW VERSION', session)), { sqlstate: '25P02' });
   t.match(await world.run('COMMIT', session), { tag: 'ROLLBACK' });
@@ -316,7 +387,8 @@ t.test('a doubtful setting is taken with a WARNING, which SHOW ISSUERS repeats',
   const { warnings } = await world.run(
     `SET CLUSTER SETTING server.jwt_authentication.issuers = '["https://a.test","https://b.test"]'`,
   );
-  const ofRules = (all: readonly string[] | undefined) => all?.filter((warning) => /has no rule/.test(warning));
+  const ofRules = (all: readonly string[] | undefined) =>
+    all?.filter((warning) => /has no rule/.test(warning));
   t.match(ofRules(warnings), [/"https:\/\/a.test" has no rule/, /"https:\/\/b.test" has no rule/]);
   const shown = await world.run('SHOW ISSUERS');
   t.strictSame(ofRules(shown.warnings), ofRules(warnings));
@@ -324,7 +396,11 @@ t.test('a doubtful setting is taken with a WARNING, which SHOW ISSUERS repeats',
     shown.rows?.map(([issuer]) => issuer),
     ['https://a.test', 'https://b.test'],
   );
-  t.strictSame((await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = 5s')).warnings, [], 'another setting does not');
+  t.strictSame(
+    (await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = 5s')).warnings,
+    [],
+    'another setting does not',
+  );
   await world.run('RESET CLUSTER SETTING server.jwt_authentication.issuers');
 });
 
@@ -349,6 +425,11 @@ t.test('HELP lists every statement that a person types', async (t) => {
 t.test('the log knows who changed what, and no value', async (t) => {
   await world.run("SET CLUSTER SETTING server.jwt_authentication.claim = 'very-special'");
   const line = world.logged.findLast((text) => text.includes('setting_change')) ?? '';
-  t.match(JSON.parse(line), { user: 'alice', client: '::1', setting: 'server.jwt_authentication.claim', kind: 'set' });
+  t.match(JSON.parse(line), {
+    user: 'alice',
+    client: '::1',
+    setting: 'server.jwt_authentication.claim',
+    kind: 'set',
+  });
   t.notMatch(world.logged.join(''), /very-special/);
 });

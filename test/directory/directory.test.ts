@@ -1,10 +1,14 @@
-/** Users and roles on every PostgreSQL that is installed: what is created, granted, revoked and left alone, alone and all at once. */
+/**
+ * Users and roles on every PostgreSQL that is installed: what is created, granted, revoked and left
+ * alone, alone and all at once.
+ */
+
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import t from 'tap';
 import { Directory, type DirectoryRequest } from '../../src/directory/directory.ts';
-import type { DirectoryConnection } from '../../src/directory/directory-pool.ts';
-import { PgError } from '../../src/errors.ts';
+import type { DirectoryConnection } from '../../src/directory/pool.ts';
+import { PgError } from '../../src/lib/errors.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import { installedVersions } from '../support/postgres-versions.ts';
 
@@ -18,8 +22,13 @@ const manual = readFileSync(new URL('../../../docs/directory.md', import.meta.ur
 function setUp(version: number): string[] {
   const heading = version >= 16 ? '### PostgreSQL 16 and later' : '### PostgreSQL 15';
   const [, block = ''] = /```sql\n(.*?)```/s.exec(manual.slice(manual.indexOf(heading))) ?? [];
-  const statements = block.replace('GRANT developers, readers', `GRANT ${ROLES.map(quote).join(', ')}`).split(';');
-  return [...ROLES.map((role) => `CREATE ROLE ${quote(role)}`), ...statements.filter((statement) => statement.trim() !== '')];
+  const statements = block
+    .replace('GRANT developers, readers', `GRANT ${ROLES.map(quote).join(', ')}`)
+    .split(';');
+  return [
+    ...ROLES.map((role) => `CREATE ROLE ${quote(role)}`),
+    ...statements.filter((statement) => statement.trim() !== ''),
+  ];
 }
 
 function connectionOf(
@@ -58,24 +67,37 @@ async function refusal(promise: Promise<unknown>): Promise<PgError> {
   throw new Error('it was not refused');
 }
 
-const roles = (...names: string[]): DirectoryRequest['roles'] => names.map((name) => ({ name, isListed: false }));
+const roles = (...names: string[]): DirectoryRequest['roles'] =>
+  names.map((name) => ({ name, isListed: false }));
 const existing = (user: string, ...names: string[]): DirectoryRequest => ({
   user,
   createFor: undefined,
   roles: roles(...names),
 });
-const first = (user: string, ...names: string[]): DirectoryRequest => ({ ...existing(user, ...names), createFor: ISSUER });
+const first = (user: string, ...names: string[]): DirectoryRequest => ({
+  ...existing(user, ...names),
+  createFor: ISSUER,
+});
 
 for (const version of installedVersions()) {
   t.test(`PostgreSQL ${version}`, async (t) => {
-    const database = await startPostgres({ version, initSql: setUp(version), conf: { log_statement: 'all' } });
+    const database = await startPostgres({
+      version,
+      initSql: setUp(version),
+      conf: { log_statement: 'all' },
+    });
     t.teardown(() => database.close());
     const directory = new Directory(connectionOf(database));
     t.teardown(() => directory.close());
     const { rows } = await database.query('SHOW server_version_num');
-    t.equal(Math.floor(rows[0].server_version_num / 10_000), version, 'the version that was asked for');
+    t.equal(
+      Math.floor(rows[0].server_version_num / 10_000),
+      version,
+      'the version that was asked for',
+    );
 
-    const prepare = (request: DirectoryRequest, from = directory) => from.prepare(request, new AbortController().signal);
+    const prepare = (request: DirectoryRequest, from = directory) =>
+      from.prepare(request, new AbortController().signal);
     /** What was logged while `work` ran, of statements that contain the text. */
     const statements = async (text: string, work: () => Promise<unknown>): Promise<number> => {
       const before = database.log().length;
@@ -92,35 +114,45 @@ for (const version of installedVersions()) {
       t.equal(await directory.problem('grant'), undefined);
     });
 
-    t.test('a user who does not exist is created with LOGIN, no password, no other right, and his origin', async (t) => {
-      t.match(await prepare(first('alice')), { exists: true, created: true, granted: [], revoked: [] });
-      const { rows } = await database.query(
-        `SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolpassword, rolconnlimit,
+    t.test(
+      'a user who does not exist is created with LOGIN, no password, no other right, and his origin',
+      async (t) => {
+        t.match(await prepare(first('alice')), {
+          exists: true,
+          created: true,
+          granted: [],
+          revoked: [],
+        });
+        const { rows } = await database.query(
+          `SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolpassword, rolconnlimit,
           shobj_description(oid, 'pg_authid') AS origin FROM pg_authid WHERE rolname = 'alice'`,
-      );
-      t.strictSame(rows, [
-        {
-          rolcanlogin: true,
-          rolsuper: false,
-          rolcreaterole: false,
-          rolcreatedb: false,
-          rolreplication: false,
-          rolbypassrls: false,
-          rolpassword: null,
-          rolconnlimit: -1,
-          origin: `jwt_token:${ISSUER}`,
-        },
-      ]);
-      t.match(await prepare(first('alice')), { exists: true, created: false });
-      t.strictSame(await memberships(database, 'alice'), []);
-    });
+        );
+        t.strictSame(rows, [
+          {
+            rolcanlogin: true,
+            rolsuper: false,
+            rolcreaterole: false,
+            rolcreatedb: false,
+            rolreplication: false,
+            rolbypassrls: false,
+            rolpassword: null,
+            rolconnlimit: -1,
+            origin: `jwt_token:${ISSUER}`,
+          },
+        ]);
+        t.match(await prepare(first('alice')), { exists: true, created: false });
+        t.strictSame(await memberships(database, 'alice'), []);
+      },
+    );
 
     t.test('a hundred first logins of one user: all succeed, one CREATE ROLE', async (t) => {
       const other = new Directory(connectionOf(database));
       let outcomes: { created: boolean; exists: boolean }[] = [];
       const created = await statements('CREATE ROLE "crowd"', async () => {
         outcomes = await Promise.all(
-          Array.from({ length: 100 }, (_, i) => prepare(first('crowd', 'readers'), i % 2 ? directory : other)),
+          Array.from({ length: 100 }, (_, i) =>
+            prepare(first('crowd', 'readers'), i % 2 ? directory : other),
+          ),
         );
       });
       await other.close();
@@ -136,9 +168,18 @@ for (const version of installedVersions()) {
         granted: ['developers', 'readers'],
         revoked: [],
       });
-      t.strictSame(await memberships(database, 'bob'), ['developers by pgsso_directory', 'readers by pgsso_directory']);
-      t.match(await prepare(existing('bob', 'readers', 'team a')), { granted: ['team a'], revoked: ['developers'] });
-      t.strictSame(await memberships(database, 'bob'), ['"team a" by pgsso_directory', 'readers by pgsso_directory']);
+      t.strictSame(await memberships(database, 'bob'), [
+        'developers by pgsso_directory',
+        'readers by pgsso_directory',
+      ]);
+      t.match(await prepare(existing('bob', 'readers', 'team a')), {
+        granted: ['team a'],
+        revoked: ['developers'],
+      });
+      t.strictSame(await memberships(database, 'bob'), [
+        '"team a" by pgsso_directory',
+        'readers by pgsso_directory',
+      ]);
       t.match(await prepare(existing('bob')), { granted: [], revoked: ['readers', 'team a'] });
       t.strictSame(await memberships(database, 'bob'), []);
     });
@@ -152,13 +193,22 @@ for (const version of installedVersions()) {
     t.test('what a person granted stays, and is reported', async (t) => {
       await database.query('CREATE ROLE carol LOGIN');
       await database.query('GRANT analysts TO carol');
-      t.match(await prepare(existing('carol', 'readers')), { granted: ['readers'], kept: ['analysts'] });
-      t.strictSame(await memberships(database, 'carol'), ['analysts by postgres', 'readers by pgsso_directory']);
+      t.match(await prepare(existing('carol', 'readers')), {
+        granted: ['readers'],
+        kept: ['analysts'],
+      });
+      t.strictSame(await memberships(database, 'carol'), [
+        'analysts by postgres',
+        'readers by pgsso_directory',
+      ]);
       t.match(await prepare(existing('carol')), { revoked: ['readers'], kept: ['analysts'] });
       t.strictSame(await memberships(database, 'carol'), ['analysts by postgres']);
       await prepare(existing('carol', 'analysts'));
       const both = ['analysts by pgsso_directory', 'analysts by postgres'];
-      t.strictSame(await memberships(database, 'carol'), version >= 16 ? both : ['analysts by postgres']);
+      t.strictSame(
+        await memberships(database, 'carol'),
+        version >= 16 ? both : ['analysts by postgres'],
+      );
       await prepare(existing('carol'));
       t.strictSame(await memberships(database, 'carol'), ['analysts by postgres']);
     });
@@ -204,7 +254,11 @@ for (const version of installedVersions()) {
         t.match(why.get('alice'), /created at a first login/);
         t.match(why.get('foreign_role'), /ADMIN OPTION/);
         t.match(why.get('pg_monitor'), /role_map/);
-        const listed = await prepare({ user: 'dave', createFor: undefined, roles: [{ name: 'pg_monitor', isListed: true }] });
+        const listed = await prepare({
+          user: 'dave',
+          createFor: undefined,
+          roles: [{ name: 'pg_monitor', isListed: true }],
+        });
         t.match(listed, { granted: ['pg_monitor'], revoked: ['readers'] });
       },
     );
@@ -222,19 +276,38 @@ for (const version of installedVersions()) {
       }
       const heir = new Directory(connectionOf(database, 'heir', 'postgres'));
       t.match(await heir.problem('grant'), /heir may grant no role/);
-      t.match(await prepare(existing('erin', 'owned'), heir), { granted: [], skipped: [{ role: 'owned' }] });
+      t.match(await prepare(existing('erin', 'owned'), heir), {
+        granted: [],
+        skipped: [{ role: 'owned' }],
+      });
       await heir.close();
     });
 
-    t.test('a group role, a superuser and somebody who does not exist are not touched', async (t) => {
-      for (const user of ['analysts', 'chief', 'nobody at all']) {
-        t.match(await prepare(existing(user, 'readers')), { created: false, granted: [], revoked: [] }, user);
-      }
-      t.match(await prepare(existing('nobody at all')), { exists: false });
-    });
+    t.test(
+      'a group role, a superuser and somebody who does not exist are not touched',
+      async (t) => {
+        for (const user of ['analysts', 'chief', 'nobody at all']) {
+          t.match(
+            await prepare(existing(user, 'readers')),
+            { created: false, granted: [], revoked: [] },
+            user,
+          );
+        }
+        t.match(await prepare(existing('nobody at all')), { exists: false });
+      },
+    );
 
     t.test('names that look like SQL are names', async (t) => {
-      const names = ['x"; DROP ROLE readers; --', "o'brien", 'back\\slash', '$1', 'ümläut', 'a;b', '%s', '"'];
+      const names = [
+        'x"; DROP ROLE readers; --',
+        "o'brien",
+        'back\\slash',
+        '$1',
+        'ümläut',
+        'a;b',
+        '%s',
+        '"',
+      ];
       for (const name of names) {
         await database.query(`CREATE ROLE ${quote(`g ${name}`)}`);
         await database.query(`GRANT ${quote(`g ${name}`)} TO pgsso_directory WITH ADMIN OPTION`);
@@ -260,11 +333,15 @@ for (const version of installedVersions()) {
           await Promise.all(
             users.flatMap((user) =>
               orders.map((order, i) =>
-                prepare(first(user, ...order.filter((role) => wanted.includes(role))), i % 2 ? directory : other),
+                prepare(
+                  first(user, ...order.filter((role) => wanted.includes(role))),
+                  i % 2 ? directory : other,
+                ),
               ),
             ),
           );
-          for (const user of users) t.equal((await memberships(database, user)).length, wanted.length, user);
+          for (const user of users)
+            t.equal((await memberships(database, user)).length, wanted.length, user);
         }
         await other.close();
         t.notMatch(database.log(), /deadlock detected/);
@@ -280,12 +357,17 @@ for (const version of installedVersions()) {
       await person.query('BEGIN');
       await person.query('GRANT team_b TO frank');
       const changing = refusal(prepare(existing('frank', 'developers', 'team_b')));
-      const waiting = "FROM pg_stat_activity WHERE application_name = 'pgsso directory' AND wait_event_type = 'Lock'";
+      const waiting =
+        "FROM pg_stat_activity WHERE application_name = 'pgsso directory' AND wait_event_type = 'Lock'";
       for (;;) {
         const { rowCount } = await database.query(`SELECT pg_terminate_backend(pid) ${waiting}`);
         if (rowCount) break;
       }
-      t.match(await changing, { sqlstate: '57P03', code: 'directory_unavailable', reason: /57P01|terminated/ });
+      t.match(await changing, {
+        sqlstate: '57P03',
+        code: 'directory_unavailable',
+        reason: /57P01|terminated/,
+      });
       await person.query('ROLLBACK');
       await person.end();
       t.strictSame(await memberships(database, 'frank'), ['analysts by pgsso_directory']);
@@ -293,25 +375,34 @@ for (const version of installedVersions()) {
       t.match(after, { granted: ['developers', 'team_b'], revoked: ['analysts'] });
     });
 
-    t.test("a user who cannot be created is refused with the contract's message, and gets no role", async (t) => {
-      const lame = new Directory(connectionOf(database, 'bob', 'postgres'));
-      const error = await refusal(prepare(first('greta', 'readers'), lame));
-      t.match(error, {
-        sqlstate: '28000',
-        message: 'JWT provisioning: failed to create role',
-        reason: /permission denied.*42501/,
-      });
-      t.match(await lame.problem('create'), /bob may not create users/);
-      await lame.close();
-    });
+    t.test(
+      "a user who cannot be created is refused with the contract's message, and gets no role",
+      async (t) => {
+        const lame = new Directory(connectionOf(database, 'bob', 'postgres'));
+        const error = await refusal(prepare(first('greta', 'readers'), lame));
+        t.match(error, {
+          sqlstate: '28000',
+          message: 'JWT provisioning: failed to create role',
+          reason: /permission denied.*42501/,
+        });
+        t.match(await lame.problem('create'), /bob may not create users/);
+        await lame.close();
+      },
+    );
 
     t.test('a superuser is no directory, from the start or later', async (t) => {
       const mighty = new Directory(connectionOf(database, 'postgres'));
       t.match(await mighty.problem(), /postgres is a superuser/);
-      t.match(await refusal(prepare(existing('bob', 'readers'), mighty)), { sqlstate: '57P03', reason: /superuser/ });
+      t.match(await refusal(prepare(existing('bob', 'readers'), mighty)), {
+        sqlstate: '57P03',
+        reason: /superuser/,
+      });
       await mighty.close();
       await database.query('ALTER ROLE pgsso_directory SUPERUSER');
-      t.match(await refusal(prepare(existing('bob', 'readers'))), { sqlstate: '57P03', reason: /superuser/ });
+      t.match(await refusal(prepare(existing('bob', 'readers'))), {
+        sqlstate: '57P03',
+        reason: /superuser/,
+      });
       await database.query('ALTER ROLE pgsso_directory NOSUPERUSER');
       t.match(await prepare(existing('bob', 'readers')), { exists: true });
     });
@@ -322,12 +413,17 @@ for (const version of installedVersions()) {
         'ALTER ROLE pgsso_directory SET default_transaction_read_only = on',
         "ALTER ROLE pgsso_directory SET statement_timeout = '1ms'",
         'ALTER ROLE pgsso_directory SET default_transaction_isolation = serializable',
-        ...(version >= 16 ? ["ALTER ROLE pgsso_directory SET createrole_self_grant = 'set, inherit'"] : []),
+        ...(version >= 16
+          ? ["ALTER ROLE pgsso_directory SET createrole_self_grant = 'set, inherit'"]
+          : []),
       ]) {
         await database.query(sql);
       }
       const fresh = new Directory(connectionOf(database));
-      t.match(await prepare(first('henry', 'readers'), fresh), { created: true, granted: ['readers'] });
+      t.match(await prepare(first('henry', 'readers'), fresh), {
+        created: true,
+        granted: ['readers'],
+      });
       await fresh.close();
       const { rows } = await database.query(
         `SELECT count(*) FROM pg_auth_members WHERE roleid = 'henry'::regrole AND to_jsonb(pg_auth_members) @> '{"set_option": true}'`,
@@ -339,7 +435,12 @@ for (const version of installedVersions()) {
     t.test('who is known, where from, and with which roles', async (t) => {
       directory.noteLogin('alice', 1000);
       const users = new Map((await directory.users()).map((user) => [user.user, user]));
-      t.strictSame(users.get('alice'), { user: 'alice', origin: `jwt_token:${ISSUER}`, lastLogin: 1000, roles: [] });
+      t.strictSame(users.get('alice'), {
+        user: 'alice',
+        origin: `jwt_token:${ISSUER}`,
+        lastLogin: 1000,
+        roles: [],
+      });
       t.strictSame(users.get('frank'), {
         user: 'frank',
         origin: undefined,

@@ -1,4 +1,8 @@
-/** The plan for any roles and wishes: what it may never contain, and that carrying it out leaves nothing to plan. */
+/**
+ * The plan for any roles and wishes: what it may never contain, and that carrying it out leaves
+ * nothing to plan.
+ */
+
 import fc from 'fast-check';
 import t from 'tap';
 import { planRoles, type RoleFacts, type WantedRole } from '../../src/directory/plan.ts';
@@ -23,33 +27,45 @@ const wishes: fc.Arbitrary<WantedRole[]> = fc.uniqueArray(
 );
 
 const forbidden = (role: RoleFacts, wish: WantedRole): boolean =>
-  role.superuser || role.directory || role.circular || role.person || (role.name.startsWith('pg_') && !wish.isListed);
+  role.superuser ||
+  role.directory ||
+  role.circular ||
+  role.person ||
+  (role.name.startsWith('pg_') && !wish.isListed);
 
-t.test('only wanted, permitted and grantable roles are granted; only our own memberships are revoked', async () => {
-  fc.assert(
-    fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
-      const { changes, skipped } = planRoles(wanted, given, several);
-      return changes.every(({ kind, role: name }) => {
-        const role = given.find((one) => one.name === name);
-        const wish = wanted.find((one) => one.name === name);
-        if (!role) return false;
-        if (kind === 'revoke') return role.ours && (!wish || forbidden(role, wish));
-        const told = skipped.some(({ role }) => role === name);
-        return wish !== undefined && !forbidden(role, wish) && role.grantable && !role.ours && !told;
-      });
-    }),
-  );
-});
+t.test(
+  'only wanted, permitted and grantable roles are granted; only our own memberships are revoked',
+  async () => {
+    fc.assert(
+      fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
+        const { changes, skipped } = planRoles(wanted, given, several);
+        return changes.every(({ kind, role: name }) => {
+          const role = given.find((one) => one.name === name);
+          const wish = wanted.find((one) => one.name === name);
+          if (!role) return false;
+          if (kind === 'revoke') return role.ours && (!wish || forbidden(role, wish));
+          const told = skipped.some(({ role }) => role === name);
+          return (
+            wish !== undefined && !forbidden(role, wish) && role.grantable && !role.ours && !told
+          );
+        });
+      }),
+    );
+  },
+);
 
-t.test('the changes come in the order of OIDs, whatever the order of wishes and facts', async () => {
-  fc.assert(
-    fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
-      const { changes } = planRoles(wanted, given, several);
-      const oids = changes.map(({ role }) => given.find(({ name }) => name === role)?.oid ?? 0);
-      return oids.every((oid, i) => i === 0 || oid >= (oids[i - 1] ?? 0));
-    }),
-  );
-});
+t.test(
+  'the changes come in the order of OIDs, whatever the order of wishes and facts',
+  async () => {
+    fc.assert(
+      fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
+        const { changes } = planRoles(wanted, given, several);
+        const oids = changes.map(({ role }) => given.find(({ name }) => name === role)?.oid ?? 0);
+        return oids.every((oid, i) => i === 0 || oid >= (oids[i - 1] ?? 0));
+      }),
+    );
+  },
+);
 
 t.test('when a plan has been carried out there is nothing left to change', async () => {
   fc.assert(

@@ -1,4 +1,8 @@
-/** The command-line clients that people have, when they are there: psql and pgbench, through TLS as well. Skipped tests say what is missing. */
+/**
+ * The command-line clients that people have, when they are there: psql and pgbench, through TLS as
+ * well. Skipped tests say what is missing.
+ */
+
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,13 +24,17 @@ const files = await mkdtemp(join(tmpdir(), 'pgsso-clients-'));
 t.teardown(() => rm(files, { recursive: true }));
 const authority = makeAuthority();
 const { cert, key } = authority.issue({ cn: 'localhost', san: ['localhost'], usage: 'server' });
-const [ca, tlsCert, tlsKey, passfile] = ['ca.crt', 'tls.crt', 'tls.key', 'passfile'].map((name) => join(files, name));
+const [ca, tlsCert, tlsKey, passfile] = ['ca.crt', 'tls.crt', 'tls.key', 'passfile'].map((name) =>
+  join(files, name),
+);
 if (!ca || !tlsCert || !tlsKey || !passfile) throw new Error('no file names');
 await writeFile(ca, authority.cert);
 await writeFile(tlsCert, cert);
 await writeFile(tlsKey, key);
 
-const database = await startPostgres({ initSql: ['CREATE ROLE alice LOGIN', 'CREATE DATABASE bench OWNER alice'] });
+const database = await startPostgres({
+  initSql: ['CREATE ROLE alice LOGIN', 'CREATE DATABASE bench OWNER alice'],
+});
 t.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
 const frontEnd = await startFrontEnd(backend, { tlsCert, tlsKey });
@@ -39,7 +47,11 @@ function environment(extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { PATH, HOME: files, PGCONNECT_TIMEOUT: '10', ...extra };
 }
 
-async function psql(connection: string, env: NodeJS.ProcessEnv, sql = 'SELECT current_user'): Promise<string> {
+async function psql(
+  connection: string,
+  env: NodeJS.ProcessEnv,
+  sql = 'SELECT current_user',
+): Promise<string> {
   const { stdout } = await run('psql', ['-XAtq', '-c', sql, connection], { env: environment(env) });
   return stdout.trim();
 }
@@ -55,15 +67,26 @@ t.test('psql by conninfo string, URI and PGOPTIONS', { skip: missing('psql') }, 
   t.equal(await psql(plain, { PGPASSWORD, PGOPTIONS: JWT_OPTION }), 'alice');
 });
 
-t.test('psql over verified TLS, with a token of 15 kB from a password file', { skip: missing('psql') }, async (t) => {
-  const long = token('alice', { pad: 'x'.repeat(11_000) });
-  t.ok(long.length > 14_000);
-  await writeFile(passfile, `localhost:${port}:*:alice:${long}\n`, { mode: 0o600 });
-  t.equal(await psql(`${conninfo} sslmode=verify-full sslrootcert=${ca}`, { PGPASSFILE: passfile }), 'alice');
-  await writeFile(passfile, `localhost:${port}:*:alice:${token('alice', { pad: 'x'.repeat(5000) })}\n`, { mode: 0o600 });
-  const shown = await psql(`${conninfo} sslmode=require`, { PGPASSFILE: passfile }, '\\conninfo');
-  t.match(shown, /alice.*(TLSv1|SSL)/s);
-});
+t.test(
+  'psql over verified TLS, with a token of 15 kB from a password file',
+  { skip: missing('psql') },
+  async (t) => {
+    const long = token('alice', { pad: 'x'.repeat(11_000) });
+    t.ok(long.length > 14_000);
+    await writeFile(passfile, `localhost:${port}:*:alice:${long}\n`, { mode: 0o600 });
+    t.equal(
+      await psql(`${conninfo} sslmode=verify-full sslrootcert=${ca}`, { PGPASSFILE: passfile }),
+      'alice',
+    );
+    await writeFile(
+      passfile,
+      `localhost:${port}:*:alice:${token('alice', { pad: 'x'.repeat(5000) })}\n`,
+      { mode: 0o600 },
+    );
+    const shown = await psql(`${conninfo} sslmode=require`, { PGPASSFILE: passfile }, '\\conninfo');
+    t.match(shown, /alice.*(TLSv1|SSL)/s);
+  },
+);
 
 t.test(
   'psql shows message and detail of a refusal, and does not try again in plain text',
@@ -74,26 +97,41 @@ t.test(
     const connection = conninfo.replace(`port=${port}`, `port=${secure.port}`);
     const PGPASSWORD = token('alice', { aud: 'elsewhere' });
     await t.rejects(psql(`${connection} sslmode=prefer`, { PGPASSWORD }), {
-      message: /JWT authentication: invalid audience.*token issued with an audience of \[elsewhere\]/s,
+      message:
+        /JWT authentication: invalid audience.*token issued with an audience of \[elsewhere\]/s,
     });
     const plain = secure.events.filter(({ transport }) => transport === 'plain');
     t.strictSame(plain, [], 'no token came in plain text');
   },
 );
 
-t.test('psql: COPY both ways, and a bad token is one clear error', { skip: missing('psql') }, async (t) => {
-  const PGPASSWORD = token('alice');
-  const sql = 'COPY (SELECT generate_series(1, 3)) TO STDOUT';
-  t.equal(await psql(conninfo, { PGPASSWORD }, sql), '1\n2\n3');
-  await t.rejects(psql(conninfo, { PGPASSWORD: 'hunter2' }), { message: /JWT authentication: invalid token/ });
-});
+t.test(
+  'psql: COPY both ways, and a bad token is one clear error',
+  { skip: missing('psql') },
+  async (t) => {
+    const PGPASSWORD = token('alice');
+    const sql = 'COPY (SELECT generate_series(1, 3)) TO STDOUT';
+    t.equal(await psql(conninfo, { PGPASSWORD }, sql), '1\n2\n3');
+    await t.rejects(psql(conninfo, { PGPASSWORD: 'hunter2' }), {
+      message: /JWT authentication: invalid token/,
+    });
+  },
+);
 
-t.test('pgbench: prepared statements, and a login a transaction', { skip: missing('pgbench') }, async (t) => {
-  const env = environment({ PGPASSWORD: token('alice') });
-  const connection = conninfo.replace('dbname=postgres', 'dbname=bench');
-  await run('pgbench', ['-i', '-q', connection], { env });
-  const select = await run('pgbench', ['-S', '-M', 'prepared', '-c', '4', '-t', '200', connection], { env });
-  t.match(select.stdout, /number of transactions actually processed: 800\/800/);
-  const logins = await run('pgbench', ['-S', '-C', '-c', '4', '-t', '20', connection], { env });
-  t.match(logins.stdout, /number of transactions actually processed: 80\/80/);
-});
+t.test(
+  'pgbench: prepared statements, and a login a transaction',
+  { skip: missing('pgbench') },
+  async (t) => {
+    const env = environment({ PGPASSWORD: token('alice') });
+    const connection = conninfo.replace('dbname=postgres', 'dbname=bench');
+    await run('pgbench', ['-i', '-q', connection], { env });
+    const select = await run(
+      'pgbench',
+      ['-S', '-M', 'prepared', '-c', '4', '-t', '200', connection],
+      { env },
+    );
+    t.match(select.stdout, /number of transactions actually processed: 800\/800/);
+    const logins = await run('pgbench', ['-S', '-C', '-c', '4', '-t', '20', connection], { env });
+    t.match(logins.stdout, /number of transactions actually processed: 80\/80/);
+  },
+);

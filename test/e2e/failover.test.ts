@@ -1,4 +1,8 @@
-/** A front-end for a primary and a standby: who is let in where, and what happens when a server goes away under running sessions. */
+/**
+ * A front-end for a primary and a standby: who is let in where, and what happens when a server goes
+ * away under running sessions.
+ */
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -9,9 +13,13 @@ import { startPostgres } from '../support/postgres.ts';
 
 const hba = ['host all all 127.0.0.1/32 trust'];
 const initSql = ['CREATE ROLE alice LOGIN', 'GRANT pg_signal_backend TO alice'];
-const [one, two] = await Promise.all([startPostgres({ hba, initSql }), startPostgres({ hba, initSql })]);
+const [one, two] = await Promise.all([
+  startPostgres({ hba, initSql }),
+  startPostgres({ hba, initSql }),
+]);
 t.teardown(() => Promise.all([one.close(), two.close()]));
-// A cluster of its own, that would follow a primary if it knew one: all that matters here is what it reports.
+// A cluster of its own, that would follow a primary if it knew one: all that matters here is what
+// it reports.
 writeFileSync(join(two.dataDir, 'standby.signal'), '', { mode: 0o666 });
 await two.restart();
 
@@ -37,7 +45,8 @@ async function connect(frontEnd: FrontEnd): Promise<pg.Client> {
       await client.connect();
       return client;
     } catch (error) {
-      if (!(error instanceof pg.DatabaseError && error.code === '57P03') || tries === 100) throw error;
+      if (!(error instanceof pg.DatabaseError && error.code === '57P03') || tries === 100)
+        throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
@@ -81,7 +90,11 @@ t.test('a cancel request reaches the server of the session', async (t) => {
   const query = sql`SELECT pg_catalog.pg_sleep(60)`;
   const outcome = query.catch((error: unknown) => error);
   while (
-    (await two.query("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND usename = 'alice'")).rowCount === 0
+    (
+      await two.query(
+        "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND usename = 'alice'",
+      )
+    ).rowCount === 0
   );
   query.cancel();
   t.match(await outcome, { code: '57014' });
@@ -89,43 +102,64 @@ t.test('a cancel request reaches the server of the session', async (t) => {
   await frontEnd.close();
 });
 
-t.test('the primary is killed under 50 sessions: they end, and the next logins go to the promoted standby', async (t) => {
-  const frontEnd = await startFrontEnd(`${hosts}&target_session_attrs=primary`, { backendAhead: 4 });
-  const clients = await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd)));
-  const ends = clients.map(endOf);
-  const busy = clients.map((client) => client.query('SELECT pg_sleep(600)').catch((error: unknown) => error));
-  await one.kill();
-  // The postmaster is gone; its processes notice at their next wait.
-  await Promise.all(ends);
-  for (const outcome of await Promise.all(busy)) t.ok(outcome instanceof Error);
-  await t.rejects(connect(frontEnd), { code: '08001', message: 'could not connect to the backend' });
-  const refused = await frontEnd.event({ event: 'login', outcome: 'refused' });
-  t.match(refused['reason'], new RegExp(`127\\.0\\.0\\.1:${one.port}: .*; 127\\.0\\.0\\.1:${two.port}: .*a standby`));
+t.test(
+  'the primary is killed under 50 sessions: they end, and the next logins go to the promoted standby',
+  async (t) => {
+    const frontEnd = await startFrontEnd(`${hosts}&target_session_attrs=primary`, {
+      backendAhead: 4,
+    });
+    const clients = await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd)));
+    const ends = clients.map(endOf);
+    const busy = clients.map((client) =>
+      client.query('SELECT pg_sleep(600)').catch((error: unknown) => error),
+    );
+    await one.kill();
+    // The postmaster is gone; its processes notice at their next wait.
+    await Promise.all(ends);
+    for (const outcome of await Promise.all(busy)) t.ok(outcome instanceof Error);
+    await t.rejects(connect(frontEnd), {
+      code: '08001',
+      message: 'could not connect to the backend',
+    });
+    const refused = await frontEnd.event({ event: 'login', outcome: 'refused' });
+    t.match(
+      refused['reason'],
+      new RegExp(`127\\.0\\.0\\.1:${one.port}: .*; 127\\.0\\.0\\.1:${two.port}: .*a standby`),
+    );
 
-  await two.query('SELECT pg_promote()');
-  const after = await Promise.all(Array.from({ length: 10 }, () => connect(frontEnd)));
-  for (const client of after) {
-    t.equal(await portOf(client), two.port);
-    await client.end();
-  }
-  await frontEnd.close();
-});
-
-t.test('a backend that is restarted: running sessions end, the next login works, opened ahead or not', async (t) => {
-  for (const backendAhead of [0, 3]) {
-    const frontEnd = await startFrontEnd(`postgres://127.0.0.1:${two.port}/?sslmode=disable`, { backendAhead });
-    const client = await connect(frontEnd);
-    const ended = endOf(client);
-    await two.restart();
-    await ended;
-    const next = await connect(frontEnd);
-    t.equal(await portOf(next), two.port, `${backendAhead}`);
-    await next.end();
-    await two.stop();
-    await t.rejects(connect(frontEnd), { code: '08001', message: 'could not connect to the backend' });
-    await two.restart();
-    await (await connect(frontEnd)).end();
-    t.pass('after an outage');
+    await two.query('SELECT pg_promote()');
+    const after = await Promise.all(Array.from({ length: 10 }, () => connect(frontEnd)));
+    for (const client of after) {
+      t.equal(await portOf(client), two.port);
+      await client.end();
+    }
     await frontEnd.close();
-  }
-});
+  },
+);
+
+t.test(
+  'a backend that is restarted: running sessions end, the next login works, opened ahead or not',
+  async (t) => {
+    for (const backendAhead of [0, 3]) {
+      const frontEnd = await startFrontEnd(`postgres://127.0.0.1:${two.port}/?sslmode=disable`, {
+        backendAhead,
+      });
+      const client = await connect(frontEnd);
+      const ended = endOf(client);
+      await two.restart();
+      await ended;
+      const next = await connect(frontEnd);
+      t.equal(await portOf(next), two.port, `${backendAhead}`);
+      await next.end();
+      await two.stop();
+      await t.rejects(connect(frontEnd), {
+        code: '08001',
+        message: 'could not connect to the backend',
+      });
+      await two.restart();
+      await (await connect(frontEnd)).end();
+      t.pass('after an outage');
+      await frontEnd.close();
+    }
+  },
+);

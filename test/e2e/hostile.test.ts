@@ -1,8 +1,12 @@
-/** What strangers, and users who go too far, tried against a whole front-end: each a regression test of an attack that once worked. */
+/**
+ * What strangers, and users who go too far, tried against a whole front-end: each a regression test
+ * of an attack that once worked.
+ */
+
 import pg from 'pg';
 import t from 'tap';
-import { BACKEND } from '../../src/protocol/constants.ts';
-import { formatMessage } from '../../src/protocol/messages.ts';
+import { BACKEND } from '../../src/wire/constants.ts';
+import { formatMessage } from '../../src/wire/messages.ts';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { password, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
@@ -92,27 +96,37 @@ t.test('nor does a role that is set for the superuser himself', async (t) => {
   }
 });
 
-t.test('strangers at the native prompt take no place from sessions, nor all connections of the backend', async (t) => {
-  const frontEnd = await startFrontEnd(backend, { maxSessions: 5 });
-  t.teardown(() => frontEnd.close());
-  const strangers = await Promise.all(Array.from({ length: 100 }, () => atPrompt(frontEnd.port)));
-  const alice = login(frontEnd.port, 'alice');
-  await alice.connect();
-  const { rows } = await alice.query("SELECT count(*)::int AS n FROM pg_stat_activity WHERE backend_type = 'client backend'");
-  t.ok(rows[0].n < 60, `${rows[0].n} connections`);
-  await alice.end();
-  const nat = login(frontEnd.port, 'nat', { password: 'secret', options: '' });
-  await nat.connect();
-  t.pass('a native login that answers comes through, too: who does not answer makes room');
-  await nat.end();
-  for (const stranger of strangers) stranger.close();
-});
+t.test(
+  'strangers at the native prompt take no place from sessions, nor all connections of the backend',
+  async (t) => {
+    const frontEnd = await startFrontEnd(backend, { maxSessions: 5 });
+    t.teardown(() => frontEnd.close());
+    const strangers = await Promise.all(Array.from({ length: 100 }, () => atPrompt(frontEnd.port)));
+    const alice = login(frontEnd.port, 'alice');
+    await alice.connect();
+    const { rows } = await alice.query(
+      "SELECT count(*)::int AS n FROM pg_stat_activity WHERE backend_type = 'client backend'",
+    );
+    t.ok(rows[0].n < 60, `${rows[0].n} connections`);
+    await alice.end();
+    const nat = login(frontEnd.port, 'nat', { password: 'secret', options: '' });
+    await nat.connect();
+    t.pass('a native login that answers comes through, too: who does not answer makes room');
+    await nat.end();
+    for (const stranger of strangers) stranger.close();
+  },
+);
 
 t.test('logins to a database that no route has take no place from sessions', async (t) => {
-  const frontEnd = await startFrontEnd(undefined, { routes: [`postgres=${backend}`], maxSessions: 1 });
+  const frontEnd = await startFrontEnd(undefined, {
+    routes: [`postgres=${backend}`],
+    maxSessions: 1,
+  });
   t.teardown(() => frontEnd.close());
   for (let i = 0; i < 3; i++)
-    await t.rejects(login(frontEnd.port, 'alice', { database: 'nowhere' }).connect(), { code: '3D000' });
+    await t.rejects(login(frontEnd.port, 'alice', { database: 'nowhere' }).connect(), {
+      code: '3D000',
+    });
   const alice = login(frontEnd.port, 'alice');
   await alice.connect();
   await alice.end();
@@ -121,28 +135,33 @@ t.test('logins to a database that no route has take no place from sessions', asy
 t.test('logins that have only begun SCRAM make room for others', async (t) => {
   const frontEnd = await startFrontEnd(backend, { maxLogins: 10 });
   t.teardown(() => frontEnd.close());
-  const strangers = await Promise.all(Array.from({ length: 10 }, () => atPrompt(frontEnd.port, scramBegun)));
-  const alice = login(frontEnd.port, 'alice');
-  await alice.connect();
-  await alice.end();
-  for (const stranger of strangers) stranger.close();
-});
-
-t.test('clients that are refused and do not leave do not keep others from logging in', async (t) => {
-  const frontEnd = await startFrontEnd(backend, { maxLogins: 10 });
-  t.teardown(() => frontEnd.close());
   const strangers = await Promise.all(
-    Array.from({ length: 30 }, async () => {
-      const client = await RawClient.connect(frontEnd.port);
-      client.send(tokenStartup({ user: 'alice' }), password('junk'));
-      return client;
-    }),
+    Array.from({ length: 10 }, () => atPrompt(frontEnd.port, scramBegun)),
   );
   const alice = login(frontEnd.port, 'alice');
   await alice.connect();
   await alice.end();
   for (const stranger of strangers) stranger.close();
 });
+
+t.test(
+  'clients that are refused and do not leave do not keep others from logging in',
+  async (t) => {
+    const frontEnd = await startFrontEnd(backend, { maxLogins: 10 });
+    t.teardown(() => frontEnd.close());
+    const strangers = await Promise.all(
+      Array.from({ length: 30 }, async () => {
+        const client = await RawClient.connect(frontEnd.port);
+        client.send(tokenStartup({ user: 'alice' }), password('junk'));
+        return client;
+      }),
+    );
+    const alice = login(frontEnd.port, 'alice');
+    await alice.connect();
+    await alice.end();
+    for (const stranger of strangers) stranger.close();
+  },
+);
 
 t.test('a stranger who says nothing does not delay a shutdown', async (t) => {
   const frontEnd = await startFrontEnd(backend, { drainTimeout: 60_000 });

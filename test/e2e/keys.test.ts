@@ -1,4 +1,8 @@
-/** Keys and client credentials from a real OpenID provider, and what operators see of it, with a front-end before a real PostgreSQL. */
+/**
+ * Keys and client credentials from a real OpenID provider, and what operators see of it, with a
+ * front-end before a real PostgreSQL.
+ */
+
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import t from 'tap';
@@ -9,7 +13,9 @@ import { startPostgres } from '../support/postgres.ts';
 const AUDIENCE = 'https://databases.example';
 const SECRET = 'a secret: with % and +';
 
-const database = await startPostgres({ initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE reporting LOGIN'] });
+const database = await startPostgres({
+  initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE reporting LOGIN'],
+});
 t.teardown(() => database.close());
 const provider = await startProvider({
   audience: AUDIENCE,
@@ -31,7 +37,14 @@ t.teardown(() => frontEnd.close());
 
 async function logIn(user: string, password: string): Promise<string> {
   const { port } = frontEnd;
-  const client = new pg.Client({ host: '127.0.0.1', port, user, password, database: 'postgres', options: JWT_OPTION });
+  const client = new pg.Client({
+    host: '127.0.0.1',
+    port,
+    user,
+    password,
+    database: 'postgres',
+    options: JWT_OPTION,
+  });
   try {
     await client.connect();
     const { rows } = await client.query('SELECT session_user');
@@ -50,7 +63,10 @@ async function get(path: string): Promise<{ status: number; text: string }> {
 
 t.test('the issuer is all that is named: a token of a real provider is let in', async (t) => {
   t.equal(await logIn('alice', await provider.token({ clientId: 'alice' })), 'alice');
-  t.match(await frontEnd.event({ event: 'keys', outcome: 'changed' }), { issuer: provider.issuer, added: ['rsa', 'ec'] });
+  t.match(await frontEnd.event({ event: 'keys', outcome: 'changed' }), {
+    issuer: provider.issuer,
+    added: ['rsa', 'ec'],
+  });
 });
 
 t.test('id and secret of a client are taken in place of a token', async (t) => {

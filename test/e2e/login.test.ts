@@ -1,15 +1,39 @@
-/** Logins with a token on a real PostgreSQL, by drivers and byte by byte: who gets in, as whom, and what everybody else is told. */
+/**
+ * Logins with a token on a real PostgreSQL, by drivers and byte by byte: who gets in, as whom, and
+ * what everybody else is told.
+ */
+
 import pg from 'pg';
 import postgres from 'postgres';
 import t from 'tap';
-import { BACKEND } from '../../src/protocol/constants.ts';
-import { AUDIENCE, type FrontEnd, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { BACKEND } from '../../src/wire/constants.ts';
+import {
+  AUDIENCE,
+  type FrontEnd,
+  ISSUER,
+  JWT_OPTION,
+  startFrontEnd,
+  token,
+} from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { password, query, RawClient, tokenStartup } from '../support/raw-client.ts';
-import { assembleToken, type Members, mintToken, publicJwk, signNothing, signWithSecret, testKey } from '../support/tokens.ts';
+import {
+  assembleToken,
+  type Members,
+  mintToken,
+  publicJwk,
+  signNothing,
+  signWithSecret,
+  testKey,
+} from '../support/tokens.ts';
 
 const database = await startPostgres({
-  initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN', 'CREATE ROLE boss LOGIN SUPERUSER', 'CREATE ROLE nologin'],
+  initSql: [
+    'CREATE ROLE alice LOGIN',
+    'CREATE ROLE bob LOGIN',
+    'CREATE ROLE boss LOGIN SUPERUSER',
+    'CREATE ROLE nologin',
+  ],
 });
 t.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
@@ -20,10 +44,21 @@ t.teardown(() => frontEnd.close());
 
 function connection(user: string, jwt: string, extra: pg.ClientConfig = {}): pg.ClientConfig {
   const { port } = frontEnd;
-  return { host: '127.0.0.1', port, user, password: jwt, database: 'postgres', options: JWT_OPTION, ...extra };
+  return {
+    host: '127.0.0.1',
+    port,
+    user,
+    password: jwt,
+    database: 'postgres',
+    options: JWT_OPTION,
+    ...extra,
+  };
 }
 
-async function withClient<T>(config: pg.ClientConfig, work: (client: pg.Client) => Promise<T>): Promise<T> {
+async function withClient<T>(
+  config: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = new pg.Client(config);
   await client.connect();
   try {
@@ -44,7 +79,11 @@ async function refusal(config: pg.ClientConfig): Promise<pg.DatabaseError> {
   throw new Error('the login was accepted');
 }
 
-async function rawLogin(front: FrontEnd, parameters: Record<string, string>, jwt: string): Promise<RawClient> {
+async function rawLogin(
+  front: FrontEnd,
+  parameters: Record<string, string>,
+  jwt: string,
+): Promise<RawClient> {
   const client = await RawClient.connect(front.port);
   client.send(tokenStartup(parameters));
   t.equal((await client.message())?.body.readUInt32BE(0), 3, 'a password in clear is asked for');
@@ -54,7 +93,9 @@ async function rawLogin(front: FrontEnd, parameters: Record<string, string>, jwt
 
 t.test('pg: the session is the mapped user', async (t) => {
   const row = await withClient(connection('alice', token('alice')), async (client) => {
-    const { rows } = await client.query('SELECT current_user, session_user, current_database() AS db');
+    const { rows } = await client.query(
+      'SELECT current_user, session_user, current_database() AS db',
+    );
     return rows[0];
   });
   t.strictSame(row, { current_user: 'alice', session_user: 'alice', db: 'postgres' });
@@ -91,20 +132,27 @@ t.test('other startup parameters and options arrive unchanged', async (t) => {
   t.strictSame(settings, { geqo: 'off', note: 'a b', name: 'my app' });
 });
 
-t.test('a user in other letters is the same user, and an absent one is the one that the token yields', async (t) => {
-  for (const parameters of [{ user: 'ALICE' }, {}, { user: '' }] as Record<string, string>[]) {
-    const client = await rawLogin(frontEnd, parameters, token('Alice'));
-    await client.until(BACKEND.readyForQuery);
-    client.send(query('SELECT current_user'));
-    const { types } = await client.until(0x44);
-    t.equal(types, 'TD');
-    client.close();
-  }
-});
+t.test(
+  'a user in other letters is the same user, and an absent one is the one that the token yields',
+  async (t) => {
+    for (const parameters of [{ user: 'ALICE' }, {}, { user: '' }] as Record<string, string>[]) {
+      const client = await rawLogin(frontEnd, parameters, token('Alice'));
+      await client.until(BACKEND.readyForQuery);
+      client.send(query('SELECT current_user'));
+      const { types } = await client.until(0x44);
+      t.equal(types, 'TD');
+      client.close();
+    }
+  },
+);
 
 t.test('what the client sent behind its password reaches the backend once', async (t) => {
   const client = await RawClient.connect(frontEnd.port);
-  client.send(tokenStartup({ user: 'alice' }), password(token('alice')), query("SELECT 'pipelined'"));
+  client.send(
+    tokenStartup({ user: 'alice' }),
+    password(token('alice')),
+    query("SELECT 'pipelined'"),
+  );
   t.equal((await client.until(BACKEND.readyForQuery)).types.replace(/S+/, 'S'), 'RRSKZ');
   const { types, last } = await client.until(BACKEND.readyForQuery);
   t.equal(types, 'TDCZ');
@@ -132,23 +180,67 @@ t.test('each check refuses with its own message, detail and SQLSTATE', async (t)
   const now = Math.floor(Date.now() / 1000);
   const rows: [string, string, string, string | RegExp | undefined][] = [
     ['no token', 'hunter2', 'invalid token', /^token parsing failed: /],
-    ['issuer', token('alice', { iss: 'https://other.test' }), 'invalid issuer', 'token issued by https://other.test'],
-    ['expired', token('alice', { exp: now - 1 }), 'invalid token', 'unable to parse token: "exp" not satisfied'],
-    ['not yet', token('alice', { nbf: now + 60 }), 'invalid token', 'unable to parse token: "nbf" not satisfied'],
-    ['no sub', token('alice', { sub: undefined }), 'missing claim', 'token does not contain a claim for sub'],
-    ['control character', token('a\nb'), 'invalid claim value', `the value a\\x0ab for the issuer ${ISSUER} is invalid`],
-    ['another user', token('bob'), 'invalid principal', 'token issued for [bob] and login was for alice'],
-    ['audience', token('alice', { aud: ['a', 'b'] }), 'invalid audience', 'token issued with an audience of [a b]'],
+    [
+      'issuer',
+      token('alice', { iss: 'https://other.test' }),
+      'invalid issuer',
+      'token issued by https://other.test',
+    ],
+    [
+      'expired',
+      token('alice', { exp: now - 1 }),
+      'invalid token',
+      'unable to parse token: "exp" not satisfied',
+    ],
+    [
+      'not yet',
+      token('alice', { nbf: now + 60 }),
+      'invalid token',
+      'unable to parse token: "nbf" not satisfied',
+    ],
+    [
+      'no sub',
+      token('alice', { sub: undefined }),
+      'missing claim',
+      'token does not contain a claim for sub',
+    ],
+    [
+      'control character',
+      token('a\nb'),
+      'invalid claim value',
+      `the value a\\x0ab for the issuer ${ISSUER} is invalid`,
+    ],
+    [
+      'another user',
+      token('bob'),
+      'invalid principal',
+      'token issued for [bob] and login was for alice',
+    ],
+    [
+      'audience',
+      token('alice', { aud: ['a', 'b'] }),
+      'invalid audience',
+      'token issued with an audience of [a b]',
+    ],
     [
       'key',
-      mintToken(testKey('RS256', 'other'), { iss: ISSUER, aud: AUDIENCE, sub: 'alice', exp: now + 60 }),
+      mintToken(testKey('RS256', 'other'), {
+        iss: ISSUER,
+        aud: AUDIENCE,
+        sub: 'alice',
+        exp: now + 60,
+      }),
       'invalid token',
       'unable to parse token: key provider 0 failed: failed to find key with key ID "other" in key set',
     ],
   ];
   for (const [name, jwt, message, detail] of rows) {
     const error = await refusal(connection('alice', jwt));
-    t.match(error, { severity: 'FATAL', code: '28000', message: `JWT authentication: ${message}`, detail }, name);
+    t.match(
+      error,
+      { severity: 'FATAL', code: '28000', message: `JWT authentication: ${message}`, detail },
+      name,
+    );
   }
 });
 
@@ -167,7 +259,10 @@ t.test('attacks on the token are refused with 28000 and tell nothing', async (t)
     ['NoNe', assembleToken(header({ alg: 'NoNe' }), payload, signNothing)],
     ['no signature', `${head}.${body}.`],
     ['two parts', `${head}.${body}`],
-    ['HS256 with the public key', assembleToken(header({ alg: 'HS256' }), payload, signWithSecret(pem))],
+    [
+      'HS256 with the public key',
+      assembleToken(header({ alg: 'HS256' }), payload, signWithSecret(pem)),
+    ],
     ['embedded key', mintToken(foreign, claims, { kid: key.kid, jwk: publicJwk(foreign) })],
     ['jku', mintToken(foreign, claims, { kid: key.kid, jku: 'https://evil.test/jwks' })],
     ['x5u', mintToken(foreign, claims, { kid: key.kid, x5u: 'https://evil.test/cert' })],
@@ -176,7 +271,10 @@ t.test('attacks on the token are refused with 28000 and tell nothing', async (t)
     ['another algorithm of the key type', mintToken(key, claims, { alg: 'RS384' })],
     ['truncated signature', good.slice(0, -10)],
     ['padded', `${good}==`],
-    ['a bit of the payload', `${head}.${body.slice(0, -2)}${body.endsWith('A') ? 'B' : 'A'}${body.slice(-1)}.${signature}`],
+    [
+      'a bit of the payload',
+      `${head}.${body.slice(0, -2)}${body.endsWith('A') ? 'B' : 'A'}${body.slice(-1)}.${signature}`,
+    ],
     ['white space', ` ${good}`],
     ['iss as an array', mintToken(key, { ...claims, iss: [ISSUER] })],
     ['aud as an object', mintToken(key, { ...claims, aud: { [AUDIENCE]: 1 } })],
@@ -185,12 +283,23 @@ t.test('attacks on the token are refused with 28000 and tell nothing', async (t)
     ['sub as a number', mintToken(key, { ...claims, sub: 1 })],
     ['kid as a number', mintToken(key, claims, { kid: 1 })],
     ['an array for a payload', assembleToken(header({ alg: 'RS256' }), '[]', signNothing)],
-    ['prototype', assembleToken(header({ alg: 'RS256' }), '{"__proto__":{"iss":"x"}}', signNothing)],
+    [
+      'prototype',
+      assembleToken(header({ alg: 'RS256' }), '{"__proto__":{"iss":"x"}}', signNothing),
+    ],
   ];
   for (const [name, jwt] of attacks) {
     const { code, message, detail = '' } = await refusal(connection('alice', jwt));
-    t.match({ code, message }, { code: '28000', message: /^JWT authentication: invalid (token|issuer)$/ }, name);
-    t.notMatch(detail, new RegExp(`${key.kid}\\b(?!")|${ISSUER}`), `${name}: no key or issuer of ours`);
+    t.match(
+      { code, message },
+      { code: '28000', message: /^JWT authentication: invalid (token|issuer)$/ },
+      name,
+    );
+    t.notMatch(
+      detail,
+      new RegExp(`${key.kid}\\b(?!")|${ISSUER}`),
+      `${name}: no key or issuer of ours`,
+    );
   }
 });
 
@@ -204,9 +313,18 @@ t.test('reserved users, superusers and names that hide one are refused', async (
     message: 'JWT authentication: invalid identity',
     detail: 'cannot use JWT auth to login to a reserved user boss',
   });
-  t.match(await frontEnd.event({ code: 'superuser' }), { reason: /is_superuser = on.*--superusers/ });
-  for (const options of ['-c role=boss', '--role=boss', '-ecrole=boss', '-c session_authorization=boss']) {
-    const error = await refusal(connection('alice', token('alice'), { options: `${JWT_OPTION} ${options}` }));
+  t.match(await frontEnd.event({ code: 'superuser' }), {
+    reason: /is_superuser = on.*--superusers/,
+  });
+  for (const options of [
+    '-c role=boss',
+    '--role=boss',
+    '-ecrole=boss',
+    '-c session_authorization=boss',
+  ]) {
+    const error = await refusal(
+      connection('alice', token('alice'), { options: `${JWT_OPTION} ${options}` }),
+    );
     t.match(error, { code: '28000', message: 'JWT authentication: invalid identity' }, options);
   }
 });
@@ -238,7 +356,10 @@ t.test("the backend's own refusals arrive as they are", async (t) => {
 
 t.test('an empty password, a missing one, and something that is no password', async (t) => {
   const empty = await rawLogin(frontEnd, { user: 'alice' }, '');
-  t.match(await empty.error(), { sqlstate: '28P01', message: 'password authentication failed for user "alice"' });
+  t.match(await empty.error(), {
+    sqlstate: '28P01',
+    message: 'password authentication failed for user "alice"',
+  });
   const left = await RawClient.connect(frontEnd.port);
   left.send(tokenStartup({ user: 'leaver' }));
   await left.message();
@@ -253,15 +374,21 @@ t.test('an empty password, a missing one, and something that is no password', as
 });
 
 t.test('the JWT option, misspelt', async (t) => {
-  const wrong = await refusal(connection('alice', token('alice'), { options: '--crdb:jwt_auth_enabled=yes' }));
+  const wrong = await refusal(
+    connection('alice', token('alice'), { options: '--crdb:jwt_auth_enabled=yes' }),
+  );
   t.match(wrong, { code: '22023', message: /crdb:jwt_auth_enabled/ });
-  const bare = await refusal(connection('alice', token('alice'), { options: '--crdb:jwt_auth_enabled' }));
+  const bare = await refusal(
+    connection('alice', token('alice'), { options: '--crdb:jwt_auth_enabled' }),
+  );
   t.match(bare, { code: '08P01', message: /"--crdb:jwt_auth_enabled"/ });
 });
 
 t.test('the log tells who logged in and why others did not, and holds no token', async (t) => {
   const jwt = token('alice', { jti: 'find-me' });
-  await withClient(connection('alice', jwt, { application_name: 'audit' }), (client) => client.query('SELECT 1'));
+  await withClient(connection('alice', jwt, { application_name: 'audit' }), (client) =>
+    client.query('SELECT 1'),
+  );
   t.match(await frontEnd.event({ event: 'login', outcome: 'accepted', applicationName: 'audit' }), {
     user: 'alice',
     principal: 'alice',
@@ -309,13 +436,22 @@ t.test('a backend that is away, and one that does not admit the front-end', asyn
   const error = await refusal(connection('alice', token('alice'), { port: away.port }));
   t.match(error, { code: '08001', severity: 'FATAL' });
   t.notMatch(`${error.message} ${error.detail} ${error.hint}`, /127\.0\.0\.1|:9/, 'no address');
-  t.match(await away.event({ outcome: 'refused' }), { fault: 'backend', reason: /127\.0\.0\.1:9.*ECONNREFUSED/ });
+  t.match(await away.event({ outcome: 'refused' }), {
+    fault: 'backend',
+    reason: /127\.0\.0\.1:9.*ECONNREFUSED/,
+  });
 
-  const closed = await startPostgres({ hba: ['host all all all reject'], initSql: ['CREATE ROLE alice LOGIN'] });
+  const closed = await startPostgres({
+    hba: ['host all all all reject'],
+    initSql: ['CREATE ROLE alice LOGIN'],
+  });
   t.teardown(() => closed.close());
   const barred = await startFrontEnd(`postgres://127.0.0.1:${closed.port}`);
   t.teardown(() => barred.close());
   const refused = await refusal(connection('alice', token('alice'), { port: barred.port }));
-  t.match(refused, { code: '28000', message: 'the backend did not admit alice through this front-end' });
+  t.match(refused, {
+    code: '28000',
+    message: 'the backend did not admit alice through this front-end',
+  });
   t.match(await barred.event({ outcome: 'refused' }), { fault: 'us', reason: /pg_hba/ });
 });

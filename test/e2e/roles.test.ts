@@ -1,4 +1,8 @@
-/** Logins of users who do not exist yet, and whose roles follow their groups: from the token to what they may do in the database. */
+/**
+ * Logins of users who do not exist yet, and whose roles follow their groups: from the token to what
+ * they may do in the database.
+ */
+
 import pg from 'pg';
 import t from 'tap';
 import { ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
@@ -23,7 +27,9 @@ for (const version of installedVersions()) {
         'CREATE TABLE notes (note text)',
         'GRANT SELECT ON notes TO readers',
         'GRANT INSERT ON notes TO writers',
-        ...['readers', 'writers', 'pg_monitor'].map((role) => `GRANT ${role} TO pgsso_directory WITH ADMIN OPTION`),
+        ...['readers', 'writers', 'pg_monitor'].map(
+          (role) => `GRANT ${role} TO pgsso_directory WITH ADMIN OPTION`,
+        ),
       ],
     });
     t.teardown(() => database.close());
@@ -36,9 +42,24 @@ for (const version of installedVersions()) {
     };
 
     /** Logs in with these claims and runs a query. */
-    async function run(port: number, user: string, claims: Members, sql = 'SELECT 1'): Promise<pg.QueryResult> {
+    async function run(
+      port: number,
+      user: string,
+      claims: Members,
+      sql = 'SELECT 1',
+    ): Promise<pg.QueryResult> {
       const options = JWT_OPTION;
-      return query({ host: '127.0.0.1', port, user, password: token(user, claims), database: 'postgres', options }, sql);
+      return query(
+        {
+          host: '127.0.0.1',
+          port,
+          user,
+          password: token(user, claims),
+          database: 'postgres',
+          options,
+        },
+        sql,
+      );
     }
 
     async function query(config: pg.ClientConfig, sql: string): Promise<pg.QueryResult> {
@@ -51,7 +72,11 @@ for (const version of installedVersions()) {
       }
     }
 
-    async function refused(port: number, user: string, claims: Members = {}): Promise<pg.DatabaseError> {
+    async function refused(
+      port: number,
+      user: string,
+      claims: Members = {},
+    ): Promise<pg.DatabaseError> {
       try {
         await run(port, user, claims);
       } catch (error) {
@@ -72,171 +97,262 @@ for (const version of installedVersions()) {
       return query({ ...config, database: 'pgsso' }, 'SHOW USERS');
     }
 
-    t.test('groups that the token does not hold are asked of the issuer, with the token', async (t) => {
-      const issuer = await startIssuer([testKey('RS256')]);
-      t.teardown(() => issuer.close());
-      const { port, event } = await start({
-        ...PROVISION,
-        ...SYNC,
-        'server.jwt_authentication.issuers.configuration': issuer.issuer,
-        'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
-      });
-      const claims = { iss: issuer.issuer };
-      t.match(await refused(port, 'asked', claims), { code: '28000', message: 'JWT authorization: No userinfo endpoint' });
-      t.match(await event({ outcome: 'refused' }), { fault: 'identity provider' });
+    t.test(
+      'groups that the token does not hold are asked of the issuer, with the token',
+      async (t) => {
+        const issuer = await startIssuer([testKey('RS256')]);
+        t.teardown(() => issuer.close());
+        const { port, event } = await start({
+          ...PROVISION,
+          ...SYNC,
+          'server.jwt_authentication.issuers.configuration': issuer.issuer,
+          'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+        });
+        const claims = { iss: issuer.issuer };
+        t.match(await refused(port, 'asked', claims), {
+          code: '28000',
+          message: 'JWT authorization: No userinfo endpoint',
+        });
+        t.match(await event({ outcome: 'refused' }), { fault: 'identity provider' });
 
-      const another = await startIssuer([testKey('RS256')]);
-      t.teardown(() => another.close());
-      another.document = { userinfo_endpoint: `${another.issuer}/userinfo` };
-      let bearer = '';
-      another.behaviour = (request, response, ordinary) => {
-        if (request.url !== '/userinfo') return ordinary();
-        bearer = request.headers.authorization ?? '';
-        response
-          .writeHead(200, { 'content-type': 'application/json' })
-          .end(JSON.stringify({ sub: 'asked', groups: ['Writers'] }));
-      };
-      const front = await start({
-        ...PROVISION,
-        ...SYNC,
-        'server.jwt_authentication.issuers.configuration': another.issuer,
-        'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
-      });
-      await run(front.port, 'asked', { iss: another.issuer });
-      t.match(bearer, /^Bearer eyJ/);
-      t.strictSame(await rolesOf('asked'), ['writers']);
-      another.behaviour = (request, response, ordinary) =>
-        request.url === '/userinfo' ? void response.writeHead(401).end() : ordinary();
-      t.match(await refused(front.port, 'asked', { iss: another.issuer }), {
-        message: 'JWT authorization: userinfo lookup failed',
-      });
-      t.strictSame(await rolesOf('asked'), ['writers'], 'nobody is stripped because the issuer does not answer');
-    });
+        const another = await startIssuer([testKey('RS256')]);
+        t.teardown(() => another.close());
+        another.document = { userinfo_endpoint: `${another.issuer}/userinfo` };
+        let bearer = '';
+        another.behaviour = (request, response, ordinary) => {
+          if (request.url !== '/userinfo') return ordinary();
+          bearer = request.headers.authorization ?? '';
+          response
+            .writeHead(200, { 'content-type': 'application/json' })
+            .end(JSON.stringify({ sub: 'asked', groups: ['Writers'] }));
+        };
+        const front = await start({
+          ...PROVISION,
+          ...SYNC,
+          'server.jwt_authentication.issuers.configuration': another.issuer,
+          'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+        });
+        await run(front.port, 'asked', { iss: another.issuer });
+        t.match(bearer, /^Bearer eyJ/);
+        t.strictSame(await rolesOf('asked'), ['writers']);
+        another.behaviour = (request, response, ordinary) =>
+          request.url === '/userinfo' ? void response.writeHead(401).end() : ordinary();
+        t.match(await refused(front.port, 'asked', { iss: another.issuer }), {
+          message: 'JWT authorization: userinfo lookup failed',
+        });
+        t.strictSame(
+          await rolesOf('asked'),
+          ['writers'],
+          'nobody is stripped because the issuer does not answer',
+        );
+      },
+    );
 
-    t.test('provisioning and roles together: the first login may do what the groups say', async (t) => {
-      const { port, event } = await start({ ...PROVISION, ...SYNC });
-      const { rows } = await run(
-        port,
-        'newcomer',
-        { groups: ['Readers', 'nobody knows'] },
-        'SELECT count(*)::int AS n FROM notes',
-      );
-      t.strictSame(rows, [{ n: 0 }]);
-      t.match(await event({ event: 'login', user: 'newcomer' }), { outcome: 'accepted', created: true, granted: ['readers'] });
-      await t.rejects(run(port, 'newcomer', { groups: 'readers' }, "INSERT INTO notes VALUES ('x')"), { code: '42501' });
+    t.test(
+      'provisioning and roles together: the first login may do what the groups say',
+      async (t) => {
+        const { port, event } = await start({ ...PROVISION, ...SYNC });
+        const { rows } = await run(
+          port,
+          'newcomer',
+          { groups: ['Readers', 'nobody knows'] },
+          'SELECT count(*)::int AS n FROM notes',
+        );
+        t.strictSame(rows, [{ n: 0 }]);
+        t.match(await event({ event: 'login', user: 'newcomer' }), {
+          outcome: 'accepted',
+          created: true,
+          granted: ['readers'],
+        });
+        await t.rejects(
+          run(port, 'newcomer', { groups: 'readers' }, "INSERT INTO notes VALUES ('x')"),
+          { code: '42501' },
+        );
 
-      await run(port, 'newcomer', { groups: ['readers', 'writers'] });
-      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'two roles as an array');
-      await run(port, 'newcomer', { groups: 'WRITERS' });
-      t.strictSame(await rolesOf('newcomer'), ['writers'], 'one role as text revokes the other');
-      await run(port, 'newcomer', { groups: 'writers, Readers' });
-      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'text with a comma');
+        await run(port, 'newcomer', { groups: ['readers', 'writers'] });
+        t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'two roles as an array');
+        await run(port, 'newcomer', { groups: 'WRITERS' });
+        t.strictSame(await rolesOf('newcomer'), ['writers'], 'one role as text revokes the other');
+        await run(port, 'newcomer', { groups: 'writers, Readers' });
+        t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'text with a comma');
 
-      const error = await refused(port, 'newcomer');
-      t.match(error, { code: '28000', message: 'JWT authorization: userinfo lookup failed' }, 'no claim');
-      t.strictSame(await rolesOf('newcomer'), ['readers', 'writers'], 'a failure leaves everything as it was');
+        const error = await refused(port, 'newcomer');
+        t.match(
+          error,
+          { code: '28000', message: 'JWT authorization: userinfo lookup failed' },
+          'no claim',
+        );
+        t.strictSame(
+          await rolesOf('newcomer'),
+          ['readers', 'writers'],
+          'a failure leaves everything as it was',
+        );
 
-      t.match(await refused(port, 'newcomer', { groups: [] }), {
-        code: '28000',
-        message: 'JWT authorization: empty group list',
-      });
-      t.strictSame(await rolesOf('newcomer'), [], 'thrown out of the last group, stripped of the last role');
-      t.match(await refused(port, 'never seen', { groups: [] }), { message: 'JWT authorization: empty group list' });
-      t.equal((await database.query("SELECT FROM pg_roles WHERE rolname = 'never seen'")).rowCount, 0);
-    });
+        t.match(await refused(port, 'newcomer', { groups: [] }), {
+          code: '28000',
+          message: 'JWT authorization: empty group list',
+        });
+        t.strictSame(
+          await rolesOf('newcomer'),
+          [],
+          'thrown out of the last group, stripped of the last role',
+        );
+        t.match(await refused(port, 'never seen', { groups: [] }), {
+          message: 'JWT authorization: empty group list',
+        });
+        t.equal(
+          (await database.query("SELECT FROM pg_roles WHERE rolname = 'never seen'")).rowCount,
+          0,
+        );
+      },
+    );
 
-    t.test('SHOW USERS: whom the directory created or granted a role, and who was stripped', async (t) => {
-      const { port, dataDir } = await start({ ...PROVISION, ...SYNC });
-      const origin = `jwt_token:${ISSUER}`;
-      const shown = async (user: string) => {
-        const { rows } = await showUsers({ host: dataDir, port, user: 'owner' });
-        return rows.find((row) => row.user === user);
-      };
-      t.equal(await shown('listed'), undefined);
-      const before = new Date().toISOString();
-      await run(port, 'listed', { groups: ['Writers', 'readers'] });
-      const listed = await shown('listed');
-      t.match(listed, { user: 'listed', origin, roles: 'readers, writers' });
-      t.ok(listed.last_login >= before && listed.last_login <= new Date().toISOString(), listed.last_login);
+    t.test(
+      'SHOW USERS: whom the directory created or granted a role, and who was stripped',
+      async (t) => {
+        const { port, dataDir } = await start({ ...PROVISION, ...SYNC });
+        const origin = `jwt_token:${ISSUER}`;
+        const shown = async (user: string) => {
+          const { rows } = await showUsers({ host: dataDir, port, user: 'owner' });
+          return rows.find((row) => row.user === user);
+        };
+        t.equal(await shown('listed'), undefined);
+        const before = new Date().toISOString();
+        await run(port, 'listed', { groups: ['Writers', 'readers'] });
+        const listed = await shown('listed');
+        t.match(listed, { user: 'listed', origin, roles: 'readers, writers' });
+        t.ok(
+          listed.last_login >= before && listed.last_login <= new Date().toISOString(),
+          listed.last_login,
+        );
 
-      await database.query('GRANT pg_monitor TO listed, byhand');
-      t.equal((await shown('listed')).roles, 'readers, writers', 'what others granted is not ours');
-      t.equal(await shown('byhand'), undefined);
-      await run(port, 'byhand', { groups: 'readers' });
-      t.match(await shown('byhand'), { origin: null, roles: 'readers' }, 'created by hand, with a role by us');
+        await database.query('GRANT pg_monitor TO listed, byhand');
+        t.equal(
+          (await shown('listed')).roles,
+          'readers, writers',
+          'what others granted is not ours',
+        );
+        t.equal(await shown('byhand'), undefined);
+        await run(port, 'byhand', { groups: 'readers' });
+        t.match(
+          await shown('byhand'),
+          { origin: null, roles: 'readers' },
+          'created by hand, with a role by us',
+        );
 
-      for (const user of ['listed', 'byhand'])
-        t.match(await refused(port, user, { groups: [] }), { code: '28000', message: 'JWT authorization: empty group list' });
-      t.strictSame(await shown('listed'), { ...listed, roles: '' }, 'stripped; being refused is no login');
-      t.equal(await shown('byhand'), undefined);
+        for (const user of ['listed', 'byhand'])
+          t.match(await refused(port, user, { groups: [] }), {
+            code: '28000',
+            message: 'JWT authorization: empty group list',
+          });
+        t.strictSame(
+          await shown('listed'),
+          { ...listed, roles: '' },
+          'stripped; being refused is no login',
+        );
+        t.equal(await shown('byhand'), undefined);
 
-      const seen = await showUsers({
-        host: '127.0.0.1',
-        port,
-        user: 'viewer',
-        password: token('viewer', { groups: 'readers' }),
-        options: JWT_OPTION,
-      });
-      t.strictSame(seen.rows, (await showUsers({ host: dataDir, port, user: 'owner' })).rows, 'a viewer may look');
-      const empty = { host: '127.0.0.1', port, user: 'viewer', password: token('viewer', { groups: [] }), options: JWT_OPTION };
-      await t.rejects(showUsers(empty), { message: 'JWT authorization: empty group list' }, 'but not one in no group');
-      const another = await start({});
-      t.match(
-        (await showUsers({ host: another.dataDir, port: another.port, user: 'owner' })).rows.find(
-          ({ user }) => user === 'listed',
-        ),
-        { origin, last_login: null },
-        'another process knows the users, and not when they came',
-      );
-    });
+        const seen = await showUsers({
+          host: '127.0.0.1',
+          port,
+          user: 'viewer',
+          password: token('viewer', { groups: 'readers' }),
+          options: JWT_OPTION,
+        });
+        t.strictSame(
+          seen.rows,
+          (await showUsers({ host: dataDir, port, user: 'owner' })).rows,
+          'a viewer may look',
+        );
+        const empty = {
+          host: '127.0.0.1',
+          port,
+          user: 'viewer',
+          password: token('viewer', { groups: [] }),
+          options: JWT_OPTION,
+        };
+        await t.rejects(
+          showUsers(empty),
+          { message: 'JWT authorization: empty group list' },
+          'but not one in no group',
+        );
+        const another = await start({});
+        t.match(
+          (await showUsers({ host: another.dataDir, port: another.port, user: 'owner' })).rows.find(
+            ({ user }) => user === 'listed',
+          ),
+          { origin, last_login: null },
+          'another process knows the users, and not when they came',
+        );
+      },
+    );
 
-    t.test('a session that runs goes on, with what the next login leaves of its roles', async (t) => {
-      const { port } = await start({ ...PROVISION, ...SYNC });
-      const password = token('runner', { groups: ['readers'] });
-      const running = new pg.Client({
-        host: '127.0.0.1',
-        port,
-        user: 'runner',
-        password,
-        database: 'postgres',
-        options: JWT_OPTION,
-      });
-      await running.connect();
-      await running.query('SELECT FROM notes');
-      await run(port, 'runner', { groups: ['writers'] });
-      await t.rejects(running.query('SELECT FROM notes'), { code: '42501', message: /permission denied/ });
-      t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
-      await running.end();
-    });
+    t.test(
+      'a session that runs goes on, with what the next login leaves of its roles',
+      async (t) => {
+        const { port } = await start({ ...PROVISION, ...SYNC });
+        const password = token('runner', { groups: ['readers'] });
+        const running = new pg.Client({
+          host: '127.0.0.1',
+          port,
+          user: 'runner',
+          password,
+          database: 'postgres',
+          options: JWT_OPTION,
+        });
+        await running.connect();
+        await running.query('SELECT FROM notes');
+        await run(port, 'runner', { groups: ['writers'] });
+        await t.rejects(running.query('SELECT FROM notes'), {
+          code: '42501',
+          message: /permission denied/,
+        });
+        t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
+        await running.end();
+      },
+    );
 
     t.test('a hundred first logins at once', async (t) => {
       const { port } = await start({ ...PROVISION, ...SYNC });
-      const results = await Promise.all(Array.from({ length: 100 }, () => run(port, 'crowd', { groups: ['readers'] })));
+      const results = await Promise.all(
+        Array.from({ length: 100 }, () => run(port, 'crowd', { groups: ['readers'] })),
+      );
       t.equal(results.length, 100);
       t.strictSame(await rolesOf('crowd'), ['readers']);
     });
 
-    t.test('provisioning alone: roles are not looked at, and a pattern narrows who is created', async (t) => {
-      const { port, event } = await start({ ...PROVISION, 'pgsso.provisioning.pattern': '^svc-[a-z]+$' });
-      await run(port, 'svc-reports', { groups: ['readers'] });
-      t.strictSame(await rolesOf('svc-reports'), []);
-      const error = await refused(port, 'mallory');
-      t.match(error, {
-        code: '28000',
-        message: 'JWT authentication: invalid claim value',
-        detail: /^the value mallory for the issuer /,
-      });
-      t.match(await event({ event: 'login', user: 'mallory' }), { reason: /pgsso\.provisioning\.pattern/ });
-      await run(port, 'newcomer', {});
-      t.match(
-        await refused(port, 'pgsso_directory'),
-        { message: 'JWT authentication: invalid identity' },
-        'its own name is reserved',
-      );
-    });
+    t.test(
+      'provisioning alone: roles are not looked at, and a pattern narrows who is created',
+      async (t) => {
+        const { port, event } = await start({
+          ...PROVISION,
+          'pgsso.provisioning.pattern': '^svc-[a-z]+$',
+        });
+        await run(port, 'svc-reports', { groups: ['readers'] });
+        t.strictSame(await rolesOf('svc-reports'), []);
+        const error = await refused(port, 'mallory');
+        t.match(error, {
+          code: '28000',
+          message: 'JWT authentication: invalid claim value',
+          detail: /^the value mallory for the issuer /,
+        });
+        t.match(await event({ event: 'login', user: 'mallory' }), {
+          reason: /pgsso\.provisioning\.pattern/,
+        });
+        await run(port, 'newcomer', {});
+        t.match(
+          await refused(port, 'pgsso_directory'),
+          { message: 'JWT authentication: invalid identity' },
+          'its own name is reserved',
+        );
+      },
+    );
 
     t.test('roles alone: who does not exist is not created, and the backend says so', async (t) => {
-      const { port } = await start({ ...SYNC, 'pgsso.role_map.configuration': 'watchers pg_monitor\n/^db-(.*)$ \\1' });
+      const { port } = await start({
+        ...SYNC,
+        'pgsso.role_map.configuration': 'watchers pg_monitor\n/^db-(.*)$ \\1',
+      });
       t.match(await refused(port, 'stranger', { groups: ['db-readers'] }), {
         code: '28000',
         message: 'role "stranger" does not exist',
@@ -247,49 +363,73 @@ for (const version of installedVersions()) {
       t.strictSame(await rolesOf('newcomer'), [], 'a pg_ role has to be named in full');
     });
 
-    t.test('without the directory: 57P03 where it is needed, nothing where it is not', async (t) => {
-      const needing = await start(SYNC);
-      const plain = await startFrontEnd(backend);
-      t.teardown(() => plain.close());
-      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT 0');
-      await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsso_directory'");
-      const error = await refused(needing.port, 'newcomer', { groups: ['readers'] });
-      t.match(error, { code: '57P03', message: 'the directory of users and roles is not available' });
-      t.match(await needing.event({ code: 'directory_unavailable' }), {
-        reason: /--directory: .*(53300|57P01|terminated)/,
-        fault: 'backend',
-      });
-      await run(plain.port, 'newcomer', {});
-      const owner = { host: needing.dataDir, port: needing.port, user: 'owner' };
-      t.match(await showUsers(owner).catch((thrown) => thrown), { code: '57P03', message: error.message, hint: /in the log/ });
-      t.match(await needing.event({ event: 'console', code: 'directory_unavailable' }), { reason: /--directory: .*53300/ });
-      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
-      t.ok((await showUsers(owner)).rows.length > 0, 'back again');
-      await run(needing.port, 'newcomer', { groups: ['readers'] });
-      t.strictSame(await rolesOf('newcomer'), ['readers']);
-    });
+    t.test(
+      'without the directory: 57P03 where it is needed, nothing where it is not',
+      async (t) => {
+        const needing = await start(SYNC);
+        const plain = await startFrontEnd(backend);
+        t.teardown(() => plain.close());
+        await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT 0');
+        await database.query(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsso_directory'",
+        );
+        const error = await refused(needing.port, 'newcomer', { groups: ['readers'] });
+        t.match(error, {
+          code: '57P03',
+          message: 'the directory of users and roles is not available',
+        });
+        t.match(await needing.event({ code: 'directory_unavailable' }), {
+          reason: /--directory: .*(53300|57P01|terminated)/,
+          fault: 'backend',
+        });
+        await run(plain.port, 'newcomer', {});
+        const owner = { host: needing.dataDir, port: needing.port, user: 'owner' };
+        t.match(await showUsers(owner).catch((thrown) => thrown), {
+          code: '57P03',
+          message: error.message,
+          hint: /in the log/,
+        });
+        t.match(await needing.event({ event: 'console', code: 'directory_unavailable' }), {
+          reason: /--directory: .*53300/,
+        });
+        await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
+        t.ok((await showUsers(owner)).rows.length > 0, 'back again');
+        await run(needing.port, 'newcomer', { groups: ['readers'] });
+        t.strictSame(await rolesOf('newcomer'), ['readers']);
+      },
+    );
 
-    t.test('the start is refused where the directory is missing or not fit, and warns where it is away', async (t) => {
-      await t.rejects(startFrontEnd(backend, { settings: PROVISION }), {
-        message: /security\.provisioning\.jwt\.enabled.*directory/,
-      });
-      await t.rejects(startFrontEnd(backend, { settings: SYNC }), { message: /authorization\.enabled.*directory/ });
-      const as = (user: string) => directory.replace('pgsso_directory', user);
-      await t.rejects(startFrontEnd(backend, { directory: as('postgres') }), {
-        message: /--directory: postgres is a superuser/,
-      });
-      await t.rejects(startFrontEnd(backend, { directory: as('newcomer'), settings: PROVISION }), {
-        message: /newcomer may not create users/,
-      });
-      await t.rejects(startFrontEnd(backend, { directory: as('newcomer'), settings: SYNC }), {
-        message: /newcomer may grant no role/,
-      });
-      const away = await startFrontEnd(backend, {
-        directory: 'postgres://pgsso_directory@127.0.0.1:1/postgres',
-        settings: SYNC,
-      });
-      t.teardown(() => away.close());
-      t.match(await away.event({ event: 'start', level: 'warn' }), { reason: /127\.0\.0\.1:1.*ECONNREFUSED/ });
-    });
+    t.test(
+      'the start is refused where the directory is missing or not fit, and warns where it is away',
+      async (t) => {
+        await t.rejects(startFrontEnd(backend, { settings: PROVISION }), {
+          message: /security\.provisioning\.jwt\.enabled.*directory/,
+        });
+        await t.rejects(startFrontEnd(backend, { settings: SYNC }), {
+          message: /authorization\.enabled.*directory/,
+        });
+        const as = (user: string) => directory.replace('pgsso_directory', user);
+        await t.rejects(startFrontEnd(backend, { directory: as('postgres') }), {
+          message: /--directory: postgres is a superuser/,
+        });
+        await t.rejects(
+          startFrontEnd(backend, { directory: as('newcomer'), settings: PROVISION }),
+          {
+            message: /newcomer may not create users/,
+          },
+        );
+        await t.rejects(startFrontEnd(backend, { directory: as('newcomer'), settings: SYNC }), {
+          message: /newcomer may grant no role/,
+        });
+        const away = await startFrontEnd(backend, {
+          directory: 'postgres://pgsso_directory@127.0.0.1:1/postgres',
+          settings: SYNC,
+        });
+        t.teardown(() => away.close());
+        t.match(await away.event({ event: 'start', level: 'warn' }), {
+          reason: /127\.0\.0\.1:1.*ECONNREFUSED/,
+        });
+      },
+    );
   });
 }

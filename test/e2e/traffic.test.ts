@@ -1,11 +1,16 @@
-/** What passes once a login is done, on a real PostgreSQL: bulk, cursors, notifications, replication, cancel, and dying ends. */
+/**
+ * What passes once a login is done, on a real PostgreSQL: bulk, cursors, notifications,
+ * replication, cancel, and dying ends.
+ */
+
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import pg from 'pg';
-import postgres, { type Sql } from 'postgres';
+import type { Sql } from 'postgres';
+import postgres from 'postgres';
 import t from 'tap';
-import { BACKEND } from '../../src/protocol/constants.ts';
+import { BACKEND } from '../../src/wire/constants.ts';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { password, query, RawClient, tokenStartup } from '../support/raw-client.ts';
@@ -55,7 +60,9 @@ t.test('COPY of 100 MB in and out is the same to the byte', async (t) => {
   const lines = Readable.from(
     (function* () {
       for (let i = 0; i < rows; i += 1000) {
-        const chunk = Array.from({ length: 1000 }, (_, j) => `${i + j} ${'x'.repeat(250)}\n`).join('');
+        const chunk = Array.from({ length: 1000 }, (_, j) => `${i + j} ${'x'.repeat(250)}\n`).join(
+          '',
+        );
         sent.update(chunk);
         yield chunk;
       }
@@ -76,7 +83,8 @@ t.test('COPY of 100 MB in and out is the same to the byte', async (t) => {
 t.test('cursors', async (t) => {
   const sql = open();
   let seen = 0;
-  for await (const rows of sql`SELECT generate_series(1, 1000) AS n`.cursor(100)) seen += rows.length;
+  for await (const rows of sql`SELECT generate_series(1, 1000) AS n`.cursor(100))
+    seen += rows.length;
   t.equal(seen, 1000);
   await sql.end();
 });
@@ -108,7 +116,9 @@ t.test('a query is cancelled through the front-end, while its connection is busy
   const sql = open();
   const running = sql`SELECT pg_sleep(60)`.execute();
   await waitFor(
-    async () => (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).rowCount === 1,
+    async () =>
+      (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        .rowCount === 1,
   );
   running.cancel();
   await t.rejects(running, { code: '57014', message: 'canceling statement due to user request' });
@@ -133,45 +143,59 @@ t.test('a backend that is killed in the middle of a query ends the session at on
   const { rows } = await client.query('SELECT pg_backend_pid() AS pid');
   const running = client.query('SELECT pg_sleep(60)').catch((error: unknown) => error);
   await waitFor(
-    async () => (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).rowCount === 1,
+    async () =>
+      (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        .rowCount === 1,
   );
   const killed = Date.now();
   await database.query('SELECT pg_terminate_backend($1)', [rows[0].pid]);
   t.match(await running, { code: '57P01' }, 'its last words arrive');
   t.ok(Date.now() - killed < 2000);
-  await waitFor(async () => frontEnd.events.some(({ event, endedBy }) => event === 'session_end' && endedBy === 'backend'));
+  await waitFor(async () =>
+    frontEnd.events.some(({ event, endedBy }) => event === 'session_end' && endedBy === 'backend'),
+  );
 });
 
 t.test('a client that is killed in the middle of a COPY leaves no backend behind', async (t) => {
   const client = await RawClient.connect(frontEnd.port);
-  client.send(tokenStartup({ user: 'alice', application_name: 'killed' }), password(token('alice')));
+  client.send(
+    tokenStartup({ user: 'alice', application_name: 'killed' }),
+    password(token('alice')),
+  );
   await client.until(BACKEND.readyForQuery);
   client.send(query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000)) TO STDOUT"));
   await client.message();
   client.channel.socket.resetAndDestroy();
   await waitFor(
-    async () => (await database.query("SELECT 1 FROM pg_stat_activity WHERE application_name = 'killed'")).rowCount === 0,
+    async () =>
+      (await database.query("SELECT 1 FROM pg_stat_activity WHERE application_name = 'killed'"))
+        .rowCount === 0,
   );
-  t.match(await frontEnd.event({ event: 'session_end', applicationName: 'killed' }), { endedBy: 'client' });
+  t.match(await frontEnd.event({ event: 'session_end', applicationName: 'killed' }), {
+    endedBy: 'client',
+  });
 });
 
-t.test('the whole server killed under sessions ends each of them, and the next login works when it is back', async (t) => {
-  const clients = await Promise.all(
-    Array.from({ length: 20 }, async () => {
-      const client = await RawClient.connect(frontEnd.port);
-      client.send(tokenStartup({ user: 'alice' }), password(token('alice')));
-      await client.until(BACKEND.readyForQuery);
-      return client;
-    }),
-  );
-  await database.stop('immediate');
-  await Promise.all(clients.map((client) => client.closed()));
-  await t.rejects(new pg.Client(config()).connect(), { code: '08001' });
-  await database.restart();
-  const sql = open();
-  t.strictSame([...(await sql`SELECT 1 AS one`)], [{ one: 1 }]);
-  await sql.end();
-});
+t.test(
+  'the whole server killed under sessions ends each of them, and the next login works when it is back',
+  async (t) => {
+    const clients = await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        const client = await RawClient.connect(frontEnd.port);
+        client.send(tokenStartup({ user: 'alice' }), password(token('alice')));
+        await client.until(BACKEND.readyForQuery);
+        return client;
+      }),
+    );
+    await database.stop('immediate');
+    await Promise.all(clients.map((client) => client.closed()));
+    await t.rejects(new pg.Client(config()).connect(), { code: '08001' });
+    await database.restart();
+    const sql = open();
+    t.strictSame([...(await sql`SELECT 1 AS one`)], [{ one: 1 }]);
+    await sql.end();
+  },
+);
 
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {

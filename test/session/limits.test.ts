@@ -1,20 +1,23 @@
 /** What bounds logins, sessions and cancel requests. */
-import t from 'tap';
-import { createLog } from '../../src/observe/log.ts';
-import { RepeatedEvent } from '../../src/observe/repeated-event.ts';
-import { Cancels } from '../../src/session/cancels.ts';
-import { LoginSlots } from '../../src/session/login-slots.ts';
-import { NativeGate } from '../../src/session/native-gate.ts';
-import { SessionLimit } from '../../src/session/session-limit.ts';
 
-function memoryLog(): { log: ReturnType<typeof createLog>; events: () => Record<string, unknown>[] } {
+import t from 'tap';
+import { createLog, RepeatedEvent } from '../../src/observe/log.ts';
+import { Cancels, LoginSlots, NativeGate, SessionLimit } from '../../src/session/limits.ts';
+
+function memoryLog(): {
+  log: ReturnType<typeof createLog>;
+  events: () => Record<string, unknown>[];
+} {
   const lines: string[] = [];
   const log = createLog('json', 'debug', { write: (line) => lines.push(line) });
   return { log, events: () => lines.map((line) => JSON.parse(line)) };
 }
 
 function slots(limit: number): LoginSlots {
-  return new LoginSlots(limit, new RepeatedEvent(memoryLog().log, 'logins_dropped', '', () => undefined));
+  return new LoginSlots(
+    limit,
+    new RepeatedEvent(memoryLog().log, 'logins_dropped', '', () => undefined),
+  );
 }
 
 t.test('the oldest login without a password makes room for a new one', async (t) => {
@@ -56,7 +59,11 @@ t.test('keep after the login was dropped changes nothing', async (t) => {
 t.test('sessions above the limit are refused with 53300, the log names the option', async (t) => {
   const limit = new SessionLimit(1);
   const leave = limit.take();
-  t.throws(() => limit.take(), { name: 'PgError', sqlstate: '53300', reason: /--max-sessions is 1/ });
+  t.throws(() => limit.take(), {
+    name: 'PgError',
+    sqlstate: '53300',
+    reason: /--max-sessions is 1/,
+  });
   leave();
   leave();
   const again = limit.take();
@@ -92,51 +99,62 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
   t.equal(forwarded, 33, 'room again');
 });
 
-t.test('an event that repeats is logged at once and then once a second, with its count', async (t) => {
-  const { log, events } = memoryLog();
-  t.context = t.intercept(globalThis, 'setTimeout', { value: (call: () => void) => ({ unref: () => timers.push(call) }) });
-  const timers: (() => void)[] = [];
-  const event = new RepeatedEvent(log, 'flood', 'text', () => undefined);
-  for (let i = 0; i < 5; i++) event.happened();
-  t.match(events(), [{ count: 1 }]);
-  timers.shift()?.();
-  t.match(events(), [{ count: 1 }, { count: 4 }]);
-});
+t.test(
+  'an event that repeats is logged at once and then once a second, with its count',
+  async (t) => {
+    const { log, events } = memoryLog();
+    t.context = t.intercept(globalThis, 'setTimeout', {
+      value: (call: () => void) => ({ unref: () => timers.push(call) }),
+    });
+    const timers: (() => void)[] = [];
+    const event = new RepeatedEvent(log, 'flood', 'text', () => undefined);
+    for (let i = 0; i < 5; i++) event.happened();
+    t.match(events(), [{ count: 1 }]);
+    timers.shift()?.();
+    t.match(events(), [{ count: 1 }, { count: 4 }]);
+  },
+);
 
-t.test('secrets that are logged by mistake are redacted, and a terminal is not obeyed', async (t) => {
-  const lines: string[] = [];
-  const stream = { write: (line: string) => lines.push(line) };
-  createLog('json', 'info', stream).info({ password: 'hunter2', nested: { token: 'eyJ' } }, 'x');
-  t.notMatch(lines[0], /hunter2|eyJ/);
-  createLog('pretty', 'info', stream).info({ user: 'a\u001b[2J\u009b\u202eb' }, 'x');
-  t.notMatch(lines[1], /\p{Cf}|[^\P{Cc}\n]/u);
-  t.match(lines[1], /x user=/);
-});
+t.test(
+  'secrets that are logged by mistake are redacted, and a terminal is not obeyed',
+  async (t) => {
+    const lines: string[] = [];
+    const stream = { write: (line: string) => lines.push(line) };
+    createLog('json', 'info', stream).info({ password: 'hunter2', nested: { token: 'eyJ' } }, 'x');
+    t.notMatch(lines[0], /hunter2|eyJ/);
+    createLog('pretty', 'info', stream).info({ user: 'a\u001b[2J\u009b\u202eb' }, 'x');
+    t.notMatch(lines[1], /\p{Cf}|[^\P{Cc}\n]/u);
+    t.match(lines[1], /x user=/);
+  },
+);
 
-t.test('native logins above the limit wait in line; who does not answer makes room when his time is up', async (t) => {
-  // The gate's own timer keeps no process alive.
-  const alive = setInterval(() => undefined, 1000);
-  t.teardown(() => clearInterval(alive));
-  const gate = new NativeGate(2, 20);
-  const { signal } = new AbortController();
-  const dropped: string[] = [];
-  const first = await gate.enter(() => dropped.push('first'), signal);
-  const second = await gate.enter(() => {
-    dropped.push('second');
+t.test(
+  'native logins above the limit wait in line; who does not answer makes room when his time is up',
+  async (t) => {
+    // The gate's own timer keeps no process alive.
+    const alive = setInterval(() => undefined, 1000);
+    t.teardown(() => clearInterval(alive));
+    const gate = new NativeGate(2, 20);
+    const { signal } = new AbortController();
+    const dropped: string[] = [];
+    const first = await gate.enter(() => dropped.push('first'), signal);
+    const second = await gate.enter(() => {
+      dropped.push('second');
+      second.leave();
+    }, signal);
+    first.keep();
+    const third = await gate.enter(() => dropped.push('third'), signal);
+    t.strictSame(dropped, ['second'], 'the first one has answered');
+    const waiting = gate.enter(() => undefined, signal);
+    first.leave();
+    first.leave();
+    const fourth = await waiting;
+    fourth.leave();
+    third.leave();
     second.leave();
-  }, signal);
-  first.keep();
-  const third = await gate.enter(() => dropped.push('third'), signal);
-  t.strictSame(dropped, ['second'], 'the first one has answered');
-  const waiting = gate.enter(() => undefined, signal);
-  first.leave();
-  first.leave();
-  const fourth = await waiting;
-  fourth.leave();
-  third.leave();
-  second.leave();
-  t.strictSame(dropped, ['second']);
-});
+    t.strictSame(dropped, ['second']);
+  },
+);
 
 t.test('a native login that is given up in line takes no place', async (t) => {
   const gate = new NativeGate(1, 60_000);

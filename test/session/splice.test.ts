@@ -1,4 +1,8 @@
-/** The copy: every byte once and in order, FIN and reset passed on as each deserves, and no socket left. */
+/**
+ * The copy: every byte once and in order, FIN and reset passed on as each deserves, and no socket
+ * left.
+ */
+
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
@@ -53,7 +57,10 @@ t.test('a reader that does not read holds up its writer and costs no memory', as
   while (written < 64 * 1024 * 1024 && backend.write(chunk)) written += chunk.length;
   await new Promise((resolve) => setTimeout(resolve, 100));
   for (const socket of inner)
-    t.ok(socket.writableLength + socket.readableLength < 512 * 1024, `${socket.writableLength} bytes are held`);
+    t.ok(
+      socket.writableLength + socket.readableLength < 512 * 1024,
+      `${socket.writableLength} bytes are held`,
+    );
   client.destroy();
   await ended;
 });
@@ -67,13 +74,16 @@ t.test("a client's FIN is passed on and the answer still comes", async (t) => {
   t.match(await ended, { endedBy: 'client', error: undefined });
 });
 
-t.test("a backend's FIN ends the session after its last byte, even when the client says nothing more", async (t) => {
-  const { client, backend, ended, inner } = await start();
-  backend.end('last words');
-  t.equal((await readAll(client)).toString(), 'last words');
-  t.match(await ended, { endedBy: 'backend' });
-  for (const socket of inner) t.ok(socket.destroyed);
-});
+t.test(
+  "a backend's FIN ends the session after its last byte, even when the client says nothing more",
+  async (t) => {
+    const { client, backend, ended, inner } = await start();
+    backend.end('last words');
+    t.equal((await readAll(client)).toString(), 'last words');
+    t.match(await ended, { endedBy: 'backend' });
+    for (const socket of inner) t.ok(socket.destroyed);
+  },
+);
 
 t.test('a reset of either end takes the other one down within a second', async (t) => {
   for (const victim of ['client', 'backend'] as const) {
@@ -92,15 +102,18 @@ t.test('a reset of either end takes the other one down within a second', async (
   }
 });
 
-t.test('what a client still sends to a backend that has gone is dropped, and it gets the last words', async (t) => {
-  const { client, backend, ended } = await start();
-  client.on('data', () => undefined);
-  backend.end('FATAL');
-  backend.resume();
-  client.write(Buffer.alloc(1024 * 1024));
-  t.match(await ended, { endedBy: 'backend' });
-  client.destroy();
-});
+t.test(
+  'what a client still sends to a backend that has gone is dropped, and it gets the last words',
+  async (t) => {
+    const { client, backend, ended } = await start();
+    client.on('data', () => undefined);
+    backend.end('FATAL');
+    backend.resume();
+    client.write(Buffer.alloc(1024 * 1024));
+    t.match(await ended, { endedBy: 'backend' });
+    client.destroy();
+  },
+);
 
 t.test('a FIN that came during the login is passed on, too', async (t) => {
   const { client, backend, ended } = await start(async (early, inner) => {

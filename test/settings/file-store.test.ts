@@ -1,4 +1,7 @@
-/** Settings in files: what is durable, what is refused, and what other processes may do meanwhile. */
+/**
+ * Settings in files: what is durable, what is refused, and what other processes may do meanwhile.
+ */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -6,10 +9,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import t, { type Test } from 'tap';
-import { API_KEY_LIMIT, type ApiKeys, applyApiKeyChange, digestOf, newSecret, noApiKeys } from '../../src/settings/api-keys.ts';
-import { FileStore } from '../../src/settings/file-store.ts';
+import type { Test } from 'tap';
+import t from 'tap';
+import {
+  API_KEY_LIMIT,
+  type ApiKeys,
+  applyApiKeyChange,
+  digestOf,
+  newSecret,
+  noApiKeys,
+} from '../../src/settings/api-keys.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
+import { FileStore } from '../../src/settings/store/file-store.ts';
 
 const NOW = Date.UTC(2026, 10, 22, 12);
 const CLAIM = 'server.jwt_authentication.claim';
@@ -37,7 +48,12 @@ async function makePlace(t: Test): Promise<Place> {
     problems,
     async open(defaults = []) {
       const onProblem = (error: Error): void => void problems.push(error);
-      const store = await FileStore.open({ directory, processDefaults: new Map(defaults), now: () => NOW, onProblem });
+      const store = await FileStore.open({
+        directory,
+        processDefaults: new Map(defaults),
+        now: () => NOW,
+        onProblem,
+      });
       stores.push(store);
       return store;
     },
@@ -55,7 +71,10 @@ function entry(value: unknown): object {
 }
 
 /** The next snapshot that satisfies the test. */
-function nextSnapshot(store: FileStore, wanted: (snapshot: SettingsSnapshot) => boolean): Promise<SettingsSnapshot> {
+function nextSnapshot(
+  store: FileStore,
+  wanted: (snapshot: SettingsSnapshot) => boolean,
+): Promise<SettingsSnapshot> {
   return new Promise((resolve) => {
     const stop = store.watch((snapshot) => {
       if (!wanted(snapshot)) return;
@@ -65,22 +84,28 @@ function nextSnapshot(store: FileStore, wanted: (snapshot: SettingsSnapshot) => 
   });
 }
 
-t.test('a change is there for the next login and after a restart, with who made it and when', async (t) => {
-  const place = await makePlace(t);
-  const store = await place.open();
-  t.equal(store.current.values[CLAIM], '');
-  const snapshot = await store.change([setClaim('email'), { kind: 'set', name: ENABLED, text: 'ON' }], 'alice');
-  t.equal(store.current, snapshot);
-  for (const { current } of [store, await place.open()]) {
-    t.equal(current.values[CLAIM], 'email');
-    t.same(current.states[ENABLED], {
-      text: 'true',
-      defaultText: 'false',
-      origin: 'override',
-      changed: { user: 'alice', at: NOW },
-    });
-  }
-});
+t.test(
+  'a change is there for the next login and after a restart, with who made it and when',
+  async (t) => {
+    const place = await makePlace(t);
+    const store = await place.open();
+    t.equal(store.current.values[CLAIM], '');
+    const snapshot = await store.change(
+      [setClaim('email'), { kind: 'set', name: ENABLED, text: 'ON' }],
+      'alice',
+    );
+    t.equal(store.current, snapshot);
+    for (const { current } of [store, await place.open()]) {
+      t.equal(current.values[CLAIM], 'email');
+      t.same(current.states[ENABLED], {
+        text: 'true',
+        defaultText: 'false',
+        origin: 'override',
+        changed: { user: 'alice', at: NOW },
+      });
+    }
+  },
+);
 
 t.test('the file is for its owner alone', async (t) => {
   const place = await makePlace(t);
@@ -98,38 +123,58 @@ const CREATE_KEY = {
   expiresAt: NOW + 1,
 } as const;
 
-t.test('API keys are kept with the settings, as digests, and reach the others that share the directory', async (t) => {
-  const place = await makePlace(t);
-  const [store, other] = [await place.open(), await place.open()];
-  await store.change([setClaim('email')], 'alice');
-  const heard = nextSnapshot(other, ({ values }) => values.apiKeys.size === 1);
-  const { values } = await store.changeApiKeys(CREATE_KEY, 'alice');
-  const { kind: _, ...key } = CREATE_KEY;
-  const expected = new Map([['__proto__', { ...key, createdBy: 'alice', createdAt: NOW }]]);
-  for (const read of [values, (await heard).values, (await place.open()).current.values]) {
-    t.same(read.apiKeys, expected);
-    t.equal(read[CLAIM], 'email');
-  }
-  await store.change([setClaim('sub')], 'alice');
-  t.equal(store.current.values.apiKeys.size, 1, 'a change of settings leaves them');
-  await t.rejects(store.changeApiKeys(CREATE_KEY, 'alice'), { code: 'duplicate_api_key' });
-  await other.changeApiKeys({ kind: 'drop', name: '__proto__' }, 'bob');
-  t.equal((await place.open()).current.values.apiKeys.size, 0);
-  t.match(await other.history(), [
-    { name: 'API KEY __proto__', text: undefined, user: 'bob' },
-    { name: CLAIM, text: 'sub' },
-    { name: 'API KEY __proto__', text: `FOR USER batch EXPIRES ${new Date(NOW + 1).toISOString()}`, user: 'alice' },
-    { name: CLAIM, text: 'email' },
-  ]);
-});
+t.test(
+  'API keys are kept with the settings, as digests, and reach the others that share the directory',
+  async (t) => {
+    const place = await makePlace(t);
+    const [store, other] = [await place.open(), await place.open()];
+    await store.change([setClaim('email')], 'alice');
+    const heard = nextSnapshot(other, ({ values }) => values.apiKeys.size === 1);
+    const { values } = await store.changeApiKeys(CREATE_KEY, 'alice');
+    const { kind: _, ...key } = CREATE_KEY;
+    const expected = new Map([['__proto__', { ...key, createdBy: 'alice', createdAt: NOW }]]);
+    for (const read of [values, (await heard).values, (await place.open()).current.values]) {
+      t.same(read.apiKeys, expected);
+      t.equal(read[CLAIM], 'email');
+    }
+    await store.change([setClaim('sub')], 'alice');
+    t.equal(store.current.values.apiKeys.size, 1, 'a change of settings leaves them');
+    await t.rejects(store.changeApiKeys(CREATE_KEY, 'alice'), { code: 'duplicate_api_key' });
+    await other.changeApiKeys({ kind: 'drop', name: '__proto__' }, 'bob');
+    t.equal((await place.open()).current.values.apiKeys.size, 0);
+    t.match(await other.history(), [
+      { name: 'API KEY __proto__', text: undefined, user: 'bob' },
+      { name: CLAIM, text: 'sub' },
+      {
+        name: 'API KEY __proto__',
+        text: `FOR USER batch EXPIRES ${new Date(NOW + 1).toISOString()}`,
+        user: 'alice',
+      },
+      { name: CLAIM, text: 'email' },
+    ]);
+  },
+);
 
 t.test('a file with a bad API key is refused whole, also one whose expiry is cut', async (t) => {
   const place = await makePlace(t);
-  const good = { user: 'batch', sha256: CREATE_KEY.digest, createdBy: 'root', created: '2026-11-22T12:00:00Z', expires: null };
+  const good = {
+    user: 'batch',
+    sha256: CREATE_KEY.digest,
+    createdBy: 'root',
+    created: '2026-11-22T12:00:00Z',
+    expires: null,
+  };
   const path = join(place.directory, 'settings.1.json');
   const write = (key: unknown): Promise<void> =>
     writeFile(path, JSON.stringify({ format: 2, settings: {}, apiKeys: { nightly: key } }));
-  const bad = [{ expires: undefined }, { expires: 'never' }, { expires: 5 }, { sha256: 'abc' }, { user: '' }, { created: 'x' }];
+  const bad = [
+    { expires: undefined },
+    { expires: 'never' },
+    { expires: 5 },
+    { sha256: 'abc' },
+    { user: '' },
+    { created: 'x' },
+  ];
   for (const change of bad) {
     await write({ ...good, ...change });
     await t.rejects(place.open(), { message: /API key "?nightly/ }, JSON.stringify(change));
@@ -157,7 +202,10 @@ t.test('of several changes one bad one stops all', async (t) => {
   const place = await makePlace(t);
   const store = await place.open();
   const before = store.current;
-  const change = store.change([setClaim('email'), { kind: 'set', name: ENABLED, text: 'maybe' }], 'alice');
+  const change = store.change(
+    [setClaim('email'), { kind: 'set', name: ENABLED, text: 'maybe' }],
+    'alice',
+  );
   await t.rejects(change, { message: /^could not parse "maybe" as type bool/ });
   t.equal(store.current, before);
   t.same(await readdir(place.directory), []);
@@ -165,7 +213,9 @@ t.test('of several changes one bad one stops all', async (t) => {
 
 t.test('changes at once are made one after the other', async (t) => {
   const store = await (await makePlace(t)).open();
-  await Promise.all(Array.from({ length: 20 }, (_, number) => store.change([setClaim(`c${number}`)], 'alice')));
+  await Promise.all(
+    Array.from({ length: 20 }, (_, number) => store.change([setClaim(`c${number}`)], 'alice')),
+  );
   t.equal(store.current.values[CLAIM], 'c19');
 });
 
@@ -183,54 +233,78 @@ t.test('watchers hear of changes here and elsewhere until they stop', async (t) 
   t.same(place.problems, []);
 });
 
-t.test('what cannot be read stops the start with file and setting, and stays as it is', async (t) => {
-  const table: [string, string, RegExp][] = [
-    ['an empty file', '', /not JSON/],
-    ['half a file', fileWith({}).slice(0, -3), /not JSON/],
-    ['no object', 'null', /damaged/],
-    ['a newer form', fileWith({}, 3), /format is 3/],
-    ['an unknown setting', fileWith({ 'server.new': entry('x') }), /server\.new.*unknown cluster setting/],
-    ['a bad value', fileWith({ [ENABLED]: entry('maybe') }), /server\.jwt_authentication\.enabled.*"maybe"/],
-    ['a value that is no text', fileWith({ [ENABLED]: entry(true) }), /server\.jwt_authentication\.enabled/],
-    ['no time', fileWith({ [ENABLED]: { ...entry('true'), at: 'noon' } }), /server\.jwt_authentication\.enabled/],
-    [
-      'a sensitive value',
-      fileWith({ 'server.jwt_authentication.issuers.custom_ca': entry('hidden') }),
-      /custom_ca(?!.*hidden)/,
-    ],
-  ];
-  for (const [name, text, message] of table) {
-    const place = await makePlace(t);
-    const path = join(place.directory, 'settings.1.json');
-    await writeFile(path, text);
-    const refusal = await place.open().then(
-      () => 'it started',
-      (error: Error) => error.message,
-    );
-    t.match(refusal, message, name);
-    t.match(refusal, path, `${name}: names the file`);
-    t.notMatch(refusal, '\n', `${name}: in one line`);
-    t.equal(await readFile(path, 'utf8'), text, `${name}: is kept`);
-  }
-});
+t.test(
+  'what cannot be read stops the start with file and setting, and stays as it is',
+  async (t) => {
+    const table: [string, string, RegExp][] = [
+      ['an empty file', '', /not JSON/],
+      ['half a file', fileWith({}).slice(0, -3), /not JSON/],
+      ['no object', 'null', /damaged/],
+      ['a newer form', fileWith({}, 3), /format is 3/],
+      [
+        'an unknown setting',
+        fileWith({ 'server.new': entry('x') }),
+        /server\.new.*unknown cluster setting/,
+      ],
+      [
+        'a bad value',
+        fileWith({ [ENABLED]: entry('maybe') }),
+        /server\.jwt_authentication\.enabled.*"maybe"/,
+      ],
+      [
+        'a value that is no text',
+        fileWith({ [ENABLED]: entry(true) }),
+        /server\.jwt_authentication\.enabled/,
+      ],
+      [
+        'no time',
+        fileWith({ [ENABLED]: { ...entry('true'), at: 'noon' } }),
+        /server\.jwt_authentication\.enabled/,
+      ],
+      [
+        'a sensitive value',
+        fileWith({ 'server.jwt_authentication.issuers.custom_ca': entry('hidden') }),
+        /custom_ca(?!.*hidden)/,
+      ],
+    ];
+    for (const [name, text, message] of table) {
+      const place = await makePlace(t);
+      const path = join(place.directory, 'settings.1.json');
+      await writeFile(path, text);
+      const refusal = await place.open().then(
+        () => 'it started',
+        (error: Error) => error.message,
+      );
+      t.match(refusal, message, name);
+      t.match(refusal, path, `${name}: names the file`);
+      t.notMatch(refusal, '\n', `${name}: in one line`);
+      t.equal(await readFile(path, 'utf8'), text, `${name}: is kept`);
+    }
+  },
+);
 
-t.test('a file that somebody spoils meanwhile changes nothing, is told of, and takes no change', async (t) => {
-  const place = await makePlace(t);
-  const store = await place.open();
-  await store.change([setClaim('email')], 'alice');
-  const path = join(place.directory, 'settings.1.json');
-  await writeFile(path, 'spoilt');
-  await t.rejects(store.change([setClaim('sub')], 'alice'), { message: new RegExp(`^${path}`) });
-  t.equal(store.current.values[CLAIM], 'email');
-  t.equal(await readFile(path, 'utf8'), 'spoilt');
-  const mended = nextSnapshot(store, ({ values }) => values[CLAIM] === 'name');
-  await writeFile(path, fileWith({ [CLAIM]: entry('name') }));
-  await mended;
-});
+t.test(
+  'a file that somebody spoils meanwhile changes nothing, is told of, and takes no change',
+  async (t) => {
+    const place = await makePlace(t);
+    const store = await place.open();
+    await store.change([setClaim('email')], 'alice');
+    const path = join(place.directory, 'settings.1.json');
+    await writeFile(path, 'spoilt');
+    await t.rejects(store.change([setClaim('sub')], 'alice'), { message: new RegExp(`^${path}`) });
+    t.equal(store.current.values[CLAIM], 'email');
+    t.equal(await readFile(path, 'utf8'), 'spoilt');
+    const mended = nextSnapshot(store, ({ values }) => values[CLAIM] === 'name');
+    await writeFile(path, fileWith({ [CLAIM]: entry('name') }));
+    await mended;
+  },
+);
 
 t.test('a half-written file of a crash is harmless, and removed once it is old', async (t) => {
   const place = await makePlace(t);
-  const [old, fresh] = ['a', 'b'].map((letter) => `settings.${letter.repeat(8)}-0000-4000-8000-000000000000.tmp`);
+  const [old, fresh] = ['a', 'b'].map(
+    (letter) => `settings.${letter.repeat(8)}-0000-4000-8000-000000000000.tmp`,
+  );
   for (const name of [old, fresh]) await writeFile(join(place.directory, String(name)), 'half');
   await utimes(join(place.directory, String(old)), 0, NOW / 1000 - 3600);
   await utimes(join(place.directory, String(fresh)), 0, NOW / 1000 - 1);
@@ -239,7 +313,9 @@ t.test('a half-written file of a crash is harmless, and removed once it is old',
 });
 
 function startWriter(directory: string, setting: string, count: number): ChildProcess {
-  return spawn(process.execPath, [WRITER, directory, setting, String(count)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  return spawn(process.execPath, [WRITER, directory, setting, String(count)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
 }
 
 t.test('a process killed in the midst of changes loses none that was acknowledged', async (t) => {
@@ -256,7 +332,10 @@ t.test('a process killed in the midst of changes loses none that was acknowledge
     await exit;
     const { current } = await place.open();
     // The one after it may have become durable without being acknowledged.
-    t.ok([last, last + 1].includes(Number(current.values[CLAIM])), `${current.values[CLAIM]} after ${last}`);
+    t.ok(
+      [last, last + 1].includes(Number(current.values[CLAIM])),
+      `${current.values[CLAIM]} after ${last}`,
+    );
   }
   const store = await place.open();
   await store.change([setClaim('email')], 'alice');
@@ -277,17 +356,22 @@ t.test('two processes that change settings at once lose none', async (t) => {
   t.ok(Math.max(...numbers) >= 80, 'each change made a file of its own');
 });
 
-t.test('a settings file that vanishes is reported; the settings stay, and no change begins on top of nothing', async (t) => {
-  const place = await makePlace(t);
-  const store = await place.open();
-  await store.change([setClaim('email')], 'alice');
-  for (const name of await readdir(place.directory)) await rm(join(place.directory, name));
-  await t.rejects(store.change([setClaim('name')], 'alice'), { message: /settings\.1\.json: the settings file is gone/ });
-  while (place.problems.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
-  t.match(place.problems[0], { message: /the settings file is gone/ });
-  t.equal(store.current.values[CLAIM], 'email');
-  t.same(await readdir(place.directory), []);
-});
+t.test(
+  'a settings file that vanishes is reported; the settings stay, and no change begins on top of nothing',
+  async (t) => {
+    const place = await makePlace(t);
+    const store = await place.open();
+    await store.change([setClaim('email')], 'alice');
+    for (const name of await readdir(place.directory)) await rm(join(place.directory, name));
+    await t.rejects(store.change([setClaim('name')], 'alice'), {
+      message: /settings\.1\.json: the settings file is gone/,
+    });
+    while (place.problems.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    t.match(place.problems[0], { message: /the settings file is gone/ });
+    t.equal(store.current.values[CLAIM], 'email');
+    t.same(await readdir(place.directory), []);
+  },
+);
 
 t.test('a watcher that throws does not undo the change, and is reported', async (t) => {
   const place = await makePlace(t);

@@ -1,9 +1,12 @@
-/** The identity map: how its text is read, whom its rules match, and which of them match too much. */
+/**
+ * The identity map: how its text is read, whom its rules match, and which of them match too much.
+ */
+
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
 import t from 'tap';
-import { PgError } from '../../src/errors.ts';
-import { parseIdentityRules } from '../../src/settings/identity-rules.ts';
+import { PgError } from '../../src/lib/errors.ts';
+import { parseIdentityRules } from '../../src/settings/maps.ts';
 import { isAnchored } from '../../src/settings/pattern.ts';
 
 function namesOf(map: string, principal: string, issuer = 'iss'): (string | undefined)[] {
@@ -35,7 +38,12 @@ t.test('a rule names its issuer exactly, and its identity in any case', async (t
     ['a group that took no part', 'iss /^(a)?b$ \\1', 'b', ['']],
     ['a capture that looks like a replacement', 'iss /^(.*)$ <\\1>', '$&$1\\1', ['<$&$1\\1>']],
     ['syntax that only RE2 has', 'iss /^(?P<n>[[:alpha:]]+)\\z \\1', 'abc', ['abc']],
-    ['all rules, in order', 'iss a one\r\n\n # none\niss /^(a)$ \\1 # two\niss b three\n', 'a', ['one', 'a', undefined]],
+    [
+      'all rules, in order',
+      'iss a one\r\n\n # none\niss /^(a)$ \\1 # two\niss b three\n',
+      'a',
+      ['one', 'a', undefined],
+    ],
     ['another issuer', 'ISS bob robert', 'bob', []],
   ];
   for (const [name, map, principal, names] of table) t.same(namesOf(map, principal), names, name);
@@ -48,27 +56,43 @@ t.test('an error names the line', async (t) => {
     ['iss a b\n\niss bob', 'unable to parse line 3: "iss bob"'],
     ['iss a b c # d', 'unable to parse line 1: "iss a b c"'],
     ['iss\u00a0a b', 'unable to parse line 1: "iss\u00a0a b"'],
-    ['iss a b\niss /^bob$ \\1', 'saw \\1 substitution on line 2, but pattern contains no subexpressions'],
+    [
+      'iss a b\niss /^bob$ \\1',
+      'saw \\1 substitution on line 2, but pattern contains no subexpressions',
+    ],
     ['iss bob \\1', 'saw \\1 substitution on line 1, but pattern contains no subexpressions'],
     ['iss /(a b', 'unable to parse line 1: error parsing regexp: missing closing ): `(a`'],
-    ['iss /(?=a) b', 'unable to parse line 1: error parsing regexp: invalid or unsupported Perl syntax: `(?=`'],
+    [
+      'iss /(?=a) b',
+      'unable to parse line 1: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
+    ],
   ];
   for (const [map, message] of table) t.equal(refusalOf(map).message, message);
 });
 
 t.test('the published example with a reversed range is refused, with what was meant', async (t) => {
   const { message, hint } = refusalOf('iss /^([9-0]*)$ \\1');
-  t.match(message, 'unable to parse line 1: error parsing regexp: invalid character class range: `9-0`');
+  t.match(
+    message,
+    'unable to parse line 1: error parsing regexp: invalid character class range: `9-0`',
+  );
   t.match(hint, /0-9 was probably meant/);
 });
 
 t.test('what a map may cost is bounded', async (t) => {
   const line = (expression: string): string => `iss /${expression} user\n`;
   t.match(refusalOf(line('a'.repeat(4097))).message, /longer than 4096 characters/);
-  t.match(refusalOf(line('a').repeat(1001)).message, /^unable to parse line 1001: there are more than 1000 expressions/);
+  t.match(
+    refusalOf(line('a').repeat(1001)).message,
+    /^unable to parse line 1001: there are more than 1000 expressions/,
+  );
   t.match(refusalOf(line('[a-z]{900}'.repeat(20)).repeat(20)).message, /too large/);
   t.ok(refusalOf('x'.repeat(5000)).message.length < 300, 'and so is what an error repeats');
-  t.equal(namesOf('iss /^(a|a)*$ x', `${'a'.repeat(5000)}b`)[0], undefined, 'and a match takes linear time');
+  t.equal(
+    namesOf('iss /^(a|a)*$ x', `${'a'.repeat(5000)}b`)[0],
+    undefined,
+    'and a match takes linear time',
+  );
 });
 
 t.test('an expression is anchored when each alternative is, at both ends', async (t) => {
@@ -153,7 +177,24 @@ t.test('an expression that counts as anchored never matches a part of a text', a
 
 t.test('any text is a map or an error of SQLSTATE 22023', async () => {
   const text = fc
-    .array(fc.constantFrom('iss', ' ', '\n', '\t', '/', '(', ')', '\\1', 'a', '#', '[', '*', '\u2028', '\ud800'))
+    .array(
+      fc.constantFrom(
+        'iss',
+        ' ',
+        '\n',
+        '\t',
+        '/',
+        '(',
+        ')',
+        '\\1',
+        'a',
+        '#',
+        '[',
+        '*',
+        '\u2028',
+        '\ud800',
+      ),
+    )
     .map((parts) => parts.join(''));
   fc.assert(
     fc.property(text, fc.string(), (map, principal) => {

@@ -1,19 +1,28 @@
-/** Settings in a database, on a real PostgreSQL: two nodes, two operators, the database away, values written by hand. */
+/**
+ * Settings in a database, on a real PostgreSQL: two nodes, two operators, the database away, values
+ * written by hand.
+ */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import t, { type Test } from 'tap';
+import type { Test } from 'tap';
+import t from 'tap';
 import { digestOf, newSecret } from '../../src/settings/api-keys.ts';
-import { readLastSnapshot } from '../../src/settings/last-snapshot.ts';
-import { PostgresStore } from '../../src/settings/postgres-store.ts';
+import type { SettingChange } from '../../src/settings/changes.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
-import type { SettingChange } from '../../src/settings/store.ts';
+import { readLastSnapshot } from '../../src/settings/store/last-snapshot.ts';
+import { PostgresStore } from '../../src/settings/store/postgres-store.ts';
 import { startFrontEnd } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 
 const database = await startPostgres({
-  initSql: ['CREATE ROLE pgsso LOGIN', 'CREATE DATABASE settings OWNER pgsso', 'CREATE ROLE reader LOGIN'],
+  initSql: [
+    'CREATE ROLE pgsso LOGIN',
+    'CREATE DATABASE settings OWNER pgsso',
+    'CREATE ROLE reader LOGIN',
+  ],
 });
 t.teardown(() => database.close());
 
@@ -39,7 +48,13 @@ async function openNode(t: Test, name: string, directory?: string): Promise<Node
   const place = directory ?? (await makeDirectory(t));
   const problems: string[] = [];
   const store = await PostgresStore.open({
-    connection: () => ({ host: database.socketDir, port: database.port, user: 'pgsso', database: name, ssl: false }),
+    connection: () => ({
+      host: database.socketDir,
+      port: database.port,
+      user: 'pgsso',
+      database: name,
+      ssl: false,
+    }),
     directory: place,
     processDefaults: new Map(),
     onProblem: ({ message }) => problems.push(message),
@@ -54,7 +69,13 @@ async function makeDatabase(name: string): Promise<string> {
 }
 
 async function byHand(name: string, sql: string): Promise<void> {
-  const client = new pg.Client({ host: database.socketDir, port: database.port, user: 'postgres', database: name, ssl: false });
+  const client = new pg.Client({
+    host: database.socketDir,
+    port: database.port,
+    user: 'postgres',
+    database: name,
+    ssl: false,
+  });
   await client.connect();
   await client.query(sql);
   await client.end();
@@ -93,13 +114,21 @@ t.test(
     await two.store.change([setClaim('email')], 'bob');
     t.same(two.store.current.values.apiKeys, values.apiKeys, 'a change of settings leaves them');
     t.same((await readLastSnapshot(two.directory))?.apiKeys, values.apiKeys);
-    await t.rejects(two.store.changeApiKeys({ kind: 'create', ...key }, 'bob'), { code: 'duplicate_api_key' });
+    await t.rejects(two.store.changeApiKeys({ kind: 'create', ...key }, 'bob'), {
+      code: 'duplicate_api_key',
+    });
 
     await byHand(name, "UPDATE pgsso.api_keys SET expires_at = 'infinity'");
     await until(() => one.store.problem !== undefined);
     t.match(one.store.problem, /in pgsso\.api_keys: API key "nightly": a time that is none/);
-    t.equal(one.store.current.values.apiKeys.get('nightly')?.expiresAt, expiresAt, 'the last good ones stay');
-    await t.rejects(one.store.change([setClaim('sub')], 'alice'), { code: 'invalid_stored_setting' });
+    t.equal(
+      one.store.current.values.apiKeys.get('nightly')?.expiresAt,
+      expiresAt,
+      'the last good ones stay',
+    );
+    await t.rejects(one.store.change([setClaim('sub')], 'alice'), {
+      code: 'invalid_stored_setting',
+    });
     await one.store.changeApiKeys({ kind: 'drop', name: 'nightly' }, 'alice');
     await until(() => two.store.current.values.apiKeys.size === 0);
     t.match(await two.store.history(), [
@@ -132,7 +161,10 @@ t.test('of two operators at once none is lost, and the history has both', async 
     nodes.flatMap(({ store }, node) =>
       Array.from({ length: 10 }, (_, step) => [
         store.change([setClaim(`c${node}${step}`)], `operator${node}`),
-        store.change([{ kind: 'set', name: TOLERANCE, text: `${node}${step}s` }], `operator${node}`),
+        store.change(
+          [{ kind: 'set', name: TOLERANCE, text: `${node}${step}s` }],
+          `operator${node}`,
+        ),
       ]).flat(),
     ),
   );
@@ -147,7 +179,10 @@ t.test('of two operators at once none is lost, and the history has both', async 
 t.test('of several changes one bad one stops all', async (t) => {
   const { store } = await openNode(t, await makeDatabase('atomic'));
   await store.change([setClaim('email')], 'alice');
-  const bad = store.change([setClaim('sub'), { kind: 'set', name: TOLERANCE, text: '99h' }], 'alice');
+  const bad = store.change(
+    [setClaim('sub'), { kind: 'set', name: TOLERANCE, text: '99h' }],
+    'alice',
+  );
   await t.rejects(bad, { code: 'invalid_setting_value' });
   t.equal(claimOf(store), 'email');
   t.equal((await store.history()).length, 1);
@@ -158,56 +193,79 @@ t.test('of several changes one bad one stops all', async (t) => {
   ]);
 });
 
-t.test('a value written by hand is taken if it is good, and refused, told of and replaceable if it is not', async (t) => {
-  const name = await makeDatabase('handmade');
-  const { store, problems } = await openNode(t, name);
-  await store.change([setClaim('email')], 'alice');
-  await byHand(name, "UPDATE pgsso.settings SET value = 'name'");
-  await until(() => claimOf(store) === 'name');
-  await byHand(name, `INSERT INTO pgsso.settings VALUES ('${TOLERANCE}', 'soon', 'hand', now())`);
-  await until(() => store.problem !== undefined);
-  t.match(store.problem, /setting pgsso\.clock_tolerance in pgsso\.settings: could not parse "soon"/);
-  t.equal(claimOf(store), 'name', 'the last good ones stay');
-  const connection = "FROM pg_stat_activity WHERE datname = 'handmade' AND application_name = 'pgsso settings'";
-  const { rows } = await database.query(`SELECT pg_terminate_backend(pid), pid ${connection}`);
-  const looksAgain = `SELECT pid ${connection} AND pid <> ${rows[0].pid} AND query LIKE '%string_agg%' AND state = 'idle'`;
-  while ((await database.query(looksAgain)).rows.length === 0);
-  t.match(store.problem, /clock_tolerance/, 'also over a new connection');
-  await t.rejects(store.change([setClaim('sub')], 'alice'), { code: 'invalid_stored_setting', message: /clock_tolerance/ });
-  await store.change([{ kind: 'reset', name: TOLERANCE }], 'alice');
-  t.equal(store.problem, undefined);
-  t.equal(problems.length, 1, 'it was told of once');
-});
+t.test(
+  'a value written by hand is taken if it is good, and refused, told of and replaceable if it is not',
+  async (t) => {
+    const name = await makeDatabase('handmade');
+    const { store, problems } = await openNode(t, name);
+    await store.change([setClaim('email')], 'alice');
+    await byHand(name, "UPDATE pgsso.settings SET value = 'name'");
+    await until(() => claimOf(store) === 'name');
+    await byHand(name, `INSERT INTO pgsso.settings VALUES ('${TOLERANCE}', 'soon', 'hand', now())`);
+    await until(() => store.problem !== undefined);
+    t.match(
+      store.problem,
+      /setting pgsso\.clock_tolerance in pgsso\.settings: could not parse "soon"/,
+    );
+    t.equal(claimOf(store), 'name', 'the last good ones stay');
+    const connection =
+      "FROM pg_stat_activity WHERE datname = 'handmade' AND application_name = 'pgsso settings'";
+    const { rows } = await database.query(`SELECT pg_terminate_backend(pid), pid ${connection}`);
+    const looksAgain = `SELECT pid ${connection} AND pid <> ${rows[0].pid} AND query LIKE '%string_agg%' AND state = 'idle'`;
+    while ((await database.query(looksAgain)).rows.length === 0);
+    t.match(store.problem, /clock_tolerance/, 'also over a new connection');
+    await t.rejects(store.change([setClaim('sub')], 'alice'), {
+      code: 'invalid_stored_setting',
+      message: /clock_tolerance/,
+    });
+    await store.change([{ kind: 'reset', name: TOLERANCE }], 'alice');
+    t.equal(store.problem, undefined);
+    t.equal(problems.length, 1, 'it was told of once');
+  },
+);
 
-t.test('while the database is away the last settings hold, also after a restart, and it comes back by itself', async (t) => {
-  const name = await makeDatabase('outage');
-  const { store, directory, problems } = await openNode(t, name);
-  await store.change([setClaim('email')], 'alice');
-  await database.stop('immediate');
-  await t.rejects(store.change([setClaim('sub')], 'alice'), {
-    code: 'settings_store_failed',
-    message: /^nothing was changed/,
-  });
-  await t.rejects(store.history(), { code: 'settings_store_failed' });
-  t.equal(claimOf(store), 'email');
-  await until(() => store.problem !== undefined);
+t.test(
+  'while the database is away the last settings hold, also after a restart, and it comes back by itself',
+  async (t) => {
+    const name = await makeDatabase('outage');
+    const { store, directory, problems } = await openNode(t, name);
+    await store.change([setClaim('email')], 'alice');
+    await database.stop('immediate');
+    await t.rejects(store.change([setClaim('sub')], 'alice'), {
+      code: 'settings_store_failed',
+      message: /^nothing was changed/,
+    });
+    await t.rejects(store.history(), { code: 'settings_store_failed' });
+    t.equal(claimOf(store), 'email');
+    await until(() => store.problem !== undefined);
 
-  const restarted = await openNode(t, name, directory);
-  t.equal(claimOf(restarted.store), 'email');
-  t.match(restarted.store.problem, /those of \d{4}-\d\d-\d\dT.* are used/);
-  await t.rejects(openNode(t, name), { message: /^the settings database: / }, 'a new node has nothing to go on with');
+    const restarted = await openNode(t, name, directory);
+    t.equal(claimOf(restarted.store), 'email');
+    t.match(restarted.store.problem, /those of \d{4}-\d\d-\d\dT.* are used/);
+    await t.rejects(
+      openNode(t, name),
+      { message: /^the settings database: / },
+      'a new node has nothing to go on with',
+    );
 
-  await database.restart();
-  await until(() => store.problem === undefined && restarted.store.problem === undefined);
-  await store.change([setClaim('sub')], 'alice');
-  await until(() => claimOf(restarted.store) === 'sub');
-  t.equal(problems.length, 1);
-});
+    await database.restart();
+    await until(() => store.problem === undefined && restarted.store.problem === undefined);
+    await store.change([setClaim('sub')], 'alice');
+    await until(() => claimOf(restarted.store) === 'sub');
+    t.equal(problems.length, 1);
+  },
+);
 
 t.test('a database that does not let us create what we need says so', async (t) => {
   const directory = await makeDirectory(t);
   const open = PostgresStore.open({
-    connection: () => ({ host: database.socketDir, port: database.port, user: 'reader', database: 'settings', ssl: false }),
+    connection: () => ({
+      host: database.socketDir,
+      port: database.port,
+      user: 'reader',
+      database: 'settings',
+      ssl: false,
+    }),
     directory,
     processDefaults: new Map(),
     onProblem: () => undefined,
@@ -215,34 +273,43 @@ t.test('a database that does not let us create what we need says so', async (t) 
   await t.rejects(open, { message: /^the settings database: permission denied/ });
 });
 
-t.test('two front-ends on one database: --settings, and SET on one counts for the other', async (t) => {
-  const settingsUrl = `postgres://pgsso@/settings?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
-  const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
-  const one = await startFrontEnd(backend, { settingsUrl });
-  t.teardown(() => one.close());
-  const two = await startFrontEnd(backend, { settingsUrl });
-  t.teardown(() => two.close());
-  const [left, right] = [one, two].map(
-    ({ dataDir, port }) => new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' }),
-  );
-  await left?.connect();
-  await right?.connect();
-  await left?.query(`SET CLUSTER SETTING ${CLAIM} = 'email'`);
-  for (;;) {
-    const { rows } = (await right?.query(`SHOW CLUSTER SETTING ${CLAIM}`)) ?? { rows: [] };
-    if (rows[0]?.[CLAIM] === 'email') break;
-  }
-  const { rows } = (await right?.query('SHOW CLUSTER SETTING HISTORY')) ?? { rows: [] };
-  t.match(rows, [{ changed_by: 'operator (socket)', variable: CLAIM, operation: 'set', value: 'email' }]);
-  await byHand('settings', "UPDATE pgsso.settings SET name = 'nonsense'");
-  for (;;) {
-    const stats = (await left?.query('SHOW STATS'))?.rows ?? [];
-    if (stats.some(({ name, value }) => name === 'settings.problem' && /nonsense/.test(value ?? ''))) break;
-  }
-  const notices: string[] = [];
-  left?.on('notice', ({ message }) => notices.push(String(message)));
-  await left?.query('SHOW ISSUERS');
-  t.match(notices, [/settings not read: setting nonsense/]);
-  await left?.end();
-  await right?.end();
-});
+t.test(
+  'two front-ends on one database: --settings, and SET on one counts for the other',
+  async (t) => {
+    const settingsUrl = `postgres://pgsso@/settings?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const one = await startFrontEnd(backend, { settingsUrl });
+    t.teardown(() => one.close());
+    const two = await startFrontEnd(backend, { settingsUrl });
+    t.teardown(() => two.close());
+    const [left, right] = [one, two].map(
+      ({ dataDir, port }) =>
+        new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' }),
+    );
+    await left?.connect();
+    await right?.connect();
+    await left?.query(`SET CLUSTER SETTING ${CLAIM} = 'email'`);
+    for (;;) {
+      const { rows } = (await right?.query(`SHOW CLUSTER SETTING ${CLAIM}`)) ?? { rows: [] };
+      if (rows[0]?.[CLAIM] === 'email') break;
+    }
+    const { rows } = (await right?.query('SHOW CLUSTER SETTING HISTORY')) ?? { rows: [] };
+    t.match(rows, [
+      { changed_by: 'operator (socket)', variable: CLAIM, operation: 'set', value: 'email' },
+    ]);
+    await byHand('settings', "UPDATE pgsso.settings SET name = 'nonsense'");
+    for (;;) {
+      const stats = (await left?.query('SHOW STATS'))?.rows ?? [];
+      if (
+        stats.some(({ name, value }) => name === 'settings.problem' && /nonsense/.test(value ?? ''))
+      )
+        break;
+    }
+    const notices: string[] = [];
+    left?.on('notice', ({ message }) => notices.push(String(message)));
+    await left?.query('SHOW ISSUERS');
+    t.match(notices, [/settings not read: setting nonsense/]);
+    await left?.end();
+    await right?.end();
+  },
+);

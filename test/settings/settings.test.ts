@@ -1,6 +1,10 @@
-/** The table of settings, how a name is found in it, what a snapshot is made of, and what is warned of. */
+/**
+ * The table of settings, how a name is found in it, what a snapshot is made of, and what is warned
+ * of.
+ */
+
 import t from 'tap';
-import { PgError, UsageError } from '../../src/errors.ts';
+import { PgError, UsageError } from '../../src/lib/errors.ts';
 import { definitions, type SettingName, settingNames } from '../../src/settings/definitions.ts';
 import { findSetting, knownNames, parseSetting } from '../../src/settings/lookup.ts';
 import { readProcessDefaults, variableName } from '../../src/settings/process-defaults.ts';
@@ -18,7 +22,11 @@ const TOLERANCE = 'pgsso.clock_tolerance';
 
 type Texts = Partial<Record<SettingName, string>>;
 
-function snapshotOf(texts: Texts, previous?: SettingsSnapshot, processDefaults: Texts = {}): SettingsSnapshot {
+function snapshotOf(
+  texts: Texts,
+  previous?: SettingsSnapshot,
+  processDefaults: Texts = {},
+): SettingsSnapshot {
   const stored = settingNames.flatMap((name) => {
     const text = texts[name];
     return text === undefined ? [] : [[name, { text, user: 'root', at: 1 }] as const];
@@ -51,31 +59,37 @@ function usageErrorOf(read: () => unknown): string {
 }
 
 t.test('every setting of the contract is there, with its default', async (t) => {
-  t.strictSame(Object.fromEntries(settingNames.map((name) => [name, [definitions[name].type, definitions[name].default]])), {
-    'server.jwt_authentication.enabled': ['b', 'false'],
-    'server.jwt_authentication.jwks': ['s', '{"keys":[]}'],
-    'server.jwt_authentication.issuers.configuration': ['s', ''],
-    'server.jwt_authentication.audience': ['s', ''],
-    'server.jwt_authentication.claim': ['s', ''],
-    'server.jwt_authentication.api_key_claim': ['s', ''],
-    'server.jwt_authentication.jwks_auto_fetch.enabled': ['b', 'false'],
-    'server.jwt_authentication.issuers.custom_ca': ['s', ''],
-    'server.jwt_authentication.client.timeout': ['d', '15s'],
-    'server.jwt_authentication.authorization.enabled': ['b', 'false'],
-    'server.jwt_authentication.group_claim': ['s', 'groups'],
-    'server.jwt_authentication.userinfo_group_key': ['s', 'groups'],
-    'security.provisioning.jwt.enabled': ['b', 'false'],
-    'server.identity_map.configuration': ['s', ''],
-    'pgsso.clock_tolerance': ['d', '5s'],
-    'pgsso.role_map.configuration': ['s', ''],
-    'pgsso.provisioning.pattern': ['s', ''],
-    'pgsso.jwks_max_age': ['d', '24h0m0s'],
-    'pgsso.allow_insecure_http': ['b', 'false'],
-    'pgsso.client_credentials.issuer': ['s', ''],
-    'pgsso.client_credentials.audience': ['s', ''],
-    'pgsso.client_credentials.scope': ['s', ''],
-  });
-  for (const name of settingNames) t.equal(parseSetting(name, definitions[name].default).text, definitions[name].default, name);
+  t.strictSame(
+    Object.fromEntries(
+      settingNames.map((name) => [name, [definitions[name].type, definitions[name].default]]),
+    ),
+    {
+      'server.jwt_authentication.enabled': ['b', 'false'],
+      'server.jwt_authentication.jwks': ['s', '{"keys":[]}'],
+      'server.jwt_authentication.issuers.configuration': ['s', ''],
+      'server.jwt_authentication.audience': ['s', ''],
+      'server.jwt_authentication.claim': ['s', ''],
+      'server.jwt_authentication.api_key_claim': ['s', ''],
+      'server.jwt_authentication.jwks_auto_fetch.enabled': ['b', 'false'],
+      'server.jwt_authentication.issuers.custom_ca': ['s', ''],
+      'server.jwt_authentication.client.timeout': ['d', '15s'],
+      'server.jwt_authentication.authorization.enabled': ['b', 'false'],
+      'server.jwt_authentication.group_claim': ['s', 'groups'],
+      'server.jwt_authentication.userinfo_group_key': ['s', 'groups'],
+      'security.provisioning.jwt.enabled': ['b', 'false'],
+      'server.identity_map.configuration': ['s', ''],
+      'pgsso.clock_tolerance': ['d', '5s'],
+      'pgsso.role_map.configuration': ['s', ''],
+      'pgsso.provisioning.pattern': ['s', ''],
+      'pgsso.jwks_max_age': ['d', '24h0m0s'],
+      'pgsso.allow_insecure_http': ['b', 'false'],
+      'pgsso.client_credentials.issuer': ['s', ''],
+      'pgsso.client_credentials.audience': ['s', ''],
+      'pgsso.client_credentials.scope': ['s', ''],
+    },
+  );
+  for (const name of settingNames)
+    t.equal(parseSetting(name, definitions[name].default).text, definitions[name].default, name);
   t.same(
     settingNames.filter((name) => definitions[name].sensitive),
     ['server.jwt_authentication.issuers.custom_ca'],
@@ -85,7 +99,10 @@ t.test('every setting of the contract is there, with its default', async (t) => 
 t.test('a name is found in any case, and by its alias', async (t) => {
   t.equal(findSetting('SERVER.jwt_authentication.ENABLED'), 'server.jwt_authentication.enabled');
   t.equal(findSetting('server.jwt_authentication.issuers'), ISSUERS);
-  t.equal(findSetting('server.jwt_authentication.issuer_custom_ca'), 'server.jwt_authentication.issuers.custom_ca');
+  t.equal(
+    findSetting('server.jwt_authentication.issuer_custom_ca'),
+    'server.jwt_authentication.issuers.custom_ca',
+  );
 });
 
 t.test('an unknown name is refused with the nearest one', async (t) => {
@@ -103,11 +120,24 @@ t.test('an unknown name is refused with the nearest one', async (t) => {
 t.test('a value that a setting does not take is refused with 22023', async (t) => {
   const table: [SettingName, string, RegExp, string?][] = [
     ['server.jwt_authentication.enabled', 'maybe', /could not parse "maybe" as type bool/],
-    ['server.jwt_authentication.client.timeout', '-1s', /^cannot be set to a negative duration: -1s$/],
-    ['server.jwt_authentication.client.timeout', '25h', /^cannot be set to more than 24h0m0s: 25h0m0s$/],
+    [
+      'server.jwt_authentication.client.timeout',
+      '-1s',
+      /^cannot be set to a negative duration: -1s$/,
+    ],
+    [
+      'server.jwt_authentication.client.timeout',
+      '25h',
+      /^cannot be set to more than 24h0m0s: 25h0m0s$/,
+    ],
     ['pgsso.clock_tolerance', '61s', /^cannot be set to more than 1m0s: 1m1s$/],
     ['pgsso.role_map.configuration', 'one', /unable to parse line 1/],
-    ['pgsso.provisioning.pattern', '[9-0]', /invalid character class range/, '0-9 was probably meant'],
+    [
+      'pgsso.provisioning.pattern',
+      '[9-0]',
+      /invalid character class range/,
+      '0-9 was probably meant',
+    ],
     ['server.jwt_authentication.claim', 'x'.repeat(1024 * 1024 + 1), /longer than/],
   ];
   for (const [name, text, message, hint] of table) {
@@ -120,25 +150,48 @@ t.test('a value that a setting does not take is refused with 22023', async (t) =
   t.same(parseSetting('server.jwt_authentication.client.timeout', '0'), { value: 0, text: '0s' });
 });
 
-t.test('a stored value wins over the default of the process, and that over the default of the table', async (t) => {
-  const { values, states } = snapshotOf({ [TOLERANCE]: '7s' }, undefined, { [TOLERANCE]: '6s', [AUTO_FETCH]: 'true' });
-  t.equal(values[TOLERANCE], 7000);
-  t.same(states[TOLERANCE], { text: '7s', defaultText: '6s', origin: 'override', changed: { user: 'root', at: 1 } });
-  t.equal(values[AUTO_FETCH], true);
-  t.same(states[AUTO_FETCH], { text: 'true', defaultText: 'true', origin: 'default', changed: undefined });
-  t.equal(values['server.jwt_authentication.client.timeout'], 15_000);
-});
+t.test(
+  'a stored value wins over the default of the process, and that over the default of the table',
+  async (t) => {
+    const { values, states } = snapshotOf({ [TOLERANCE]: '7s' }, undefined, {
+      [TOLERANCE]: '6s',
+      [AUTO_FETCH]: 'true',
+    });
+    t.equal(values[TOLERANCE], 7000);
+    t.same(states[TOLERANCE], {
+      text: '7s',
+      defaultText: '6s',
+      origin: 'override',
+      changed: { user: 'root', at: 1 },
+    });
+    t.equal(values[AUTO_FETCH], true);
+    t.same(states[AUTO_FETCH], {
+      text: 'true',
+      defaultText: 'true',
+      origin: 'default',
+      changed: undefined,
+    });
+    t.equal(values['server.jwt_authentication.client.timeout'], 15_000);
+  },
+);
 
 t.test('a change of one setting parses no other again, and counts on', async (t) => {
   const before = snapshotOf({ [MAP]: 'iss /^(.*)$ \\1', [JWKS]: keySetText(testKey('ES256')) });
-  const after = snapshotOf({ [MAP]: 'iss /^(.*)$ \\1', [JWKS]: keySetText(testKey('EdDSA')) }, before);
+  const after = snapshotOf(
+    { [MAP]: 'iss /^(.*)$ \\1', [JWKS]: keySetText(testKey('EdDSA')) },
+    before,
+  );
   t.equal(after.values[MAP], before.values[MAP], 'the same object');
   t.not(after.values[JWKS], before.values[JWKS]);
   t.same([before.version, after.version], [1, 2]);
 });
 
 t.test('a snapshot cannot be changed', async (t) => {
-  const { values, states } = snapshotOf({ [MAP]: 'iss a b', [ISSUERS]: '["a"]', [JWKS]: keySetText(testKey('ES256')) });
+  const { values, states } = snapshotOf({
+    [MAP]: 'iss a b',
+    [ISSUERS]: '["a"]',
+    [JWKS]: keySetText(testKey('ES256')),
+  });
   const parts = [
     values,
     states,
@@ -165,10 +218,22 @@ t.test('what lets in more than it seems to is warned of', async (t) => {
       { [ENABLED]: 'true' },
       [/issuers\.configuration is empty: no token is let in/, /audience is empty/, /jwks is empty/],
     ],
-    ['switched on with fetched keys', { [ENABLED]: 'true', [ISSUERS]: 'a', [AUDIENCE]: 'b', [AUTO_FETCH]: 'true' }, []],
+    [
+      'switched on with fetched keys',
+      { [ENABLED]: 'true', [ISSUERS]: 'a', [AUDIENCE]: 'b', [AUTO_FETCH]: 'true' },
+      [],
+    ],
     ['one issuer', { [ISSUERS]: 'a', [JWKS]: keys }, []],
-    ['two issuers that share keys', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped }, [/2 issuers and one set of keys/]],
-    ['two issuers whose keys are fetched', { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped, [AUTO_FETCH]: 'true' }, []],
+    [
+      'two issuers that share keys',
+      { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped },
+      [/2 issuers and one set of keys/],
+    ],
+    [
+      'two issuers whose keys are fetched',
+      { [ISSUERS]: two, [JWKS]: keys, [MAP]: mapped, [AUTO_FETCH]: 'true' },
+      [],
+    ],
     ['one of two without a rule', { [ISSUERS]: two, [MAP]: 'a x y' }, [/issuer "b" has no rule/]],
     ['a loose expression', { [MAP]: 'a x y\na /^x y' }, [/line 2 .* not anchored/]],
   ];
@@ -179,33 +244,56 @@ t.test('what lets in more than it seems to is warned of', async (t) => {
   }
 });
 
-t.test('defaults of the process come from flags and the environment, and the later flag wins', async (t) => {
-  const environment = {
-    PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '1s',
-    PGSSO_SET_SERVER_JWT_AUTHENTICATION_AUDIENCE: 'a=b',
-    PGSSO_LISTEN: 'x',
-  };
-  t.same(
-    [...readProcessDefaults(['PGSSO.clock_tolerance=2s', 'pgsso.clock_tolerance=00:00:03'], environment)],
-    [
-      [TOLERANCE, '3s'],
-      ['server.jwt_authentication.audience', 'a=b'],
-    ],
-  );
-  t.same([...readProcessDefaults([], { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a' })], [[ISSUERS, 'a']], 'by an alias');
-});
+t.test(
+  'defaults of the process come from flags and the environment, and the later flag wins',
+  async (t) => {
+    const environment = {
+      PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '1s',
+      PGSSO_SET_SERVER_JWT_AUTHENTICATION_AUDIENCE: 'a=b',
+      PGSSO_LISTEN: 'x',
+    };
+    t.same(
+      [
+        ...readProcessDefaults(
+          ['PGSSO.clock_tolerance=2s', 'pgsso.clock_tolerance=00:00:03'],
+          environment,
+        ),
+      ],
+      [
+        [TOLERANCE, '3s'],
+        ['server.jwt_authentication.audience', 'a=b'],
+      ],
+    );
+    t.same(
+      [...readProcessDefaults([], { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a' })],
+      [[ISSUERS, 'a']],
+      'by an alias',
+    );
+  },
+);
 
 t.test('a wrong default names the option or the variable, in one line', async (t) => {
   const table: [readonly string[], Record<string, string>, RegExp][] = [
     [['nonsense'], {}, /^--set: give NAME=VALUE$/],
-    [['pgsso.clock=1s'], {}, /^--set: unknown cluster setting 'pgsso\.clock' \(.*pgsso\.clock_tolerance.*\)$/],
+    [
+      ['pgsso.clock=1s'],
+      {},
+      /^--set: unknown cluster setting 'pgsso\.clock' \(.*pgsso\.clock_tolerance.*\)$/,
+    ],
     [['pgsso.clock_tolerance=soon'], {}, /^--set pgsso\.clock_tolerance: could not parse "soon"/],
     [[], { PGSSO_SET_PGSSO_CLOCK: '1s' }, /^PGSSO_SET_PGSSO_CLOCK: there is no such setting/],
     [[], { PGSSO_SET_pgsso_clock_tolerance: '1s' }, /there is no such setting/],
-    [[], { PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '' }, /^PGSSO_SET_PGSSO_CLOCK_TOLERANCE: could not parse/],
     [
       [],
-      { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a', PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS_CONFIGURATION: 'b' },
+      { PGSSO_SET_PGSSO_CLOCK_TOLERANCE: '' },
+      /^PGSSO_SET_PGSSO_CLOCK_TOLERANCE: could not parse/,
+    ],
+    [
+      [],
+      {
+        PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS: 'a',
+        PGSSO_SET_SERVER_JWT_AUTHENTICATION_ISSUERS_CONFIGURATION: 'b',
+      },
       /another variable/,
     ],
   ];

@@ -1,8 +1,10 @@
-/** A process of its own that changes settings until it is done or killed, and tells of each change that was acknowledged. */
-
+/**
+ * A process of its own that changes settings until it is done or killed, and tells of each change
+ * that was acknowledged.
+ */
 import type { SettingName } from '../../src/settings/definitions.ts';
-import { FileStore } from '../../src/settings/file-store.ts';
 import { findSetting } from '../../src/settings/lookup.ts';
+import { FileStore } from '../../src/settings/store/file-store.ts';
 
 const [directory = '', setting = '', count = '0'] = process.argv.slice(2);
 const name: SettingName = findSetting(setting);

@@ -1,12 +1,12 @@
 /** What may be written into a setting, kind by kind, and what is said about the rest. */
+
 import { generateKeyPairSync } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
-import { PgError } from '../../src/errors.ts';
+import { PgError } from '../../src/lib/errors.ts';
 import { parseCertificates } from '../../src/settings/certificates.ts';
-import { parseIssuers } from '../../src/settings/issuers.ts';
-import { parseKey, parseKeySet } from '../../src/settings/key-set.ts';
-import { parseAudiences } from '../../src/settings/string-list.ts';
+import { parseAudiences, parseIssuers } from '../../src/settings/issuers.ts';
+import { parseKey, parseKeySet } from '../../src/settings/jwks.ts';
 import { formatDuration, parseBoolean, parseDuration } from '../../src/settings/values.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { keySetText, publicJwk, type SigningAlgorithm, testKey } from '../support/tokens.ts';
@@ -23,7 +23,8 @@ function refusalOf(parse: () => unknown): string {
 }
 
 t.test('booleans have the forms of SQL, in any case', async (t) => {
-  for (const text of ['true', 'TRUE', 'on', 'Yes', '1', ' true ']) t.equal(parseBoolean(text), true, text);
+  for (const text of ['true', 'TRUE', 'on', 'Yes', '1', ' true '])
+    t.equal(parseBoolean(text), true, text);
   for (const text of ['false', 'off', 'OFF', 'no', '0']) t.equal(parseBoolean(text), false, text);
   for (const text of ['', 'maybe', '2', 'truefalse', 'y', 't'.repeat(1e6)]) {
     t.match(
@@ -34,29 +35,32 @@ t.test('booleans have the forms of SQL, in any case', async (t) => {
   }
 });
 
-t.test('durations are read as CockroachDB and PostgreSQL write them, and printed in one form', async (t) => {
-  const table: [string, number, string][] = [
-    ['15s', 15_000, '15s'],
-    ['1m30s', 90_000, '1m30s'],
-    ['1h', 3_600_000, '1h0m0s'],
-    ['250ms', 250, '250ms'],
-    ['00:00:15', 15_000, '15s'],
-    ['01:30', 5_400_000, '1h30m0s'],
-    ['00:00:01.5', 1500, '1.5s'],
-    ['15 seconds', 15_000, '15s'],
-    ['1 Minute 30 SECONDS', 90_000, '1m30s'],
-    ['1 day', 86_400_000, '24h0m0s'],
-    ['1 day 02:00:00', 93_600_000, '26h0m0s'],
-    ['1.001s', 1001, '1.001s'],
-    ['15', 15_000, '15s'],
-    ['0', 0, '0s'],
-    ['-5s', -5000, '-5s'],
-  ];
-  for (const [text, milliseconds, canonical] of table) {
-    t.equal(parseDuration(text), milliseconds, text);
-    t.equal(formatDuration(milliseconds), canonical, `${text} prints as ${canonical}`);
-  }
-});
+t.test(
+  'durations are read as CockroachDB and PostgreSQL write them, and printed in one form',
+  async (t) => {
+    const table: [string, number, string][] = [
+      ['15s', 15_000, '15s'],
+      ['1m30s', 90_000, '1m30s'],
+      ['1h', 3_600_000, '1h0m0s'],
+      ['250ms', 250, '250ms'],
+      ['00:00:15', 15_000, '15s'],
+      ['01:30', 5_400_000, '1h30m0s'],
+      ['00:00:01.5', 1500, '1.5s'],
+      ['15 seconds', 15_000, '15s'],
+      ['1 Minute 30 SECONDS', 90_000, '1m30s'],
+      ['1 day', 86_400_000, '24h0m0s'],
+      ['1 day 02:00:00', 93_600_000, '26h0m0s'],
+      ['1.001s', 1001, '1.001s'],
+      ['15', 15_000, '15s'],
+      ['0', 0, '0s'],
+      ['-5s', -5000, '-5s'],
+    ];
+    for (const [text, milliseconds, canonical] of table) {
+      t.equal(parseDuration(text), milliseconds, text);
+      t.equal(formatDuration(milliseconds), canonical, `${text} prints as ${canonical}`);
+    }
+  },
+);
 
 t.test('what is no duration of whole milliseconds is refused', async (t) => {
   const odd = [
@@ -90,7 +94,12 @@ t.test('what is no duration of whole milliseconds is refused', async (t) => {
 });
 
 t.test('a duration that was printed reads as itself', async () => {
-  fc.assert(fc.property(fc.integer({ min: -(10 ** 12), max: 10 ** 12 }), (ms) => parseDuration(formatDuration(ms)) === ms));
+  fc.assert(
+    fc.property(
+      fc.integer({ min: -(10 ** 12), max: 10 ** 12 }),
+      (ms) => parseDuration(formatDuration(ms)) === ms,
+    ),
+  );
 });
 
 t.test('arbitrary text is a duration or an error of SQLSTATE 22023', async () => {
@@ -106,22 +115,25 @@ t.test('arbitrary text is a duration or an error of SQLSTATE 22023', async () =>
   );
 });
 
-t.test('issuers are one plain string, an array or a map to the addresses of their keys', async (t) => {
-  const uri = 'https://a.example/keys';
-  const table: [string, string[], [string, string][] | undefined][] = [
-    ['', [], undefined],
-    ['https://a.example', ['https://a.example'], undefined],
-    ['issuer1{}[]!@#', ['issuer1{}[]!@#'], undefined],
-    ['[]', [], undefined],
-    ['["a", "b", "a", ""]', ['a', 'b'], undefined],
-    [`{"issuer_jwks_map": {"a": "${uri}"}}`, ['a'], [['a', uri]]],
-  ];
-  for (const [text, issuers, uris] of table) {
-    const parsed = parseIssuers(text);
-    t.same(parsed.issuers, issuers, text);
-    t.same(parsed.jwksUris && [...parsed.jwksUris], uris, text);
-  }
-});
+t.test(
+  'issuers are one plain string, an array or a map to the addresses of their keys',
+  async (t) => {
+    const uri = 'https://a.example/keys';
+    const table: [string, string[], [string, string][] | undefined][] = [
+      ['', [], undefined],
+      ['https://a.example', ['https://a.example'], undefined],
+      ['issuer1{}[]!@#', ['issuer1{}[]!@#'], undefined],
+      ['[]', [], undefined],
+      ['["a", "b", "a", ""]', ['a', 'b'], undefined],
+      [`{"issuer_jwks_map": {"a": "${uri}"}}`, ['a'], [['a', uri]]],
+    ];
+    for (const [text, issuers, uris] of table) {
+      const parsed = parseIssuers(text);
+      t.same(parsed.issuers, issuers, text);
+      t.same(parsed.jwksUris && [...parsed.jwksUris], uris, text);
+    }
+  },
+);
 
 t.test('other JSON is no issuer', async (t) => {
   const map = (address: string): string => `{"issuer_jwks_map": {"a": ${address}}}`;
@@ -178,7 +190,10 @@ t.test('a custom CA is PEM of which every block parses, and no error repeats it'
   }
   const started = process.hrtime.bigint();
   refusalOf(() => parseCertificates('-----BEGIN CERTIFICATE-----'.repeat(30_000)));
-  t.ok(process.hrtime.bigint() - started < 2_000_000_000n, 'a megabyte of unfinished blocks takes no quadratic time');
+  t.ok(
+    process.hrtime.bigint() - started < 2_000_000_000n,
+    'a megabyte of unfinished blocks takes no quadratic time',
+  );
 });
 
 t.test('what a key may verify follows from its type and its alg', async (t) => {
@@ -211,12 +226,18 @@ t.test('a set may be one key, a set, or empty; keys may share a kid', async (t) 
 t.test('whatever is no usable public signature key is refused', async (t) => {
   const rsa = publicJwk(testKey('RS256'));
   const ec = publicJwk(testKey('ES256'));
-  const jwkOf = (key: { export(options: { format: 'jwk' }): object }) => ({ ...key.export({ format: 'jwk' }) });
+  const jwkOf = (key: { export(options: { format: 'jwk' }): object }) => ({
+    ...key.export({ format: 'jwk' }),
+  });
   const table: [string, unknown, RegExp][] = [
     ['a symmetric key', { kty: 'oct', k: 'c2VjcmV0' }, /symmetric/],
     ['a private key', jwkOf(testKey('ES256').privateKey), /private/],
     ['a public key with a prime beside it', { ...rsa, p: 'AQAB' }, /private/],
-    ['a short modulus', jwkOf(generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey), /1024 bits/],
+    [
+      'a short modulus',
+      jwkOf(generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey),
+      /1024 bits/,
+    ],
     ['the exponent 1', { ...rsa, e: 'AQ' }, /exponent/],
     ['an even exponent', { ...rsa, e: 'AQAA' }, /exponent/],
     ['a long exponent', { ...rsa, e: (rsa as { n?: unknown }).n }, /exponent/],
@@ -248,7 +269,15 @@ t.test('no error shows a private key, not even one in broken JSON', async (t) =>
 });
 
 t.test('text that is no key set is refused', async (t) => {
-  for (const text of ['issuer1', '{}', '[]', 'null', '{"keys":{}}', '{"keys":[1]}', '['.repeat(1e6)]) {
+  for (const text of [
+    'issuer1',
+    '{}',
+    '[]',
+    'null',
+    '{"keys":{}}',
+    '{"keys":[1]}',
+    '['.repeat(1e6),
+  ]) {
     t.match(
       refusalOf(() => parseKeySet(text)),
       /^JWT authentication JWKS not a valid JWKS: /,

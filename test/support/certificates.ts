@@ -1,9 +1,18 @@
 /**
- * Certificates for tests: an authority, and server and client certificates of it, in under a millisecond each and without an openssl
- * binary. Written by what writes the certificates of `--backend-auth issue-cert`.
+ * Certificates for tests: an authority, and server and client certificates of it, in under a
+ * millisecond each and without an openssl binary. Written by what writes the certificates of
+ * `--backend-auth issue-cert`.
  */
+
 import { createPrivateKey, createPublicKey } from 'node:crypto';
-import { keyToPem, newKey, type Purpose, type Signer, selfSigner, signCertificate } from '../../src/x509/certificate.ts';
+import {
+  keyToPem,
+  newKey,
+  type Purpose,
+  type Signer,
+  selfSigner,
+  signCertificate,
+} from '../../src/lib/x509/certificate.ts';
 
 /** A certificate and its private key (PKCS #8), both as PEM. */
 export interface Certificate {
@@ -50,9 +59,22 @@ export function makeAuthority(cn = 'pgsso test authority'): Authority {
 }
 
 function issue(signer: Signer, options: CertificateOptions): Certificate {
-  const { cn, san = [], usage, notBefore = new Date(Date.now() - day), notAfter = new Date(Date.now() + 365 * day) } = options;
+  const {
+    cn,
+    san = [],
+    usage,
+    notBefore = new Date(Date.now() - day),
+    notAfter = new Date(Date.now() + 365 * day),
+  } = options;
   const key = options.key === undefined ? newKey() : createPrivateKey(options.key);
   const purposes: readonly Purpose[] = usage === undefined ? ['server', 'client'] : [usage];
-  const cert = signCertificate(signer, { cn, publicKey: createPublicKey(key), notBefore, notAfter, purposes, san });
+  const cert = signCertificate(signer, {
+    cn,
+    publicKey: createPublicKey(key),
+    notBefore,
+    notAfter,
+    purposes,
+    san,
+  });
   return { cert, key: keyToPem(key) };
 }

@@ -1,13 +1,15 @@
 /**
- * A pgsso in this process for end-to-end tests, with a key of its own and the events of its log at hand. What the command line does
- * with its options is tested apart; here they are given as `serve` takes them.
+ * A pgsso in this process for end-to-end tests, with a key of its own and the events of its log at
+ * hand. What the command line does with its options is tested apart; here they are given as `serve`
+ * takes them.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '../../src/observe/log.ts';
-import { type ServeOptions, serve } from '../../src/serve.ts';
+import { type ServeOptions, serve } from '../../src/server/server.ts';
 import { keySetText, type Members, mintToken, testKey } from './tokens.ts';
 
 export const ISSUER = 'https://id.example.test';
@@ -47,7 +49,9 @@ const settings: Readonly<Record<string, string>> = {
 /** Starts a front-end for a backend; settings are added to those of the tests' issuer. */
 export async function startFrontEnd(
   backend: string | undefined,
-  options: Partial<Omit<ServeOptions, 'settings' | 'backend'>> & { readonly settings?: Readonly<Record<string, string>> } = {},
+  options: Partial<Omit<ServeOptions, 'settings' | 'backend'>> & {
+    readonly settings?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<FrontEnd> {
   const dataDir = await mkdtemp(join(tmpdir(), 'pgsso-data-'));
   const events: LogEvent[] = [];
@@ -74,7 +78,9 @@ export async function startFrontEnd(
       logLevel: 'debug',
       environment: {},
       ...options,
-      settings: Object.entries({ ...settings, ...options.settings }).map(([name, value]) => `${name}=${value}`),
+      settings: Object.entries({ ...settings, ...options.settings }).map(
+        ([name, value]) => `${name}=${value}`,
+      ),
     },
     log,
   );
@@ -85,7 +91,9 @@ export async function startFrontEnd(
     events,
     async event(wanted) {
       for (let tries = 0; tries < 500; tries++) {
-        const found = events.find((event) => Object.entries(wanted).every(([name, value]) => event[name] === value));
+        const found = events.find((event) =>
+          Object.entries(wanted).every(([name, value]) => event[name] === value),
+        );
         if (found) return found;
         await sleep(10);
       }
@@ -102,8 +110,18 @@ export async function startFrontEnd(
   };
 }
 
-/** A token that the front-end of {@link startFrontEnd} lets in as `sub`, for ten minutes; `claims` adds to or replaces its claims. */
+/**
+ * A token that the front-end of {@link startFrontEnd} lets in as `sub`, for ten minutes; `claims`
+ * adds to or replaces its claims.
+ */
 export function token(sub: string, claims: Members = {}): string {
   const now = Math.floor(Date.now() / 1000);
-  return mintToken(testKey('RS256'), { iss: ISSUER, aud: AUDIENCE, sub, iat: now, exp: now + 600, ...claims });
+  return mintToken(testKey('RS256'), {
+    iss: ISSUER,
+    aud: AUDIENCE,
+    sub,
+    iat: now,
+    exp: now + 600,
+    ...claims,
+  });
 }

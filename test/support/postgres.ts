@@ -1,19 +1,35 @@
 /**
- * A PostgreSQL of our own for tests and the demo: a new cluster in a private temporary directory, on a loopback port and a Unix
- * socket. It ends with this process at the latest, however that ends (see guard.ts), and does not keep it alive.
+ * A PostgreSQL of our own for tests and the demo: a new cluster in a private temporary directory,
+ * on a loopback port and a Unix socket. It ends with this process at the latest, however that ends
+ * (see guard.ts), and does not keep it alive.
  */
+
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, chownSync, closeSync, mkdtempSync, openSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { errorText } from '../../src/errors.ts';
+import { errorText } from '../../src/lib/errors.ts';
 import { type Guard, startGuard } from './guard.ts';
-import { installPostgres, type PostgresVersion, type ServerUser, serverUser } from './postgres-install.ts';
+import {
+  installPostgres,
+  type PostgresVersion,
+  type ServerUser,
+  serverUser,
+} from './postgres-install.ts';
 
 /** What a test may ask for; all of it optional. */
 export interface PostgresOptions {
@@ -22,8 +38,8 @@ export interface PostgresOptions {
   /** Lines of postgresql.conf, values unquoted: `{ log_connections: 'on' }`. */
   readonly conf?: Readonly<Record<string, string>>;
   /**
-   * Lines of pg_hba.conf. Default: trust for everybody. The superuser gets in over the Unix socket in any case, so that
-   * {@link Postgres.query} works.
+   * Lines of pg_hba.conf. Default: trust for everybody. The superuser gets in over the Unix socket
+   * in any case, so that {@link Postgres.query} works.
    */
   readonly hba?: readonly string[];
   /** Lines of pg_ident.conf. */
@@ -50,7 +66,10 @@ export interface Postgres {
   log(): string;
   /** Replaces pg_hba.conf (and pg_ident.conf) and has the server read them. */
   reload(files: Pick<PostgresOptions, 'hba' | 'ident'>): Promise<void>;
-  /** Ends the server as `pg_ctl stop -m` would, default `fast`; {@link Postgres.restart} brings it back. */
+  /**
+   * Ends the server as `pg_ctl stop -m` would, default `fast`; {@link Postgres.restart} brings it
+   * back.
+   */
   stop(mode?: ShutdownMode): Promise<void>;
   /** Ends the postmaster with SIGKILL: no goodbye to anybody. */
   kill(): Promise<void>;
@@ -76,22 +95,34 @@ const testConf = {
   log_timezone: 'UTC',
 };
 
-const trustAll = ['local all all trust', 'host all all 127.0.0.1/32 trust', 'host replication all 127.0.0.1/32 trust'];
+const trustAll = [
+  'local all all trust',
+  'host all all 127.0.0.1/32 trust',
+  'host replication all 127.0.0.1/32 trust',
+];
 
 /**
- * Below the port ranges from which Linux and macOS take the client's end of a connection: while a server there is down, a client
- * that tries it again and again would end up connected to itself.
+ * Below the port ranges from which Linux and macOS take the client's end of a connection: while a
+ * server there is down, a client that tries it again and again would end up connected to itself.
  */
 const ports = { from: 15_000, to: 32_000 };
 
 const startTimeoutMs = 30_000;
 
-/** Makes a cluster and starts it. Takes about a second, nearly all of it initdb. Throws with the server's log if it does not start. */
+/**
+ * Makes a cluster and starts it. Takes about a second, nearly all of it initdb. Throws with the
+ * server's log if it does not start.
+ */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const user = serverUser();
-  // resolved, since macOS's temporary directory is a link; the socket's path has to stay below 104 bytes there
+  // resolved, since macOS's temporary directory is a link; the socket's path has to stay below 104
+  // bytes there
   const base = mkdtempSync(join(realpathSync(tmpdir()), 'pgsso-pg-'));
-  const guard = startGuard({ directory: base, pidFile: join(base, 'data', 'postmaster.pid'), signal: 'QUIT' });
+  const guard = startGuard({
+    directory: base,
+    pidFile: join(base, 'data', 'postmaster.pid'),
+    signal: 'QUIT',
+  });
   try {
     if (user.uid !== undefined && user.gid !== undefined) chownSync(base, user.uid, user.gid);
     const native = installPostgres(base, user, options.version ?? 18);
@@ -155,7 +186,9 @@ class Server implements Postgres {
       ...(ssl?.ca !== undefined && { ssl_ca_file: 'root.crt' }),
       ...conf,
     };
-    const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`);
+    const lines = Object.entries(settings).map(
+      ([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`,
+    );
     this.#write('postgresql.auto.conf', lines.join('\n'));
     this.#writeRules({ hba: hba ?? trustAll, ident });
   }
@@ -222,14 +255,19 @@ class Server implements Postgres {
 
   async #start(): Promise<void> {
     const log = openSync(this.#logFile, 'w', 0o644);
-    // a session of its own, so that Ctrl-C in a terminal ends us first; not waited for, since the guard ends it
-    const postmaster = spawn(join(this.#native, 'bin', 'postgres'), ['-D', this.dataDir, '-p', String(this.port)], {
-      ...this.#user,
-      cwd: this.socketDir,
-      env: serverEnv(),
-      stdio: ['ignore', log, log],
-      detached: true,
-    });
+    // a session of its own, so that Ctrl-C in a terminal ends us first; not waited for, since the
+    // guard ends it
+    const postmaster = spawn(
+      join(this.#native, 'bin', 'postgres'),
+      ['-D', this.dataDir, '-p', String(this.port)],
+      {
+        ...this.#user,
+        cwd: this.socketDir,
+        env: serverEnv(),
+        stdio: ['ignore', log, log],
+        detached: true,
+      },
+    );
     closeSync(log);
     postmaster.unref();
     await once(postmaster, 'spawn');
@@ -237,7 +275,8 @@ class Server implements Postgres {
     while (this.#pidFile(8) !== 'ready' || this.#pidFile(1) !== String(postmaster.pid)) {
       if (postmaster.exitCode !== null || postmaster.signalCode !== null)
         throw new Error(`PostgreSQL did not start:\n${this.log()}`);
-      if (Date.now() > deadline) throw new Error(`PostgreSQL was not ready after ${startTimeoutMs} ms:\n${this.log()}`);
+      if (Date.now() > deadline)
+        throw new Error(`PostgreSQL was not ready after ${startTimeoutMs} ms:\n${this.log()}`);
       await sleep(10);
     }
     this.#postmaster = postmaster;
@@ -255,7 +294,9 @@ class Server implements Postgres {
   /** A line of postmaster.pid, from 1; line 8 is the state that pg_ctl waits for. */
   #pidFile(line: number): string | undefined {
     try {
-      return readFileSync(join(this.dataDir, 'postmaster.pid'), 'utf8').split('\n')[line - 1]?.trim();
+      return readFileSync(join(this.dataDir, 'postmaster.pid'), 'utf8')
+        .split('\n')
+        [line - 1]?.trim();
     } catch {
       return undefined; // not written yet
     }
@@ -275,7 +316,8 @@ class Server implements Postgres {
     const path = join(this.dataDir, name);
     writeFileSync(path, `${text}\n`);
     chmodSync(path, 0o600);
-    if (this.#user.uid !== undefined && this.#user.gid !== undefined) chownSync(path, this.#user.uid, this.#user.gid);
+    if (this.#user.uid !== undefined && this.#user.gid !== undefined)
+      chownSync(path, this.#user.uid, this.#user.gid);
   }
 }
 

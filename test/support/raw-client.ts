@@ -1,12 +1,13 @@
 /** A client that speaks the protocol byte by byte, for what no driver would send. */
+
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import { BACKEND } from '../../src/protocol/constants.ts';
-import type { Message } from '../../src/protocol/framer.ts';
-import { formatMessage, parseErrorFields } from '../../src/protocol/messages.ts';
-import { formatStartup, sslRequest } from '../../src/protocol/startup.ts';
-import { MessageChannel } from '../../src/transport/message-channel.ts';
+import { MessageChannel } from '../../src/wire/channel.ts';
+import { BACKEND } from '../../src/wire/constants.ts';
+import type { Message } from '../../src/wire/framer.ts';
+import { formatMessage, parseErrorFields } from '../../src/wire/messages.ts';
+import { formatStartup, sslRequest } from '../../src/wire/startup.ts';
 import { JWT_OPTION } from './front-end.ts';
 
 /** One connection. */
@@ -62,7 +63,9 @@ export class RawClient {
     return this.channel.byte(this.#never);
   }
 
-  /** The letters of the messages' types up to one of that type or the end, and that last message. */
+  /**
+   * The letters of the messages' types up to one of that type or the end, and that last message.
+   */
   async until(type: number): Promise<{ types: string; last: Message | undefined }> {
     let types = '';
     for (;;) {
@@ -73,7 +76,13 @@ export class RawClient {
   }
 
   /** The fields of the ErrorResponse that comes next, behind whatever else. */
-  async error(): Promise<{ severity: string; sqlstate: string; message: string; detail?: string; hint?: string }> {
+  async error(): Promise<{
+    severity: string;
+    sqlstate: string;
+    message: string;
+    detail?: string;
+    hint?: string;
+  }> {
     const { types, last } = await this.until(BACKEND.errorResponse);
     if (!last) throw new Error(`the connection ended without an error; messages: ${types}`);
     const fields = parseErrorFields(last.body);
@@ -121,7 +130,10 @@ export function startup(parameters: Readonly<Record<string, string>>, version = 
 }
 
 /** The startup packet of a token login. */
-export function tokenStartup(parameters: Readonly<Record<string, string>>, version?: number): Buffer {
+export function tokenStartup(
+  parameters: Readonly<Record<string, string>>,
+  version?: number,
+): Buffer {
   return startup({ database: 'postgres', options: JWT_OPTION, ...parameters }, version);
 }
 

@@ -1,12 +1,16 @@
 /**
- * What `npm test` prints: a line a test file, each failure in full where it happens, and at the end a line that scripts read,
- * `N passed, N failed` and, when tests were skipped, `, N skipped`. It counts single assertions, not the tests that group them; what is
- * still to do counts as skipped. The exit status is tap's own.
+ * What `npm test` prints: a line a test file, each failure in full where it happens, and at the end
+ * a line that scripts read, `N passed, N failed` and, when tests were skipped, `, N skipped`. It
+ * counts single assertions, not the tests that group them; what is still to do counts as skipped.
+ * The exit status is tap's own.
  */
 import { Transform, type TransformCallback } from 'node:stream';
 import { Parser, type Result } from 'tap-parser';
 
-/** The writable stream that tap pipes its TAP into. A default export because tap's option `reporter` takes nothing else. */
+/**
+ * The writable stream that tap pipes its TAP into. A default export because tap's option `reporter`
+ * takes nothing else.
+ */
 export default class Reporter extends Transform {
   readonly #parser = new Parser();
   #passed = 0;
@@ -24,7 +28,9 @@ export default class Reporter extends Transform {
     });
     // at the root, a result is a whole file
     this.#parser.on('assert', ({ ok, name, time }: Result) => {
-      this.push(`${ok ? '  ok  ' : 'NOT OK'}  ${name}${time === null ? '' : `  ${(time / 1000).toFixed(1)} s`}\n`);
+      this.push(
+        `${ok ? '  ok  ' : 'NOT OK'}  ${name}${time === null ? '' : `  ${(time / 1000).toFixed(1)} s`}\n`,
+      );
     });
     this.#parser.on('bailout', (reason: string) => this.push(`bailed out: ${reason}\n`));
   }
@@ -38,7 +44,9 @@ export default class Reporter extends Transform {
     this.#parser.once('complete', ({ ok }: { ok: boolean }) => {
       // broken TAP, such as a plan that was not kept, fails a run without a failed assertion
       const failed = ok ? this.#failed : Math.max(this.#failed, 1);
-      this.push(`\n${this.#passed} passed, ${failed} failed${this.#skipped > 0 ? `, ${this.#skipped} skipped` : ''}\n`);
+      this.push(
+        `\n${this.#passed} passed, ${failed} failed${this.#skipped > 0 ? `, ${this.#skipped} skipped` : ''}\n`,
+      );
       done();
     });
     this.#parser.end();

@@ -1,4 +1,6 @@
-/** Pairs of connected sockets on the loopback address, for tests of what happens between two ends. */
+/**
+ * Pairs of connected sockets on the loopback address, for tests of what happens between two ends.
+ */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 

@@ -1,7 +1,9 @@
 /**
- * The helpers that other tests lean on, where a fault of theirs would make those tests say something false: the counting of results,
- * the certificates, and that a killed test leaves no server behind.
+ * The helpers that other tests lean on, where a fault of theirs would make those tests say
+ * something false: the counting of results, the certificates, and that a killed test leaves no
+ * server behind.
  */
+
 import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
@@ -9,7 +11,7 @@ import { existsSync } from 'node:fs';
 import { buffer, text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { time } from '../../src/x509/der.ts';
+import { time } from '../../src/lib/x509/der.ts';
 import { makeAuthority } from './certificates.ts';
 import Reporter from './reporter.ts';
 
@@ -24,14 +26,26 @@ function lastLine(output: string): string | undefined {
 }
 
 t.test('the reporter counts assertions, not the tests that group them', async (t) => {
-  const group = ['# Subtest: a.test.js', '    ok 1 - one', '    not ok 2 - two', '    ok 3 - three # SKIP no psql', '    1..3'];
+  const group = [
+    '# Subtest: a.test.js',
+    '    ok 1 - one',
+    '    not ok 2 - two',
+    '    ok 3 - three # SKIP no psql',
+    '    1..3',
+  ];
   const output = await report(...group, 'not ok 1 - a.test.js', '1..1');
   t.equal(lastLine(output), '1 passed, 1 failed, 1 skipped');
   t.match(output, 'FAILED  a.test.js > two');
 });
 
 t.test('a file that exits with an error after good assertions is a failure', async (t) => {
-  const output = await report('# Subtest: a.test.js', '    ok 1 - one', '    1..1', 'not ok 1 - a.test.js', '1..1');
+  const output = await report(
+    '# Subtest: a.test.js',
+    '    ok 1 - one',
+    '    1..1',
+    'not ok 1 - a.test.js',
+    '1..1',
+  );
   t.equal(lastLine(output), '1 passed, 1 failed');
 });
 
@@ -72,7 +86,9 @@ t.test('PostgreSQL ends with the process that started it, even a killed one', as
     const server = await (await import('${launcher}')).startPostgres();
     process.stdout.write(server.dataDir + '\\n' + server.port, () => process.kill(process.pid, 'SIGKILL'));
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [output, [, signal]] = await Promise.all([buffer(child.stdout), once(child, 'exit')]);
   const [dataDir = ''] = output.toString().split('\n');
   t.equal(signal, 'SIGKILL');

@@ -1,13 +1,22 @@
 /**
- * A mint for keys and tokens: any algorithm, any header, any claims, and tokens that no library would make. Signs with
- * node:crypto, so that what is verified with one implementation was made with another.
+ * A mint for keys and tokens: any algorithm, any header, any claims, and tokens that no library
+ * would make. Signs with node:crypto, so that what is verified with one implementation was made
+ * with another.
  */
 import { constants, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 
 const CURVES = { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' } as const;
 
 /** The algorithms that a key here may sign with. */
-export type SigningAlgorithm = 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | keyof typeof CURVES | 'EdDSA';
+export type SigningAlgorithm =
+  | 'RS256'
+  | 'RS384'
+  | 'RS512'
+  | 'PS256'
+  | 'PS384'
+  | 'PS512'
+  | keyof typeof CURVES
+  | 'EdDSA';
 
 /** A key pair of an imagined issuer. */
 export interface TestKey {
@@ -25,7 +34,10 @@ export type Members = Readonly<Record<string, unknown>>;
 
 const made = new Map<string, TestKey>();
 
-/** The key of that algorithm and name: the same one each time within a process, since an RSA key takes long to make. */
+/**
+ * The key of that algorithm and name: the same one each time within a process, since an RSA key
+ * takes long to make.
+ */
 export function testKey(algorithm: SigningAlgorithm, kid: string = algorithm): TestKey {
   const name = `${algorithm} ${kid}`;
   const key = made.get(name) ?? { kid, algorithm, ...generatePair(algorithm) };
@@ -43,14 +55,25 @@ export function keySetText(...keys: readonly TestKey[]): string {
   return JSON.stringify({ keys: keys.map((key) => publicJwk(key)) });
 }
 
-/** A token that the key signed; `header` adds to, replaces or removes (undefined) what is usually in it. */
+/**
+ * A token that the key signed; `header` adds to, replaces or removes (undefined) what is usually in
+ * it.
+ */
 export function mintToken(key: TestKey, claims: Members, header: Members = {}): string {
   const usual = { alg: key.algorithm, kid: key.kid, typ: 'JWT' };
-  return assembleToken(JSON.stringify({ ...usual, ...header }), JSON.stringify(claims), signWith(key));
+  return assembleToken(
+    JSON.stringify({ ...usual, ...header }),
+    JSON.stringify(claims),
+    signWith(key),
+  );
 }
 
 /** A token around any two texts or byte strings, whether they are JSON or not. */
-export function assembleToken(header: string | Buffer, payload: string | Buffer, signer: Signer): string {
+export function assembleToken(
+  header: string | Buffer,
+  payload: string | Buffer,
+  signer: Signer,
+): string {
   const signingInput = `${encode(header)}.${encode(payload)}`;
   return `${signingInput}.${encode(signer(signingInput))}`;
 }
@@ -58,7 +81,9 @@ export function assembleToken(header: string | Buffer, payload: string | Buffer,
 /** Signs with a key, by default as its algorithm says. */
 export function signWith(key: TestKey, algorithm: SigningAlgorithm = key.algorithm): Signer {
   const hash = algorithm === 'EdDSA' ? null : `sha${algorithm.slice(2)}`;
-  const padding = algorithm.startsWith('PS') ? constants.RSA_PKCS1_PSS_PADDING : constants.RSA_PKCS1_PADDING;
+  const padding = algorithm.startsWith('PS')
+    ? constants.RSA_PKCS1_PSS_PADDING
+    : constants.RSA_PKCS1_PADDING;
   const options = {
     key: key.privateKey,
     dsaEncoding: 'ieee-p1363' as const,
@@ -81,7 +106,10 @@ export function encode(part: string | Buffer): string {
   return Buffer.from(part).toString('base64url');
 }
 
-function generatePair(algorithm: SigningAlgorithm): { privateKey: KeyObject; publicKey: KeyObject } {
+function generatePair(algorithm: SigningAlgorithm): {
+  privateKey: KeyObject;
+  publicKey: KeyObject;
+} {
   switch (algorithm) {
     case 'EdDSA':
       return generateKeyPairSync('ed25519');

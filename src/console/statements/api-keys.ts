@@ -1,17 +1,20 @@
-/** CREATE, SHOW and DROP API KEY: keys that decide the user when a token brings one in the claim for them. */
-import { foldName, isUsableName } from '../../auth/names.ts';
-import { isUsableText } from '../../auth/text.ts';
-import { PgError } from '../../errors.ts';
+/**
+ * CREATE, SHOW and DROP API KEY: keys that decide the user when a token brings one in the claim for
+ * them.
+ */
+import { PgError } from '../../lib/errors.ts';
+import { foldName, isUsableName, isUsableText } from '../../lib/text.ts';
 import { digestOf, newSecret } from '../../settings/api-keys.ts';
 import { quote } from '../../settings/values.ts';
+import { type Rule, textOf } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
-import { type Rule, textOf } from '../statement.ts';
 
 /** As long as the name of a role may be. */
 const NAME_LIMIT = 63;
 
 /** ISO 8601: a day, which begins in UTC, or a time with its offset. */
-const TIME = /^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?(?:Z|[+-]\d{2}:\d{2}))?$/i;
+const TIME =
+  /^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?(?:Z|[+-]\d{2}:\d{2}))?$/i;
 
 const createApiKey: Rule = {
   begins: 'CREATE API KEY',
@@ -29,7 +32,7 @@ const createApiKey: Rule = {
       columns: textColumns('name', 'user', 'expires_at', 'api_key'),
       requires: { right: 'modify', to: 'create an API key' },
       async run(session, parameters) {
-        const { settings, now } = session.parts;
+        const { settings, now } = session.services;
         const key = {
           name: checkName(textOf(name, parameters)),
           user: checkUser(textOf(user, parameters)),
@@ -40,7 +43,9 @@ const createApiKey: Rule = {
         const isRead = settings.current.values['server.jwt_authentication.api_key_claim'] !== '';
         return {
           rows: [[key.name, key.user, isoOf(key.expiresAt), secret]],
-          warnings: isRead ? [] : ['server.jwt_authentication.api_key_claim is empty: no token can bring an API key'],
+          warnings: isRead
+            ? []
+            : ['server.jwt_authentication.api_key_claim is empty: no token can bring an API key'],
         };
       },
     };
@@ -57,8 +62,10 @@ const showApiKeys: Rule = {
     tag: 'SHOW',
     columns: textColumns('name', 'user', 'created_at', 'created_by', 'expires_at', 'last_used_at'),
     requires: { right: 'view', to: 'show API keys' },
-    run({ parts: { settings, apiKeyUses } }) {
-      const keys = [...settings.current.values.apiKeys.values()].toSorted((one, other) => (one.name < other.name ? -1 : 1));
+    run({ services: { settings, apiKeyUses } }) {
+      const keys = [...settings.current.values.apiKeys.values()].toSorted((one, other) =>
+        one.name < other.name ? -1 : 1,
+      );
       return {
         rows: keys.map((key) => [
           key.name,
@@ -75,7 +82,10 @@ const showApiKeys: Rule = {
 
 const dropApiKey: Rule = {
   begins: 'DROP API KEY',
-  help: { syntax: 'DROP API KEY name', does: 'ends a key: the next login with it falls back to the claim of the principal' },
+  help: {
+    syntax: 'DROP API KEY name',
+    does: 'ends a key: the next login with it falls back to the claim of the principal',
+  },
   parse(reader) {
     const name = reader.value();
     return {
@@ -94,7 +104,9 @@ export const apiKeyRules: readonly Rule[] = [createApiKey, showApiKeys, dropApiK
 
 function checkName(name: string): string {
   if (isUsableText(name) && Buffer.byteLength(name) <= NAME_LIMIT) return name;
-  throw invalid(`${quote(name)} cannot be the name of an API key: 1 to ${NAME_LIMIT} bytes, all of them visible`);
+  throw invalid(
+    `${quote(name)} cannot be the name of an API key: 1 to ${NAME_LIMIT} bytes, all of them visible`,
+  );
 }
 
 /** Folded, as the user of any token. */
@@ -109,7 +121,9 @@ function readTime(text: string, now: number): number {
   const time = day === undefined ? Number.NaN : Date.parse(text.replace(' ', 'T'));
   // Date.parse takes the 31st of February for a day of March.
   if (day === undefined || Number.isNaN(time) || isoOf(Date.parse(day))?.slice(0, 10) !== day) {
-    throw invalid(`could not parse ${quote(text)} as a time: expected one such as 2027-01-31 or 2027-01-31T12:00:00Z`);
+    throw invalid(
+      `could not parse ${quote(text)} as a time: expected one such as 2027-01-31 or 2027-01-31T12:00:00Z`,
+    );
   }
   if (time <= now) throw invalid(`an API key that expires at ${isoOf(time)} would be of no use`);
   return time;
@@ -120,5 +134,5 @@ function isoOf(time: number | undefined): string | undefined {
 }
 
 function invalid(message: string): PgError {
-  return new PgError({ code: 'invalid_api_key', sqlstate: '22023', message });
+  return new PgError({ code: 'invalid_api_key', message });
 }

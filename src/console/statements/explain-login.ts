@@ -1,8 +1,11 @@
-/** EXPLAIN LOGIN: what each check of a login would say to a token, and which setting decides it. Nothing is decided, no token is logged. */
+/**
+ * EXPLAIN LOGIN: what each check of a login would say to a token, and which setting decides it.
+ * Nothing is decided, no token is logged.
+ */
 import { explainLogin as explain } from '../../auth/explain.ts';
-import { CONSOLE_DATABASE } from '../../session/console-door.ts';
+import { CONSOLE_DATABASE } from '../../session/console-access.ts';
+import { type Rule, textOf, type Value } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
-import { type Rule, textOf, type Value } from '../statement.ts';
 
 /** How long keys may take to come, in ms; their source has its own limit for a request. */
 const TIMEOUT = 60_000;
@@ -26,23 +29,36 @@ export const explainLogin: Rule = {
       tag: 'EXPLAIN',
       columns: textColumns('check', 'result', 'found', 'expected', 'setting'),
       requires: { right: 'view', to: 'explain a login' },
-      async run({ parts }, parameters) {
+      async run({ services }, parameters) {
         const request = {
           token: textOf(token, parameters),
           user: user && textOf(user, parameters),
           namesRole: false,
         };
         const { checks, identity } = await explain(
-          parts.authenticator,
+          services.authenticator,
           request,
-          parts.settings.current.values,
+          services.settings.current.values,
           AbortSignal.timeout(TIMEOUT),
         );
-        const rows = checks.map(({ check, result, found, expected, decidedBy }) => [check, result, found, expected, decidedBy]);
+        const rows = checks.map(({ check, result, found, expected, decidedBy }) => [
+          check,
+          result,
+          found,
+          expected,
+          decidedBy,
+        ]);
         if (database !== undefined && textOf(database, parameters) === CONSOLE_DATABASE) {
-          const role = identity && parts.operators.roleOf(identity.user, 'token');
-          const result = identity === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
-          rows.push(['console', result, identity && (role ?? 'neither'), 'admin or viewer', '--admin, --viewer']);
+          const role = identity && services.operators.roleOf(identity.user, 'token');
+          const result =
+            identity === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
+          rows.push([
+            'console',
+            result,
+            identity && (role ?? 'neither'),
+            'admin or viewer',
+            '--admin, --viewer',
+          ]);
         }
         return { rows };
       },

@@ -1,12 +1,10 @@
 /**
- * The SELECTs that drivers and pools send on their own: to see whether somebody is there, who it is, and which array types it has. Any
- * other one is refused: the console is no database.
+ * The SELECTs that drivers and pools send on their own: to see whether somebody is there, who it
+ * is, and which array types it has. Any other one is refused: the console is no database.
  */
-import type { ConsoleSession } from '../console-session.ts';
+import { notSupported, type Rule, type StatementReader } from '../language/reader.ts';
 import type { Cell, Column } from '../results.ts';
-import type { Rule } from '../statement.ts';
-import type { StatementReader } from '../statement-reader.ts';
-import { notSupported } from '../unsupported.ts';
+import type { ConsoleSession } from '../session.ts';
 import { SERVER_VERSION } from '../variables.ts';
 
 /** A function or keyword without arguments. */
@@ -19,7 +17,12 @@ interface Known {
 }
 
 const known: readonly Known[] = [
-  { words: 'VERSION', call: true, type: 'text', value: ({ parts }) => `PostgreSQL ${SERVER_VERSION} (pgsso ${parts.version})` },
+  {
+    words: 'VERSION',
+    call: true,
+    type: 'text',
+    value: ({ services }) => `PostgreSQL ${SERVER_VERSION} (pgsso ${services.version})`,
+  },
   { words: 'CURRENT_USER', call: false, type: 'text', value: ({ operator }) => operator.name },
   { words: 'SESSION_USER', call: false, type: 'text', value: ({ operator }) => operator.name },
   { words: 'CURRENT_DATABASE', call: true, type: 'text', value: () => 'pgsso' },
@@ -54,7 +57,8 @@ function parseExpression(reader: StatementReader): ReturnType<Rule['parse']> | u
       : undefined;
   }
   const found = known.find(({ words }) => reader.takeWords(words));
-  if (!found || (found.call && !(reader.takeSymbol('(') && reader.takeSymbol(')')))) return undefined;
+  if (!found || (found.call && !(reader.takeSymbol('(') && reader.takeSymbol(')'))))
+    return undefined;
   return row([{ name: alias(reader) ?? found.words.toLowerCase(), type: found.type }], found.value);
 }
 
@@ -64,7 +68,10 @@ function alias(reader: StatementReader): string | undefined {
   return reader.takeWords('AS') ? reader.name().name : undefined;
 }
 
-function row(columns: readonly Column[], value?: (session: ConsoleSession) => Cell): ReturnType<Rule['parse']> {
+function row(
+  columns: readonly Column[],
+  value?: (session: ConsoleSession) => Cell,
+): ReturnType<Rule['parse']> {
   return {
     tag: 'SELECT',
     columns,

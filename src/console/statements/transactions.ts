@@ -1,10 +1,14 @@
 /**
- * BEGIN, COMMIT, ROLLBACK: many drivers wrap everything in a transaction. Changes of settings in one are made by COMMIT, all or none.
+ * BEGIN, COMMIT, ROLLBACK: many drivers wrap everything in a transaction. Changes of settings in
+ * one are made by COMMIT, all or none.
  */
-import type { Rule, Statement } from '../statement.ts';
-import type { StatementReader } from '../statement-reader.ts';
+import type { Rule, StatementReader } from '../language/reader.ts';
+import type { Statement } from '../session.ts';
 
-/** The modes of a transaction (manual, BEGIN): of no meaning here, since changes are made one after the other anyway. */
+/**
+ * The modes of a transaction (manual, BEGIN): of no meaning here, since changes are made one after
+ * the other anyway.
+ */
 const MODES = [
   'ISOLATION LEVEL SERIALIZABLE',
   'ISOLATION LEVEL REPEATABLE READ',
@@ -21,7 +25,11 @@ export function skipModes(reader: StatementReader): void {
   while (reader.takeOneOf(MODES) !== undefined) reader.takeSymbol(',');
 }
 
-function statement(tag: string, run: Statement['run'], ends = false): Omit<Statement, 'parameterCount'> {
+function statement(
+  tag: string,
+  run: Statement['run'],
+  ends = false,
+): Omit<Statement, 'parameterCount'> {
   return { tag, columns: [], requires: undefined, run, ...(ends && { endsTransaction: true }) };
 }
 
@@ -31,7 +39,9 @@ function begin(begins: string, tag: string): Rule {
     parse(reader) {
       reader.takeOneOf(['TRANSACTION', 'WORK']);
       skipModes(reader);
-      return statement(tag, (session) => (session.begin() ? {} : { warnings: ['there is already a transaction in progress'] }));
+      return statement(tag, (session) =>
+        session.begin() ? {} : { warnings: ['there is already a transaction in progress'] },
+      );
     },
   };
 }

@@ -1,8 +1,8 @@
 /** SET, SHOW and RESET of session variables, and what drivers send to clean up a connection. */
-import { PgError } from '../../errors.ts';
+import { PgError } from '../../lib/errors.ts';
+import { type Rule, type StatementReader, textOf } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
-import { type Rule, type Statement, textOf } from '../statement.ts';
-import type { StatementReader } from '../statement-reader.ts';
+import type { Statement } from '../session.ts';
 import { skipModes } from './transactions.ts';
 
 function statement(tag: string, run: Statement['run']): Omit<Statement, 'parameterCount'> {
@@ -90,7 +90,10 @@ const deallocate: Rule = {
   },
 };
 
-/** Of what a pool sends to clean up, what can be about nothing here: there are no cursors and no channels. */
+/**
+ * Of what a pool sends to clean up, what can be about nothing here: there are no cursors and no
+ * channels.
+ */
 const nothingToDo: readonly Rule[] = [
   { begins: 'CLOSE ALL', parse: () => statement('CLOSE CURSOR ALL', () => ({})) },
   {
@@ -121,7 +124,6 @@ function reset(name: string): Statement['run'] {
 function inTransaction(what: string): PgError {
   return new PgError({
     code: 'active_transaction',
-    sqlstate: '25001',
     message: `${what} cannot run inside a transaction block`,
   });
 }
@@ -130,7 +132,6 @@ function inTransaction(what: string): PgError {
 export function noSuchStatement(name: string): PgError {
   return new PgError({
     code: 'unknown_statement',
-    sqlstate: '26000',
     message: `prepared statement "${name}" does not exist`,
   });
 }

@@ -1,0 +1,256 @@
+/**
+ * The checks of a token login as a table: what each is called, what it says to the client, which
+ * setting decides it. A check that fails throws a {@link CheckFailure}, which only knows what was
+ * found; the words for client and log are made here, so that a login and an explanation of it can
+ * never differ.
+ */
+import type { ErrorCode } from '../lib/error-codes.ts';
+import { type Fault, PgError } from '../lib/errors.ts';
+import { formatList, formatText } from '../lib/text.ts';
+import type { ProvisioningPattern } from '../settings/pattern.ts';
+import type { LoginSettings, SettingValues } from '../settings/snapshot.ts';
+import type { Identity } from './identity.ts';
+
+/** One row of the table. */
+export interface Check {
+  /** Place in the order, from 1. */
+  readonly number: number;
+  /** Stable name of the refusal in log and metrics. */
+  readonly code: ErrorCode;
+  /** The message for the client, as CockroachDB has it. */
+  readonly message: string;
+  /**
+   * The setting, or the option of `pgsso serve`, that an operator would change; undefined where
+   * none can help.
+   */
+  readonly decidedBy: string | undefined;
+  /** What would pass, for the log: lists what is accepted here, so no client may see it. */
+  expected(values: LoginSettings): string;
+}
+
+/**
+ * Every check, in the order in which they are made; `role` and `superuser` follow the eleven and
+ * borrow the tenth's message. Those between the two are made only where roles follow groups.
+ */
+export const checks = {
+  enabled: {
+    number: 1,
+    code: 'jwt_not_enabled',
+    message: 'JWT authentication: not enabled',
+    decidedBy: 'server.jwt_authentication.enabled',
+    expected: () => 'true',
+  },
+  token: {
+    number: 2,
+    code: 'malformed_token',
+    message: 'JWT authentication: invalid token',
+    decidedBy: undefined,
+    expected: () => 'a signed JSON web token in compact form',
+  },
+  issuer: {
+    number: 3,
+    code: 'invalid_issuer',
+    message: 'JWT authentication: invalid issuer',
+    decidedBy: 'server.jwt_authentication.issuers.configuration',
+    expected: (values) =>
+      `one of ${formatList(values['server.jwt_authentication.issuers.configuration'].issuers)}`,
+  },
+  keys: {
+    number: 4,
+    code: 'keys_unavailable',
+    message: 'JWT authentication: unable to validate token',
+    decidedBy: 'server.jwt_authentication.jwks_auto_fetch.enabled',
+    expected: () => 'the keys of the issuer',
+  },
+  signature: {
+    number: 5,
+    code: 'invalid_token',
+    message: 'JWT authentication: invalid token',
+    decidedBy: 'server.jwt_authentication.jwks, pgsso.clock_tolerance',
+    expected: (values) =>
+      `a signature by a key of the issuer, exp after now, nbf and iat at most ${values['pgsso.clock_tolerance']} ms after now`,
+  },
+  claim: {
+    number: 6,
+    code: 'missing_claim',
+    message: 'JWT authentication: missing claim',
+    decidedBy: 'server.jwt_authentication.claim',
+    expected: () => 'a value that is not empty',
+  },
+  principal: {
+    number: 7,
+    code: 'invalid_claim_value',
+    message: 'JWT authentication: invalid claim value',
+    decidedBy: 'server.jwt_authentication.claim, server.identity_map.configuration',
+    expected: () => 'visible text, and SQL names of 1 to 63 bytes',
+  },
+  names: {
+    number: 8,
+    code: 'no_mapped_name',
+    message: 'JWT authentication: invalid principal',
+    decidedBy: 'server.identity_map.configuration',
+    expected: () => 'a rule for this issuer that matches',
+  },
+  user: {
+    number: 9,
+    code: 'user_not_in_token',
+    message: 'JWT authentication: invalid principal',
+    decidedBy: 'server.identity_map.configuration',
+    expected: () => 'a user that the token yields; without a user, a token that yields exactly one',
+  },
+  reserved: {
+    number: 10,
+    code: 'reserved_user',
+    message: 'JWT authentication: invalid identity',
+    decidedBy: '--reserved-user',
+    expected: () => 'a user that is neither reserved by pgsso nor by the operator',
+  },
+  audience: {
+    number: 11,
+    code: 'invalid_audience',
+    message: 'JWT authentication: invalid audience',
+    decidedBy: 'server.jwt_authentication.audience',
+    expected: (values) => `one of ${formatList(values['server.jwt_authentication.audience'])}`,
+  },
+  role: {
+    number: 12,
+    code: 'role_in_startup',
+    message: 'JWT authentication: invalid identity',
+    decidedBy: '--superusers',
+    expected: () =>
+      'a startup message without role and session_authorization, behind which a superuser could hide',
+  },
+  overage: {
+    number: 13,
+    code: 'groups_overage',
+    message: 'JWT authorization: groups are missing from the token',
+    decidedBy: 'server.jwt_authentication.group_claim',
+    expected: () => 'the groups in the token itself',
+  },
+  endpoint: {
+    number: 14,
+    code: 'no_userinfo_endpoint',
+    message: 'JWT authorization: No userinfo endpoint',
+    decidedBy: 'server.jwt_authentication.group_claim',
+    expected: () => 'the groups in the token, or an issuer with a userinfo endpoint',
+  },
+  userinfo: {
+    number: 15,
+    code: 'userinfo_failed',
+    message: 'JWT authorization: userinfo lookup failed',
+    decidedBy:
+      'server.jwt_authentication.group_claim, server.jwt_authentication.userinfo_group_key',
+    expected: () => 'the groups in the token, or in the answer of userinfo about the same subject',
+  },
+  groups: {
+    number: 16,
+    code: 'empty_group_list',
+    message: 'JWT authorization: empty group list',
+    decidedBy: 'server.jwt_authentication.authorization.enabled',
+    expected: () => 'at least one group, and at most 1000',
+  },
+  superuser: {
+    number: 17,
+    code: 'superuser',
+    message: 'JWT authentication: invalid identity',
+    decidedBy: '--superusers',
+    expected: () => 'a user for whom the backend reports is_superuser = off',
+  },
+} as const satisfies Record<string, Check>;
+
+/** The name of a check. */
+export type CheckName = keyof typeof checks;
+
+/** Is told of each check that passes, and of what the check looked at. The text is for the log. */
+export type Passed = (check: CheckName, found: string) => void;
+
+/** What a failed check has to tell. */
+export interface Finding {
+  /**
+   * What the check looked at and why it does not do, for the log. Never the token; token text only
+   * through `formatText`.
+   */
+  readonly found: string;
+  /** The DETAIL for the client: repeats at most what it sent itself. */
+  readonly detail?: string;
+  /** Default `client`. */
+  readonly fault?: Fault;
+  readonly cause?: unknown;
+}
+
+/** Thrown by the check that fails; turned into a {@link PgError} by {@link refusal}. */
+export class CheckFailure extends Error {
+  readonly check: CheckName;
+  readonly finding: Finding;
+
+  constructor(check: CheckName, finding: Finding) {
+    super(finding.found, { cause: finding.cause });
+    this.name = 'CheckFailure';
+    this.check = check;
+    this.finding = finding;
+  }
+}
+
+/** The refusal as the client sees it, with the full reason for the log. */
+export function refusal({ check: name, finding }: CheckFailure, values: LoginSettings): PgError {
+  const check: Check = checks[name];
+  const decidedBy = check.decidedBy === undefined ? '' : `; decided by ${check.decidedBy}`;
+  return new PgError({
+    code: check.code,
+    message: check.message,
+    detail: finding.detail,
+    reason: `check ${check.number} (${name}): found ${finding.found}; expected ${check.expected(values)}${decidedBy}`,
+    fault: finding.fault ?? 'client',
+    cause: finding.cause,
+  });
+}
+
+/*
+ * The rule that no token logs in as a superuser. Only the backend knows who is one, and says so
+ * when the user is logged in, so this check comes after all others and before the client hears of
+ * its success.
+ */
+
+/**
+ * The refusal of a superuser; undefined for anybody else. Nothing reported counts as a superuser:
+ * the rule may not depend on what a backend, or something in front of it, leaves out.
+ *
+ * @param isSuperuser the ParameterStatus `is_superuser` of the login
+ */
+export function superuserRefusal(
+  user: string,
+  isSuperuser: 'on' | 'off' | undefined,
+  values: SettingValues,
+): PgError | undefined {
+  if (isSuperuser === 'off') return undefined;
+  const shown = formatText(user);
+  const found = `is_superuser = ${isSuperuser ?? '(not reported)'} for ${shown}`;
+  const detail = `cannot use JWT auth to login to a reserved user ${shown}`;
+  return refusal(new CheckFailure('superuser', { found, detail }), values);
+}
+
+/*
+ * Which users may be created at their first login. Names that are unusable or reserved do not come
+ * this far; the operator may narrow the others down. A user that exists is not asked for.
+ */
+
+/** Whether the name is one of those that may be created; without a pattern each is. */
+export function mayBeCreated(user: string, pattern: ProvisioningPattern | undefined): boolean {
+  return pattern?.allows(user) ?? true;
+}
+
+/** The refusal, as check 7, of a user who does not exist and may not be created. */
+export function creationRefusal(
+  { user, principal, issuer, apiKey }: Identity,
+  values: SettingValues,
+): PgError {
+  // The client sent the secret of an API key and does not know its name.
+  const shown = apiKey === undefined ? formatText(principal) : 'of an API key';
+  return refusal(
+    new CheckFailure('principal', {
+      found: `the user ${formatText(user)}, who does not exist and does not match pgsso.provisioning.pattern`,
+      detail: `the value ${shown} for the issuer ${formatText(issuer)} is invalid`,
+    }),
+    values,
+  );
+}

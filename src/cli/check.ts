@@ -1,0 +1,58 @@
+/**
+ * `pgsso check`: the options of `serve`, and whom to log in for a try. One line a finding on
+ * standard output; status 1 if one of them is an error.
+ */
+
+import { type Command, Option } from 'commander';
+import { type CheckOptions, check } from '../check/check.ts';
+import type { Finding } from '../check/finding.ts';
+import { addServeOptions, type ParsedOptions, readServeOptions } from './serve.ts';
+
+interface ParsedCheckOptions extends ParsedOptions {
+  readonly user?: string;
+  readonly database?: string;
+  readonly json?: boolean;
+}
+
+const EXIT_ERROR = 1;
+
+const EXAMPLE = `
+Example: with the environment of the service
+  pgsso check --user alice
+`;
+
+/** Adds the command to the program. */
+export function addCheckCommand(program: Command): void {
+  const command = program
+    .command('check')
+    .description('Look at a configuration before it goes live; the options are those of serve.');
+  command
+    .optionsGroup('What to try:')
+    .addOption(
+      new Option('--user <NAME>', 'log this user in at the database, and see whom else it lets in'),
+    )
+    .addOption(
+      new Option(
+        '--database <NAME>',
+        'at the backend that this database goes to (default: at all)',
+      ),
+    )
+    .addOption(new Option('--json', 'a JSON object a line'));
+  addServeOptions(command).addHelpText('after', EXAMPLE);
+  command.action(async ({ user, database, json, ...rest }: ParsedCheckOptions) => {
+    const options: CheckOptions = {
+      ...readServeOptions(command, rest),
+      ...(user !== undefined && { user }),
+      ...(database !== undefined && { database }),
+    };
+    const findings = await check(options);
+    for (const finding of findings)
+      process.stdout.write(`${json ? JSON.stringify(finding) : format(finding)}\n`);
+    if (findings.some(({ level }) => level === 'error')) process.exitCode = EXIT_ERROR;
+  });
+}
+
+/** A stranger's text, a certificate's name say, must not command the terminal. */
+function format({ level, subject, text }: Finding): string {
+  return `${level.padEnd(7)}  ${subject}: ${text}`.replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ');
+}

@@ -1,0 +1,155 @@
+/**
+ * `pgsso explain`: what each check of a login would say to a token, without a server. The token
+ * comes on standard input, so that it stands neither in the list of processes nor in the shell's
+ * history.
+ */
+
+import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { type Command, Option } from 'commander';
+import { Authenticator } from '../auth/authenticator.ts';
+import { type ExplainedCheck, type Explanation, explainLogin } from '../auth/explain.ts';
+import { VerifiedTokens } from '../auth/verified-tokens.ts';
+import { noKeyStore } from '../keys/key-files.ts';
+import { noEvents } from '../keys/key-source.ts';
+import { errorText } from '../lib/errors.ts';
+import { openProviders } from '../server/providers.ts';
+import { noApiKeys } from '../settings/api-keys.ts';
+import { readProcessDefaults } from '../settings/process-defaults.ts';
+import { buildSnapshot } from '../settings/snapshot.ts';
+import { readKeptSettings } from '../settings/store/last-snapshot.ts';
+import type { Kept } from '../settings/store/snapshot-holder.ts';
+import { collect, parseUserName, repeatable } from './values.ts';
+
+interface ExplainOptions {
+  readonly user?: string;
+  readonly dataDir?: string;
+  readonly set?: readonly string[];
+  readonly reservedUser?: readonly string[];
+  readonly superusers: 'refuse' | 'allow';
+  readonly json?: true;
+}
+
+const EXIT_REFUSED = 1;
+
+const EXAMPLE = `
+The exit status is 0 when the checks would let the login in, 1 when they would not, 2 for wrong use. What the database
+says to the user (superuser rule, missing role) shows only at a login.
+
+Example:
+  pgsso explain --user alice --data-dir /var/lib/pgsso < token.jwt
+`;
+
+/** Adds the command to the program. */
+export function addExplainCommand(program: Command): void {
+  program
+    .command('explain')
+    .description(
+      'Explain a login: the token on standard input, a line for each check. Needs no server.',
+    )
+    .addOption(
+      new Option(
+        '--user <NAME>',
+        'the user of the startup message; without it, the one that the token yields',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--data-dir <DIR>',
+        'the settings of this data directory; without it, defaults',
+      ).env('PGSSO_DATA_DIR'),
+    )
+    .addOption(
+      new Option('--set <NAME=VALUE>', 'as for serve; also PGSSO_SET_<NAME>').argParser(collect),
+    )
+    .addOption(
+      new Option('--reserved-user <NAME>', 'as for serve')
+        .env('PGSSO_RESERVED_USER')
+        .argParser(repeatable(parseUserName)),
+    )
+    .addOption(
+      new Option('--superusers <MODE>', 'as for serve')
+        .env('PGSSO_SUPERUSERS')
+        .choices(['refuse', 'allow'])
+        .default('refuse'),
+    )
+    .addOption(new Option('--json', 'the result as one JSON object'))
+    .addHelpText('after', EXAMPLE)
+    .action(explain);
+}
+
+async function explain(options: ExplainOptions): Promise<void> {
+  const { user, superusers, reservedUser: reservedUsers = [] } = options;
+  const processDefaults = readProcessDefaults(options.set ?? [], process.env);
+  const kept = await readKept(options.dataDir);
+  const { values } = buildSnapshot({ ...kept, processDefaults, previous: undefined });
+  const providers = openProviders({ environment: process.env, maxLogins: 1 }, noKeyStore, noEvents);
+  const { keys, exchange, userinfo, events } = providers;
+  const verified = new VerifiedTokens(Date.now);
+  const authenticator = new Authenticator({
+    keys,
+    verified,
+    exchange,
+    userinfo,
+    events,
+    now: Date.now,
+    reservedUsers,
+    superusers,
+  });
+  const token = (await text(process.stdin)).trim();
+  const { signal } = new AbortController();
+  const explanation = await explainLogin(
+    authenticator,
+    { token, user, namesRole: false },
+    values,
+    signal,
+  );
+  await providers.close();
+  process.stdout.write(
+    options.json ? `${JSON.stringify(toJson(explanation), undefined, 2)}\n` : toText(explanation),
+  );
+  if (!explanation.identity) process.exitCode = EXIT_REFUSED;
+}
+
+async function readKept(dataDir: string | undefined): Promise<Kept> {
+  if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
+  try {
+    return await readKeptSettings(resolve(dataDir));
+  } catch (error) {
+    throw new Error(`--data-dir: ${errorText(error)}`, { cause: error });
+  }
+}
+
+function toJson({ checks, identity, refusal }: Explanation): object {
+  return {
+    admitted: identity !== undefined,
+    ...(identity && {
+      user: identity.user,
+      principal: identity.principal,
+      issuer: identity.issuer,
+      tokenExpires: new Date(identity.expiresAt).toISOString(),
+    }),
+    ...(refusal && {
+      code: refusal.code,
+      sqlstate: refusal.sqlstate,
+      message: refusal.message,
+      detail: refusal.detail,
+    }),
+    checks,
+  };
+}
+
+function toText({ checks, identity, refusal }: Explanation): string {
+  const detail = refusal?.detail === undefined ? '' : ` (${refusal.detail})`;
+  const verdict = identity
+    ? `The checks let the login in, as ${identity.user}.`
+    : `The login is refused: ${refusal?.message}${detail}.`;
+  return `${[...checks.map(checkLine), '', verdict].join('\n')}\n`;
+}
+
+function checkLine({ check, result, found, expected, decidedBy }: ExplainedCheck): string {
+  const begin = `${result.padEnd(11)}  ${check.padEnd(9)}`;
+  if (result === 'not reached') return begin.trimEnd();
+  if (result === 'passed') return `${begin}  ${found}`;
+  return `${begin}  found ${found}; expected ${expected}${decidedBy === undefined ? '' : `; decided by ${decidedBy}`}`;
+}

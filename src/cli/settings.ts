@@ -1,0 +1,201 @@
+/**
+ * `pgsso settings`: settings for scripts, through the console of a running pgsso. What a statement
+ * says to psql it says here: the right to change, the validation and the history are the console's.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type pg from 'pg';
+import { errorText } from '../lib/errors.ts';
+import { withConsole } from './console-client.ts';
+
+interface Where {
+  readonly url?: string;
+  readonly dataDir: string;
+  readonly port?: number;
+  readonly json?: true;
+}
+
+const EXAMPLE = `
+Example: over the socket of a pgsso on this machine, then over a listener with a token
+  pgsso settings --data-dir /var/lib/pgsso set server.jwt_authentication.enabled true
+  PGPASSWORD=$TOKEN pgsso settings --url 'postgres://alice@db.example.com:26257/pgsso?options=--crdb:jwt_auth_enabled%3Dtrue' export
+`;
+
+/** Adds the command and its subcommands to the program. */
+export function addSettingsCommand(program: Command): void {
+  const settings = program
+    .command('settings')
+    .description('Show and change the settings of a running pgsso.')
+    .addOption(
+      new Option('--data-dir <DIR>', 'its data directory, by whose socket it is reached')
+        .env('PGSSO_DATA_DIR')
+        .default('./pgsso-data'),
+    )
+    .addOption(
+      new Option('--port <PORT>', 'which one, if several use the directory').argParser(parsePort),
+    )
+    .addOption(
+      new Option(
+        '--url <URL>',
+        'its console over the network instead: postgres://user@host:port/pgsso; PGPASSWORD',
+      ).env('PGSSO_URL'),
+    )
+    .addHelpText('after', EXAMPLE);
+
+  const on = <T>(work: (client: pg.Client) => Promise<T>): Promise<T> => {
+    const { url, dataDir, port } = settings.opts<Where>();
+    const urlFromFlag = settings.getOptionValueSource('url') === 'cli';
+    return withConsole(
+      {
+        dataDir,
+        urlFromFlag,
+        ...(url !== undefined && { url }),
+        ...(port !== undefined && { port }),
+      },
+      work,
+    );
+  };
+  const json = (): Option => new Option('--json', 'as JSON');
+
+  settings
+    .command('get <NAME>')
+    .description('Print the value of a setting.')
+    .addOption(json())
+    .action(async (name: string, options: Where) => {
+      const value = await on((client) => get(client, name));
+      print(options.json ? JSON.stringify(value) : value);
+    });
+  settings
+    .command('set <NAME> <VALUE>')
+    .description('Change a setting; the value - is read from standard input.')
+    .action(async (name: string, given: string) => {
+      const value = given === '-' ? await text(process.stdin) : given;
+      await on((client) => set(client, name, value));
+    });
+  settings
+    .command('reset <NAME>')
+    .description('Give a setting its default again.')
+    .action((name: string) => on((client) => reset(client, name)));
+  settings
+    .command('list')
+    .description('Print all settings with their values and origins.')
+    .addOption(json())
+    .action(async (options: Where) => {
+      const rows = await on(list);
+      print(options.json ? toJson(rows) : rows.map(settingLine).join('\n'));
+    });
+  settings
+    .command('export')
+    .description('Print the settings that were changed, as a JSON object that import takes.')
+    .action(async () => {
+      const changed = (await on(list)).filter(({ origin }) => origin === 'override');
+      print(toJson(Object.fromEntries(changed.map(({ variable, value }) => [variable, value]))));
+    });
+  settings
+    .command('import <FILE>')
+    .description(
+      'Make the changes of a JSON object, all or none: names to values, null for the default; - is standard input.',
+    )
+    .action(async (file: string) => {
+      const changes = parseImport(await readImport(file));
+      await on((client) => importAll(client, changes));
+    });
+}
+
+/** A row of SHOW CLUSTER SETTINGS. */
+interface SettingRow {
+  readonly variable: string;
+  readonly value: string;
+  readonly setting_type: string;
+  readonly description: string;
+  readonly default_value: string;
+  readonly origin: string;
+}
+
+async function get(client: pg.Client, name: string): Promise<string> {
+  const { rows } = await client.query({
+    text: `SHOW CLUSTER SETTING ${quoteName(name)}`,
+    rowMode: 'array',
+  });
+  return rows[0]?.[0];
+}
+
+async function set(client: pg.Client, name: string, value: string): Promise<void> {
+  await client.query(`SET CLUSTER SETTING ${quoteName(name)} = $1`, [value]);
+}
+
+async function reset(client: pg.Client, name: string): Promise<void> {
+  await client.query(`RESET CLUSTER SETTING ${quoteName(name)}`);
+}
+
+async function list(client: pg.Client): Promise<readonly SettingRow[]> {
+  return (await client.query<SettingRow>('SHOW CLUSTER SETTINGS')).rows;
+}
+
+/** In one transaction: the console makes its changes at COMMIT, all or none. */
+async function importAll(
+  client: pg.Client,
+  changes: ReadonlyMap<string, string | undefined>,
+): Promise<void> {
+  await client.query('BEGIN');
+  for (const [name, value] of changes) {
+    if (value === undefined) await reset(client, name);
+    else await set(client, name, value);
+  }
+  await client.query('COMMIT');
+}
+
+async function readImport(file: string): Promise<string> {
+  try {
+    return file === '-' ? await text(process.stdin) : await readFile(file, 'utf8');
+  } catch (error) {
+    throw new Error(`import: ${errorText(error)}`, { cause: error });
+  }
+}
+
+function parseImport(content: string): ReadonlyMap<string, string | undefined> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(content);
+  } catch {
+    // The parser's own message quotes the text, which may hold a sensitive value.
+    throw new Error('import: it is not JSON');
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    throw new Error('import: it is no JSON object of names and values');
+  }
+  return new Map(Object.entries(parsed).map(([name, value]) => [name, importValue(name, value)]));
+}
+
+function importValue(name: string, value: unknown): string | undefined {
+  if (value === null) return undefined;
+  if (typeof value === 'string') return value;
+  if (typeof value === 'boolean' || typeof value === 'number') return String(value);
+  // Lists and maps are written as JSON in a setting's text as well.
+  if (typeof value === 'object') return JSON.stringify(value);
+  throw new Error(`import: the value of ${name} is of a kind that no setting has`);
+}
+
+function settingLine({ variable, value, origin }: SettingRow): string {
+  return `${origin.padEnd(8)}  ${variable} = ${JSON.stringify(value)}`;
+}
+
+function toJson(value: unknown): string {
+  return JSON.stringify(value, undefined, 2);
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function quoteName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+function parsePort(digits: string): number {
+  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
+  if (port < 1 || port > 65_535) throw new InvalidArgumentError('Give a port from 1 to 65535.');
+  return port;
+}

@@ -1,0 +1,60 @@
+/**
+ * From the text of a query to its statements. The whole text is read before any of it runs: a
+ * mistake in the third statement leaves the first one undone.
+ */
+import type { Statement } from '../session.ts';
+import { type Token, tokenize } from './lexer.ts';
+import { notSupported, type Rule, StatementReader } from './reader.ts';
+
+/**
+ * Words with which SQL statements begin that the console does not have, or has only in part;
+ * PostgreSQL's and CockroachDB's.
+ */
+const SQL_STATEMENTS: ReadonlySet<string> = new Set(
+  (
+    'ALTER ANALYZE BACKUP CALL CANCEL CHECKPOINT CLOSE CLUSTER COMMENT COPY CREATE DEALLOCATE DECLARE DELETE DISCARD DO DROP EXECUTE ' +
+    'EXPLAIN EXPORT FETCH GRANT IMPORT INSERT LISTEN LOAD LOCK MERGE MOVE NOTIFY PAUSE PREPARE REASSIGN REFRESH REINDEX RELEASE ' +
+    'RESTORE RESUME REVOKE SAVEPOINT SCRUB SECURITY SELECT TABLE TRUNCATE UNLISTEN UPDATE UPSERT USE VACUUM VALUES WITH'
+  ).split(' '),
+);
+
+/**
+ * The statements of a query, separated by semicolons. Empty ones are left out.
+ *
+ * @param rules the grammar; of two rules that fit, the first one counts
+ *
+ * @throws PgError 42601 with the position; 42704 for the name of a setting that there is not; 0A000
+ *   for other SQL
+ */
+export function parseStatements(query: string, rules: readonly Rule[]): readonly Statement[] {
+  const statements: Statement[] = [];
+  let tokens: Token[] = [];
+  for (const token of tokenize(query)) {
+    if (token.kind !== 'end' && !(token.kind === 'symbol' && token.text === ';')) {
+      tokens.push(token);
+      continue;
+    }
+    if (tokens.length > 0) statements.push(parseStatement(query, tokens, token, rules));
+    tokens = [];
+  }
+  return statements;
+}
+
+function parseStatement(
+  query: string,
+  tokens: readonly Token[],
+  last: Token,
+  rules: readonly Rule[],
+): Statement {
+  const reader = new StatementReader(query, tokens, last);
+  const first = reader.token;
+  const rule = rules.find(({ begins }) => reader.takeWords(begins));
+  if (!rule) {
+    if (first.kind === 'word' && SQL_STATEMENTS.has(first.text.toUpperCase()))
+      throw notSupported(first.text, reader.beginning);
+    throw reader.unexpected();
+  }
+  const statement = rule.parse(reader);
+  if (!reader.atEnd) throw reader.unexpected();
+  return { ...statement, parameterCount: reader.parameterCount };
+}

@@ -1,0 +1,160 @@
+/**
+ * SET CLUSTER SETTING and RESET CLUSTER SETTING: the only statements that change what logins read.
+ */
+import { PgError } from '../../lib/errors.ts';
+import type { HistoryEntry } from '../../settings/changes.ts';
+import { isOfApiKey } from '../../settings/changes.ts';
+import { definitions, type SettingName, settingNames } from '../../settings/definitions.ts';
+import { findSetting } from '../../settings/lookup.ts';
+import { type Rule, type StatementReader, textOf } from '../language/reader.ts';
+import type { Requirement } from '../operators.ts';
+import { textColumns } from '../results.ts';
+
+export const setSetting: Rule = {
+  begins: 'SET CLUSTER SETTING',
+  help: {
+    syntax: 'SET CLUSTER SETTING name = value | DEFAULT',
+    does: 'changes a setting, durably and for the next login; TO may stand for =',
+  },
+  parse(reader) {
+    const name = readSetting(reader);
+    reader.equals();
+    const common = { tag: 'SET CLUSTER SETTING', columns: [], requires: changing(name) };
+    if (reader.takeWords('DEFAULT'))
+      return { ...common, run: (session) => session.change({ kind: 'reset', name }) };
+    const value = reader.value();
+    return {
+      ...common,
+      run: (session, parameters) =>
+        session.change({ kind: 'set', name, text: textOf(value, parameters) }),
+    };
+  },
+};
+
+export const resetSetting: Rule = {
+  begins: 'RESET CLUSTER SETTING',
+  help: { syntax: 'RESET CLUSTER SETTING name', does: 'gives a setting its default again' },
+  parse(reader) {
+    const name = readSetting(reader);
+    return {
+      tag: 'RESET CLUSTER SETTING',
+      columns: [],
+      requires: changing(name),
+      run: (session) => session.change({ kind: 'reset', name }),
+    };
+  },
+};
+
+/**
+ * Reads the name of a setting.
+ *
+ * @throws PgError 42704 with the position, and a hint at the nearest name
+ */
+function readSetting(reader: StatementReader): SettingName {
+  const { name, position } = reader.name();
+  try {
+    return findSetting(name);
+  } catch (error) {
+    if (!(error instanceof PgError)) throw error;
+    const { code, sqlstate, message, hint } = error;
+    throw new PgError({ code, sqlstate, message, hint, position });
+  }
+}
+
+function changing(name: SettingName): Requirement {
+  return { right: 'modify', to: `set cluster setting '${name}'` };
+}
+
+/* SHOW CLUSTER SETTING name: one row and one column, which is named after the setting. */
+
+export const showSetting: Rule = {
+  begins: 'SHOW CLUSTER SETTING',
+  help: { syntax: 'SHOW CLUSTER SETTING name', does: 'the value of a setting' },
+  parse(reader) {
+    const name = readSetting(reader);
+    return {
+      tag: 'SHOW',
+      columns: textColumns(name),
+      requires: { right: 'view', to: `show cluster setting '${name}'` },
+      run: (session) => ({ rows: [[session.stateOf(name).text]] }),
+    };
+  },
+};
+
+/* SHOW CLUSTER SETTINGS and its variants: the whole table. */
+
+const COLUMNS = ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin'];
+
+function showSettings(begins: string, all: boolean, help?: Rule['help']): Rule {
+  return {
+    begins,
+    ...(help && { help }),
+    parse: () => ({
+      tag: 'SHOW',
+      columns: textColumns(...COLUMNS, ...(all ? ['public'] : [])),
+      requires: { right: 'view', to: 'show cluster settings' },
+      run: (session) => ({
+        rows: settingNames
+          .filter((name) => all || definitions[name].public)
+          .map((name) => {
+            const { type, description, public: isPublic } = definitions[name];
+            const { text, defaultText, origin } = session.stateOf(name);
+            return [
+              name,
+              text,
+              type,
+              description,
+              defaultText,
+              origin,
+              ...(all ? [String(isPublic)] : []),
+            ];
+          }),
+      }),
+    }),
+  };
+}
+
+export const showSettingsRules: readonly Rule[] = [
+  showSettings('SHOW CLUSTER SETTINGS', false, {
+    syntax: 'SHOW [PUBLIC | ALL] CLUSTER SETTINGS',
+    does: 'every setting with its value, type, meaning, default and origin',
+  }),
+  showSettings('SHOW PUBLIC CLUSTER SETTINGS', false),
+  showSettings('SHOW ALL CLUSTER SETTINGS', true),
+  showSettings('SHOW CLUSTER SETTING ALL', true),
+];
+
+/* SHOW CLUSTER SETTING HISTORY: what was changed, by whom and when, newest first. */
+
+export const showHistory: Rule = {
+  begins: 'SHOW CLUSTER SETTING HISTORY',
+  help: {
+    syntax: 'SHOW CLUSTER SETTING HISTORY [name]',
+    does: 'the changes of all settings or of one, newest first; sensitive values are not kept',
+  },
+  parse(reader) {
+    const name = reader.atEnd ? undefined : readSetting(reader);
+    return {
+      tag: 'SHOW',
+      columns: textColumns('changed_at', 'changed_by', 'variable', 'operation', 'value'),
+      requires: { right: 'view', to: 'show the history of cluster settings' },
+      async run({ services }) {
+        const history = await services.settings.history(name);
+        return {
+          rows: history.map((entry) => [
+            new Date(entry.at).toISOString(),
+            entry.user,
+            entry.name,
+            operationOf(entry),
+            entry.text,
+          ]),
+        };
+      },
+    };
+  },
+};
+
+function operationOf(entry: HistoryEntry): string {
+  if (isOfApiKey(entry)) return entry.text === undefined ? 'drop' : 'create';
+  return entry.text === undefined ? 'reset' : 'set';
+}

@@ -1,0 +1,268 @@
+/**
+ * The extended protocol: statements are prepared, bound to parameters and run in messages of their
+ * own, which a driver may send all at once. After an error everything up to Sync is skipped (manual
+ * 54.2.3).
+ */
+import { PgError } from '../../lib/errors.ts';
+import { FRONTEND } from '../../wire/constants.ts';
+import type { Message } from '../../wire/framer.ts';
+import {
+  bindComplete,
+  closeComplete,
+  emptyQueryResponse,
+  noData,
+  parameterDescription,
+  parseBind,
+  parseComplete,
+  parseExecute,
+  parseParse,
+  parseTarget,
+  portalSuspended,
+  readyForQuery,
+} from '../../wire/query-messages.ts';
+import { decodeParameter, decodeText, type Format } from '../results.ts';
+import type { ConsoleSession, Prepared, Statement } from '../session.ts';
+import { parseQueryText } from '../statements/grammar.ts';
+import { noSuchStatement } from '../statements/variables.ts';
+import { describeColumns, encodeEnd, encodeRows, errorReply } from './replies.ts';
+
+/** A statement with its parameters. */
+interface Portal {
+  /** Bytes of its parameters. */
+  readonly size: number;
+  readonly statement: Statement | undefined;
+  readonly parameters: readonly string[];
+  readonly formatOf: (index: number) => Format;
+  /** Rows that wait for the next Execute, and what follows them; undefined before the first one. */
+  left: { readonly rows: Buffer[]; readonly end: readonly Buffer[] } | undefined;
+}
+
+/**
+ * Of prepared statements and of portals each; drivers keep a few hundred. A value has a few
+ * megabytes at most.
+ */
+const LIMIT = 1000;
+const SIZE_LIMIT = 16 * 1024 * 1024;
+
+/** OID of text, the type of every parameter that the client gives no type. */
+const TEXT_OID = 25;
+
+/** The prepared statements and portals of a connection. */
+export class ExtendedQueries {
+  readonly #session: ConsoleSession;
+  readonly #portals = new Map<string, Portal>();
+  #skipping = false;
+
+  constructor(session: ConsoleSession) {
+    this.#session = session;
+  }
+
+  /** A simple query ends the unnamed statement and portal. */
+  forgetUnnamed(): void {
+    this.#session.prepared.delete('');
+    this.#portals.delete('');
+  }
+
+  /**
+   * Answers a message.
+   *
+   * @throws PgError 08P01 for one that is malformed or has no place here: the connection cannot go
+   *   on
+   */
+  async answer(message: Message): Promise<Buffer> {
+    if (message.type === FRONTEND.sync) {
+      this.#skipping = false;
+      // Portals end with the transaction, which without BEGIN is over now.
+      if (this.#session.status === 'I') this.#portals.clear();
+      return readyForQuery(this.#session.status);
+    }
+    const handle = this.#handlerOf(message);
+    if (this.#skipping) return Buffer.alloc(0);
+    try {
+      return await handle();
+    } catch (error) {
+      this.#skipping = true;
+      this.#session.fail();
+      return errorReply(error, this.#session);
+    }
+  }
+
+  /** The message is parsed at once, and acted on later. */
+  #handlerOf({ type, body }: Message): () => Buffer | Promise<Buffer> {
+    switch (type) {
+      case FRONTEND.parse: {
+        const message = parseParse(body);
+        return () => this.#prepare(message);
+      }
+      case FRONTEND.bind: {
+        const message = parseBind(body);
+        return () => this.#bind(message);
+      }
+      case FRONTEND.describe: {
+        const target = parseTarget(body);
+        return () =>
+          target.kind === 'statement'
+            ? this.#describeStatement(target.name)
+            : this.#describePortal(target.name);
+      }
+      case FRONTEND.execute: {
+        const { portal, maxRows } = parseExecute(body);
+        return () => this.#execute(portal, maxRows);
+      }
+      case FRONTEND.close: {
+        const { kind, name } = parseTarget(body);
+        return () => {
+          if (kind === 'statement') this.#session.prepared.delete(name);
+          else this.#portals.delete(name);
+          return closeComplete;
+        };
+      }
+      case FRONTEND.flush:
+        return () => Buffer.alloc(0);
+      default:
+        throw new PgError({
+          code: 'unexpected_message',
+          message: `invalid frontend message type ${type}`,
+        });
+    }
+  }
+
+  #prepare({ name, query, types }: ReturnType<typeof parseParse>): Buffer {
+    const { prepared } = this.#session;
+    if (name !== '' && prepared.has(name))
+      throw duplicate('42P05', `prepared statement "${name}" already exists`);
+    const [statement, ...more] = parseQueryText(decodeText(query));
+    if (more.length > 0) throw severalStatements();
+    const count = statement?.parameterCount ?? 0;
+    checkRoom(prepared, query.length);
+    prepared.set(name, {
+      size: query.length,
+      statement,
+      types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID),
+    });
+    return parseComplete;
+  }
+
+  #bind({
+    portal,
+    statement: name,
+    formats,
+    values,
+    resultFormats,
+  }: ReturnType<typeof parseBind>): Buffer {
+    const { statement, types } = this.#statement(name);
+    if (values.length !== types.length) throw wrongCount(values.length, name, types.length);
+    if (portal !== '' && this.#portals.has(portal))
+      throw duplicate('42P03', `cursor "${portal}" already exists`);
+    const formatOf = formatList(formats, values.length);
+    const parameters = values.map((value, index) => {
+      if (value === undefined) throw nullParameter(index);
+      return decodeParameter(value, types[index] ?? TEXT_OID, formatOf(index));
+    });
+    const size = values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
+    checkRoom(this.#portals, size);
+    const columns = statement?.columns.length ?? 0;
+    this.#portals.set(portal, {
+      size,
+      statement,
+      parameters,
+      formatOf: formatList(resultFormats, columns),
+      left: undefined,
+    });
+    return bindComplete;
+  }
+
+  #describeStatement(name: string): Buffer {
+    const { statement, types } = this.#statement(name);
+    const columns = statement?.columns ?? [];
+    const rows = columns.length === 0 ? noData : describeColumns(columns, () => 0);
+    return Buffer.concat([parameterDescription(types), rows]);
+  }
+
+  #describePortal(name: string): Buffer {
+    const { statement, formatOf } = this.#portal(name);
+    return statement?.columns.length ? describeColumns(statement.columns, formatOf) : noData;
+  }
+
+  async #execute(name: string, maxRows: number): Promise<Buffer> {
+    const portal = this.#portal(name);
+    const { statement, parameters, formatOf } = portal;
+    if (!statement) return emptyQueryResponse;
+    if (!portal.left) {
+      const outcome = await this.#session.execute(statement, parameters);
+      portal.left = {
+        rows: encodeRows(statement.columns, outcome, formatOf),
+        end: encodeEnd(statement, outcome),
+      };
+    }
+    const { rows, end } = portal.left;
+    const now = rows.splice(0, maxRows === 0 ? rows.length : maxRows);
+    return Buffer.concat([...now, ...(rows.length > 0 ? [portalSuspended] : end)]);
+  }
+
+  #statement(name: string): Prepared {
+    const prepared = this.#session.prepared.get(name);
+    if (!prepared) throw noSuchStatement(name);
+    return prepared;
+  }
+
+  #portal(name: string): Portal {
+    const portal = this.#portals.get(name);
+    if (portal) return portal;
+    throw new PgError({
+      code: 'unknown_portal',
+      message: `portal "${name}" does not exist`,
+    });
+  }
+}
+
+/** None: all text; one: for all; otherwise one each. */
+function formatList(formats: readonly number[], count: number): (index: number) => Format {
+  if (
+    (formats.length > 1 && formats.length !== count) ||
+    formats.some((format) => format !== 0 && format !== 1)
+  ) {
+    throw new PgError({
+      code: 'malformed_bind',
+      message: `bind message has ${formats.length} formats for ${count} values`,
+    });
+  }
+  return (index) => ((formats.length === 1 ? formats[0] : formats[index]) === 1 ? 1 : 0);
+}
+
+function checkRoom(held: ReadonlyMap<string, { readonly size: number }>, size: number): void {
+  const bytes = [...held.values()].reduce((sum, one) => sum + one.size, size);
+  if (held.size < LIMIT && bytes <= SIZE_LIMIT) return;
+  throw new PgError({
+    code: 'too_many_statements',
+    message: `there are ${held.size} prepared statements or portals already`,
+    hint: 'Close some of them, or send DISCARD ALL.',
+  });
+}
+
+function duplicate(sqlstate: string, message: string): PgError {
+  return new PgError({ code: 'duplicate_name', sqlstate, message });
+}
+
+function severalStatements(): PgError {
+  return new PgError({
+    code: 'several_statements',
+    message: 'cannot insert multiple commands into a prepared statement',
+    position: 1,
+  });
+}
+
+function wrongCount(given: number, name: string, wanted: number): PgError {
+  return new PgError({
+    code: 'wrong_parameter_count',
+    message: `bind message supplies ${given} parameters, but prepared statement "${name}" requires ${wanted}`,
+  });
+}
+
+function nullParameter(index: number): PgError {
+  return new PgError({
+    code: 'null_parameter',
+    message: `parameter $${index + 1} is NULL`,
+    hint: 'SET CLUSTER SETTING name = DEFAULT gives a setting its default.',
+  });
+}

@@ -1,0 +1,121 @@
+/**
+ * What a client of the console gets for a statement: rows, warnings and the command tag, or an
+ * error. The simple protocol runs a text with any number of statements. The first one that fails is
+ * the last.
+ */
+import { errorText, PgError } from '../../lib/errors.ts';
+import { errorResponse, warningResponse } from '../../wire/messages.ts';
+import {
+  commandComplete,
+  dataRow,
+  emptyQueryResponse,
+  rowDescription,
+} from '../../wire/query-messages.ts';
+import { type Column, encodeCell, type Format, typeOf } from '../results.ts';
+import type { ConsoleSession, Outcome, Statement } from '../session.ts';
+
+/**
+ * Runs the statements of a text.
+ *
+ * @param write gets the replies without ReadyForQuery, statement by statement: all together they
+ *   could be any number of megabytes
+ * @throws what `write` throws
+ */
+export async function runStatements(
+  statements: readonly Statement[],
+  session: ConsoleSession,
+  write: (reply: Buffer) => Promise<void>,
+): Promise<void> {
+  if (statements.length === 0) await write(emptyQueryResponse);
+  for (const statement of statements) {
+    const reply = await replyTo(statement, session);
+    await write(reply.bytes);
+    if (reply.failed) return;
+  }
+}
+
+async function replyTo(
+  statement: Statement,
+  session: ConsoleSession,
+): Promise<{ bytes: Buffer; failed: boolean }> {
+  const { columns } = statement;
+  try {
+    const outcome = await session.execute(statement, []);
+    const description = columns.length > 0 ? [describeColumns(columns, () => 0)] : [];
+    const rows = encodeRows(columns, outcome, () => 0);
+    return {
+      bytes: Buffer.concat([...description, ...rows, ...encodeEnd(statement, outcome)]),
+      failed: false,
+    };
+  } catch (error) {
+    return { bytes: errorReply(error, session), failed: true };
+  }
+}
+
+/** RowDescription of the columns in their formats. */
+export function describeColumns(
+  columns: readonly Column[],
+  formatOf: (index: number) => Format,
+): Buffer {
+  return rowDescription(
+    columns.map((column, index) => ({
+      name: column.name,
+      ...typeOf(column),
+      format: formatOf(index),
+    })),
+  );
+}
+
+/** A DataRow for each row. */
+export function encodeRows(
+  columns: readonly Column[],
+  { rows = [] }: Outcome,
+  formatOf: (index: number) => Format,
+): Buffer[] {
+  return rows.map((row) =>
+    dataRow(columns.map((column, index) => encodeCell(row[index], column, formatOf(index)))),
+  );
+}
+
+/** The warnings and CommandComplete. */
+export function encodeEnd(
+  statement: Statement,
+  { rows = [], warnings = [], tag = statement.tag }: Outcome,
+): Buffer[] {
+  return [
+    ...warnings.map(warningResponse),
+    commandComplete(tag === 'SELECT' ? `SELECT ${rows.length}` : tag),
+  ];
+}
+
+/**
+ * The ErrorResponse for anything that was thrown; what is no PgError is a bug, and the log gets its
+ * stack.
+ */
+export function errorReply(
+  error: unknown,
+  { log, operator: { name: user, client } }: ConsoleSession,
+): Buffer {
+  if (error instanceof PgError) {
+    const { code, sqlstate, reason, fault } = error;
+    // Without the message: it quotes the statement, which may hold a token.
+    log[fault === 'client' ? 'debug' : 'warn'](
+      { event: 'console', user, client, code, sqlstate, reason, fault },
+      'statement failed',
+    );
+    return errorResponse(error, 'ERROR');
+  }
+  const stack = error instanceof Error ? error.stack : undefined;
+  log.error(
+    { event: 'console', user, client, reason: errorText(error), stack, fault: 'us' },
+    'statement failed',
+  );
+  return errorResponse(
+    new PgError({
+      code: 'internal_error',
+      message: 'internal error of the front-end',
+      fault: 'us',
+    }),
+    'ERROR',
+  );
+}

@@ -1,0 +1,139 @@
+/**
+ * The URL of a database that pgsso logs in at as itself (`--settings`, `--directory`): what
+ * `--backend` takes, with a user besides, and its password in the environment or in a password
+ * file. TLS is as strict as towards the backend.
+ */
+
+import type { ConnectionOptions } from 'node:tls';
+import type pg from 'pg';
+import { PasswordFile } from '../backend/passfile.ts';
+import { BackendTarget } from '../backend/target.ts';
+import {
+  type BackendHost,
+  formatHost,
+  isSocketDirectory,
+  parseBackendUrl,
+} from '../backend/url.ts';
+import { errorText, UsageError } from '../lib/errors.ts';
+import { isLoopback } from '../lib/network.ts';
+
+/** A database with the way to log in at it. */
+export interface DatabaseLogin {
+  /** Host and port, for the log. */
+  readonly label: string;
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  /** For a new connection: files are as they were last read. */
+  password(): string | undefined;
+  /** How to speak TLS; undefined for plain text. */
+  tls(): ConnectionOptions | undefined;
+  /** Reads the files that the URL names again. */
+  reload(): Promise<void>;
+}
+
+/**
+ * Reads the URL and the files that it names.
+ *
+ * @param option for errors: `--settings`
+ * @throws UsageError for a URL that cannot be right; Error for a file that cannot be read
+ */
+export async function openDatabaseLogin(
+  option: string,
+  text: string,
+  source: 'flag' | 'environment',
+): Promise<DatabaseLogin> {
+  const { user, passfile, url, host } = parse(option, text, source);
+  try {
+    const target = await BackendTarget.open(url);
+    const passwords = passfile === undefined ? undefined : await PasswordFile.open(passfile);
+    const key = { host: host.host, port: host.port, database: url.database ?? user, user };
+    return {
+      ...key,
+      label: formatHost(host),
+      password: () => url.password ?? passwords?.find(key)?.toString(),
+      tls: () => tlsOptions(host, target),
+      async reload() {
+        await target.reload();
+        await passwords?.reload();
+      },
+    };
+  } catch (error) {
+    throw new Error(`${option}: ${errorText(error)}`, { cause: error });
+  }
+}
+
+/** The same for a `pg` client. */
+export function clientConfig(login: DatabaseLogin): pg.ClientConfig {
+  const { host, port, database, user } = login;
+  const password = login.password();
+  return {
+    host,
+    port,
+    database,
+    user,
+    ssl: login.tls() ?? false,
+    ...(password !== undefined && { password }),
+  };
+}
+
+function parse(option: string, text: string, source: 'flag' | 'environment') {
+  try {
+    const { user, rest } = takeUser(text);
+    const url = parseBackendUrl(rest, source);
+    const { passwordFile: passfile, ...credentials } = url.credentials;
+    if (Object.values(credentials).some((value) => value !== undefined))
+      throw new Error(
+        'the login is by password here: of backend_auth, sslcert, sslkey and issue_ca_… none is taken',
+      );
+    const [host, ...others] = url.hosts;
+    if (!host || others.length > 0)
+      throw new Error('give one host: the primary, where changes can be made');
+    if (host.sslMode === 'prefer' && !isSocketDirectory(host.host) && !isLoopback(host.host))
+      throw new Error('sslmode=prefer is not taken here: give require or stricter');
+    return { user, passfile, url, host };
+  } catch (error) {
+    throw new UsageError(`${option}: ${errorText(error)}`);
+  }
+}
+
+/**
+ * Takes the user, which the URL of a backend does not have, out of a URL; its form is checked
+ * afterwards.
+ */
+function takeUser(text: string): { user: string; rest: string } {
+  const [, scheme = '', authority = '', path = '', query = ''] =
+    /^([a-z]+:\/\/)([^/?]*)([^?]*)(?:\?(.*))?$/s.exec(text) ?? [];
+  const at = authority.lastIndexOf('@');
+  const [, inAuthority = '', password = ''] =
+    /^([^:]*)(:.*)?$/s.exec(authority.slice(0, Math.max(at, 0))) ?? [];
+  let user = decodeURIComponent(inAuthority);
+  const others = query.split('&').filter((pair) => {
+    const [, value] = /^user=(.*)$/s.exec(pair) ?? [];
+    if (value !== undefined) user = decodeURIComponent(value);
+    return value === undefined && pair !== '';
+  });
+  if (user === '') throw new Error('name the user to log in as: postgres://USER@host/database');
+  const login = password === '' ? '' : `${password}@`;
+  return {
+    user,
+    rest: `${scheme}${login}${authority.slice(at + 1)}${path}${others.length > 0 ? `?${others.join('&')}` : ''}`,
+  };
+}
+
+/**
+ * On the loopback address `prefer` is the default: nobody can listen there who could not read our
+ * memory, and pg does not fall back.
+ */
+function tlsOptions(
+  { sslMode }: BackendHost,
+  { secureContext }: BackendTarget,
+): ConnectionOptions | undefined {
+  if (sslMode === 'disable' || sslMode === 'prefer') return undefined;
+  return {
+    secureContext,
+    rejectUnauthorized: sslMode !== 'require',
+    ...(sslMode !== 'verify-full' && { checkServerIdentity: () => undefined }),
+  };
+}

@@ -1,0 +1,44 @@
+/**
+ * The last word to a client that is refused. Closing a socket whose received bytes were not read
+ * resets it, and the reset may overtake the error message; so the rest of what the client sends is
+ * read and dropped for a moment before the socket is closed.
+ */
+import type { Socket } from 'node:net';
+
+/** How long, in ms, and how much, in bytes, is read from a client that has been refused. */
+const LINGER_MS = 1000;
+const LINGER_BYTES = 256 * 1024;
+
+/** At once, in a process; in a flood the oldest are cut short, having had their chance to read. */
+const LINGERING_LIMIT = 200;
+
+/** What ends each farewell that is under way, oldest first. */
+const lingering = new Set<() => void>();
+
+/**
+ * Sends the bytes, ends our direction, and resolves when the client has closed or its time is up.
+ * The caller destroys the socket.
+ */
+export async function closeWithError(socket: Socket, bytes: Buffer): Promise<void> {
+  if (socket.destroyed || !socket.writable) return;
+  const [oldest] = lingering;
+  if (lingering.size >= LINGERING_LIMIT) oldest?.();
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      lingering.delete(end);
+      resolve();
+    };
+    const timer = setTimeout(end, LINGER_MS);
+    lingering.add(end);
+    let dropped = 0;
+    socket.on('error', () => undefined);
+    socket.once('end', end).once('close', end);
+    socket.on('data', (chunk: Buffer) => {
+      dropped += chunk.length;
+      if (dropped > LINGER_BYTES) end();
+    });
+    socket.end(bytes);
+    socket.resume();
+  });
+}

@@ -1,0 +1,216 @@
+/**
+ * Verification keys out of JSON web keys (RFC 7517). What a key may verify is decided here, from
+ * the key alone, so that a token's header can never talk a key into another algorithm (RFC 8725,
+ * 3.1); and whatever is not a public signature key is refused, a private or symmetric one without a
+ * word about its content.
+ */
+
+import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
+import { errorText, PgError } from '../lib/errors.ts';
+import { isJsonObject, readJson } from '../lib/json.ts';
+import { quote } from './values.ts';
+
+/** One public key and what it may verify. */
+export interface VerificationKey {
+  readonly kid: string | undefined;
+  /** The `alg` values of tokens that this key may verify: its own `alg`, or all of its type. */
+  readonly algorithms: readonly string[];
+  readonly key: KeyObject;
+}
+
+/**
+ * Keys in the order of the set. Several may have the same kid (RFC 7517, 4.5): those whose
+ * algorithms fit are candidates.
+ */
+export type KeySet = readonly VerificationKey[];
+
+/** More than any identity provider publishes, few enough to read within a tenth of a second. */
+const KEY_LIMIT = 1000;
+
+/** NIST SP 800-131A; RFC 7518, 3.3. */
+const RSA_MODULUS_MINIMUM = 2048;
+
+/** OPENSSL_RSA_MAX_MODULUS_BITS: longer ones cannot be used. */
+const RSA_MODULUS_MAXIMUM = 16_384;
+
+/**
+ * OpenSSL's limit for large moduli (OPENSSL_RSA_MAX_PUBEXP_BITS): a longer exponent makes each
+ * check slow.
+ */
+const RSA_EXPONENT_MAXIMUM = 1n << 64n;
+
+/** RFC 7518, 6.2.2, 6.3.2 and 6.4: what only private and symmetric keys have. */
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
+
+/**
+ * The members that make up a public key, and the algorithms of its type: RFC 7518, 3.1 and 6; RFC
+ * 8037 for Ed25519.
+ */
+interface KeyType {
+  readonly members: readonly string[];
+  readonly algorithms: readonly string[];
+}
+
+const keyTypes: ReadonlyMap<string, KeyType> = new Map([
+  [
+    'RSA',
+    { members: ['n', 'e'], algorithms: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'] },
+  ],
+  ['EC P-256', { members: ['crv', 'x', 'y'], algorithms: ['ES256'] }],
+  ['EC P-384', { members: ['crv', 'x', 'y'], algorithms: ['ES384'] }],
+  ['EC P-521', { members: ['crv', 'x', 'y'], algorithms: ['ES512'] }],
+  ['OKP Ed25519', { members: ['crv', 'x'], algorithms: ['EdDSA'] }],
+]);
+
+/**
+ * The keys of one JWK or of a JWK set; the empty text is the empty set. One bad key refuses the
+ * whole text: whoever sets it is there to mend it.
+ *
+ * @throws PgError 22023
+ */
+export function parseKeySet(text: string): KeySet {
+  if (text === '') return Object.freeze([]);
+  const reading = readJson(text);
+  if (!reading.valid) throw invalid(reading.problem);
+  const json = reading.value;
+  if (!isJsonObject(json)) throw invalid('it is neither a key nor a set of keys');
+  if (!('keys' in json)) return Object.freeze([parseMember(json, 'the key')]);
+  return Object.freeze(
+    readMembers(json, invalid).map((key, index) => parseMember(key, `key ${index + 1}`)),
+  );
+}
+
+/** The keys of a set that was published, and why those that cannot be used were left out. */
+export interface PublishedKeys {
+  readonly keys: KeySet;
+  /** One phrase for each key that was left out. */
+  readonly skipped: readonly string[];
+}
+
+/**
+ * The keys of a JWK set as an issuer publishes it. Who reads it cannot mend it, and issuers publish
+ * keys for other purposes in the same set: what cannot be used is left out (RFC 7517, 5:
+ * "implementations SHOULD ignore JWKs …").
+ *
+ * @throws Error when it is no set at all
+ */
+export function parsePublishedKeys(json: unknown): PublishedKeys {
+  if (!isJsonObject(json)) throw new Error('the key set is not a JSON object');
+  const keys: VerificationKey[] = [];
+  const skipped: string[] = [];
+  for (const [index, jwk] of readMembers(
+    json,
+    (problem) => new Error(`the key set is not valid: ${problem}`),
+  ).entries()) {
+    try {
+      keys.push(parseKey(jwk));
+    } catch (error) {
+      skipped.push(`${nameMember(jwk, `key ${index + 1}`)} ${errorText(error)}`);
+    }
+  }
+  return { keys: Object.freeze(keys), skipped };
+}
+
+function readMembers(
+  { keys }: Readonly<Record<string, unknown>>,
+  failure: (problem: string) => Error,
+): readonly unknown[] {
+  if (!Array.isArray(keys)) throw failure('its keys are not an array');
+  if (keys.length > KEY_LIMIT) throw failure(`it has more than ${KEY_LIMIT} keys`);
+  return keys;
+}
+
+function parseMember(jwk: unknown, name: string): VerificationKey {
+  try {
+    return parseKey(jwk);
+  } catch (error) {
+    throw invalid(`${nameMember(jwk, name)} ${errorText(error)}`);
+  }
+}
+
+function nameMember(jwk: unknown, name: string): string {
+  return isJsonObject(jwk) && typeof jwk['kid'] === 'string'
+    ? `${name} (kid ${quote(jwk['kid'])})`
+    : name;
+}
+
+function invalid(problem: string): PgError {
+  return new PgError({
+    code: 'invalid_setting_value',
+    message: `JWT authentication JWKS not a valid JWKS: ${problem}`,
+  });
+}
+
+/**
+ * One JSON web key.
+ *
+ * @throws Error whose message continues "the key …"
+ */
+export function parseKey(jwk: unknown): VerificationKey {
+  if (!isJsonObject(jwk)) throw new Error('is not a JSON object');
+  const { kty, crv, kid, alg } = jwk;
+  if (kty === 'oct') throw new Error('is symmetric: only public keys are taken');
+  if (PRIVATE_MEMBERS.some((member) => Object.hasOwn(jwk, member)))
+    throw new Error('is private: give its public part only');
+  const type =
+    typeof kty === 'string'
+      ? keyTypes.get(typeof crv === 'string' && kty !== 'RSA' ? `${kty} ${crv}` : kty)
+      : undefined;
+  if (type === undefined)
+    throw new Error(
+      'is not of a supported type: RSA, EC with P-256, P-384 or P-521, OKP with Ed25519',
+    );
+  if (kid !== undefined && typeof kid !== 'string')
+    throw new Error('has a kid that is not a string');
+  if (alg !== undefined && !(typeof alg === 'string' && type.algorithms.includes(alg))) {
+    throw new Error(`has an alg that does not fit its type: ${type.algorithms.join(', ')}`);
+  }
+  checkPurpose(jwk);
+  return Object.freeze({
+    kid,
+    algorithms: alg === undefined ? type.algorithms : Object.freeze([alg]),
+    key: importKey(jwk, type),
+  });
+}
+
+/** RFC 7517, 4.2 and 4.3: a key that names a purpose must name ours. */
+function checkPurpose({ use, key_ops: operations }: Readonly<Record<string, unknown>>): void {
+  if (use !== undefined && use !== 'sig')
+    throw new Error('is not for signatures: its use is not sig');
+  if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) {
+    throw new Error('is not for verification: its key_ops do not hold verify');
+  }
+}
+
+function importKey(jwk: Readonly<Record<string, unknown>>, { members }: KeyType): KeyObject {
+  const publicPart: JsonWebKey = {};
+  for (const member of ['kty', ...members]) {
+    const value = jwk[member];
+    // The importer skips characters outside the alphabet; RFC 7515, section 2, allows none.
+    if (typeof value !== 'string' || !/^[A-Za-z0-9_-]+$/.test(value))
+      throw new Error(`has no valid member ${member}`);
+    publicPart[member] = value;
+  }
+  let key: KeyObject;
+  try {
+    key = createPublicKey({ key: publicPart, format: 'jwk' });
+  } catch (error) {
+    throw new Error('is not a valid public key', { cause: error });
+  }
+  if (key.asymmetricKeyType === 'rsa') checkRsa(key);
+  return key;
+}
+
+/** A short modulus can be factored; with the exponent 1 every message signs itself. */
+function checkRsa({
+  asymmetricKeyDetails: { modulusLength = 0, publicExponent = 0n } = {},
+}: KeyObject): void {
+  if (modulusLength < RSA_MODULUS_MINIMUM || modulusLength > RSA_MODULUS_MAXIMUM) {
+    throw new Error(
+      `has a modulus of ${modulusLength} bits: ${RSA_MODULUS_MINIMUM} to ${RSA_MODULUS_MAXIMUM} are taken`,
+    );
+  }
+  if (publicExponent < 3n || publicExponent % 2n === 0n || publicExponent > RSA_EXPONENT_MAXIMUM) {
+    throw new Error('has an unsafe public exponent');
+  }
+}

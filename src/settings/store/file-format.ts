@@ -1,0 +1,138 @@
+/** The settings file: JSON that a person can read and, with the front-end stopped, repair. */
+import { errorText } from '../../lib/errors.ts';
+import { type ApiKey, type ApiKeys, checkApiKey } from '../api-keys.ts';
+import type { HistoryEntry } from '../changes.ts';
+import type { SettingName } from '../definitions.ts';
+import { findSetting, parseSetting } from '../lookup.ts';
+import type { StoredSetting, StoredSettings } from '../snapshot.ts';
+
+/**
+ * Raised when the form changes, so that an older program refuses a newer file instead of losing
+ * what it does not know.
+ */
+const FORMAT = 1;
+
+/** With API keys, which programs that read only the format before would lose. */
+const KEYS_FORMAT = 2;
+
+/** What a file holds. */
+export interface SettingsFile {
+  readonly stored: StoredSettings;
+  readonly apiKeys: ApiKeys;
+  /** Oldest first. */
+  readonly history: readonly HistoryEntry[];
+}
+
+/** The file's text. */
+export function formatSettings({ stored, apiKeys, history }: SettingsFile): string {
+  const settings = Object.fromEntries(
+    [...stored].map(([name, { text, user, at }]) => [
+      name,
+      { value: text, user, at: new Date(at).toISOString() },
+    ]),
+  );
+  const changes = history.map(({ name, text, user, at }) => ({
+    name,
+    value: text ?? null,
+    user,
+    at: new Date(at).toISOString(),
+  }));
+  const keys = apiKeys.size > 0 && {
+    apiKeys: Object.fromEntries([...apiKeys].map(([name, key]) => [name, formatApiKey(key)])),
+  };
+  const format = keys ? KEYS_FORMAT : FORMAT;
+  return `${JSON.stringify({ format, settings, ...keys, history: changes }, undefined, 2)}\n`;
+}
+
+/**
+ * Reads the file's text; every value is checked again. A file that a person wrote may be without a
+ * history.
+ *
+ * @throws Error that names the setting, where there is one
+ */
+export function parseSettings(text: string): SettingsFile {
+  let file: unknown;
+  try {
+    file = JSON.parse(text);
+  } catch {
+    // The parser's own text quotes the file, which may hold a sensitive value.
+    throw new Error('it is damaged: not JSON');
+  }
+  if (!isObject(file) || !isObject(file['settings']))
+    throw new Error('it is damaged: no "settings"');
+  const { format, history = [], apiKeys = {} } = file;
+  if (format !== FORMAT && format !== KEYS_FORMAT) {
+    throw new Error(`its format is ${format}, and this program reads ${FORMAT} and ${KEYS_FORMAT}`);
+  }
+  if (!isObject(apiKeys)) throw new Error('it is damaged: "apiKeys" is no object');
+  if (!Array.isArray(history)) throw new Error('it is damaged: "history" is no list');
+  const stored = new Map<SettingName, StoredSetting>();
+  for (const [given, entry] of Object.entries(file['settings']))
+    stored.set(...parseEntry(given, entry));
+  const keys = new Map(
+    Object.entries(apiKeys).map(([name, key]) => [name, parseApiKey(name, key)]),
+  );
+  return { stored, apiKeys: keys, history: history.map(parseChange) };
+}
+
+function formatApiKey({ user, digest, createdBy, createdAt, expiresAt }: ApiKey): object {
+  const expires = expiresAt === undefined ? null : new Date(expiresAt).toISOString();
+  return { user, sha256: digest, createdBy, created: new Date(createdAt).toISOString(), expires };
+}
+
+function parseApiKey(name: string, key: unknown): ApiKey {
+  const { user, sha256, createdBy, created, expires } = isObject(key) ? key : {};
+  const isText = [user, sha256, createdBy, created].every((member) => typeof member === 'string');
+  // One without the member is a key that somebody cut: it must not become one for ever.
+  if (!isText || (expires !== null && typeof expires !== 'string')) {
+    throw new Error(
+      `API key ${name}: it has not its "user", "sha256", "createdBy", "created" and "expires"`,
+    );
+  }
+  return checkApiKey({
+    name,
+    user: String(user),
+    digest: String(sha256),
+    createdBy: String(createdBy),
+    createdAt: Date.parse(String(created)),
+    expiresAt: expires === null ? undefined : Date.parse(expires),
+  });
+}
+
+function parseChange(change: unknown): HistoryEntry {
+  const { name, value, user, at } = isObject(change) ? change : {};
+  const time = typeof at === 'string' ? Date.parse(at) : Number.NaN;
+  const reset = value === null;
+  if (
+    typeof name !== 'string' ||
+    (typeof value !== 'string' && !reset) ||
+    typeof user !== 'string' ||
+    Number.isNaN(time)
+  ) {
+    throw new Error('it is damaged: a change in "history" has not its name, value, user and time');
+  }
+  return { name, text: reset ? undefined : value, user, at: time };
+}
+
+function parseEntry(given: string, entry: unknown): [SettingName, StoredSetting] {
+  try {
+    const name = findSetting(given);
+    const { value, user, at } = isObject(entry) ? entry : {};
+    const time = typeof at === 'string' ? Date.parse(at) : Number.NaN;
+    if (typeof value !== 'string' || typeof user !== 'string' || Number.isNaN(time)) {
+      throw new Error('it has no "value" and "user" that are strings, and "at" that is a time');
+    }
+    return [name, { text: parseSetting(name, value).text, user, at: time }];
+  } catch (error) {
+    throw new Error(`setting ${given}: ${errorText(error)}`, { cause: error });
+  }
+}
+
+/** Whether two files have the same settings and API keys, with who made them and when. */
+export function sameSettings(left: SettingsFile, right: SettingsFile): boolean {
+  return formatSettings({ ...left, history: [] }) === formatSettings({ ...right, history: [] });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

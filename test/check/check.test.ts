@@ -1,0 +1,283 @@
+/** What `pgsso check` finds, on real servers and files. */
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import t from 'tap';
+import { createAuthority } from '../../src/backend/certificates.ts';
+import { type CheckOptions, check } from '../../src/check/check.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { misbehave, startIssuer } from '../support/issuer.ts';
+import { type Postgres, type PostgresOptions, startPostgres } from '../support/postgres.ts';
+import { keySetText, testKey } from '../support/tokens.ts';
+
+const DAY = 86_400_000;
+const authority = makeAuthority();
+const ssl = authority.issue({ cn: 'db', san: ['127.0.0.1'], usage: 'server' });
+const initSql = [
+  "CREATE ROLE alice LOGIN PASSWORD 'secret'",
+  "ALTER ROLE postgres PASSWORD 'secret'",
+  'CREATE ROLE app_users',
+  'GRANT app_users TO alice',
+];
+
+const files = t.testdir({ 'ca.pem': authority.cert });
+function file(name: string, text: string): string {
+  writeFileSync(join(files, name), text, { mode: 0o600 });
+  return join(files, name);
+}
+
+const good = [
+  'server.jwt_authentication.enabled=true',
+  'server.jwt_authentication.issuers.configuration=https://id.example.test',
+  'server.jwt_authentication.audience=databases',
+  `server.jwt_authentication.jwks=${keySetText(testKey('RS256'))}`,
+];
+
+function options(more: Partial<CheckOptions>): CheckOptions {
+  return {
+    listen: [{ host: '127.0.0.1', port: 26257 }],
+    backend: 'postgres://127.0.0.1:1?sslmode=require',
+    backendFromFlag: true,
+    routes: [],
+    routesFromFlag: true,
+    backendAuth: 'trust',
+    backendAhead: 0,
+    dataDir: join(files, 'no-data'),
+    settings: good,
+    superusers: 'refuse',
+    reservedUsers: [],
+    nativeLogins: 'allow',
+    admins: [],
+    viewers: [],
+    loginTimeout: 30_000,
+    maxLogins: 10,
+    maxSessions: 10,
+    drainTimeout: 1000,
+    logLevel: 'info',
+    environment: {},
+    ...more,
+  };
+}
+
+/** The findings about a subject, as `level text` each. */
+async function findings(
+  subject: RegExp,
+  more: Partial<CheckOptions>,
+  now?: () => number,
+): Promise<string[]> {
+  const all = await check(options(more), now);
+  return all
+    .filter((finding) => subject.test(finding.subject))
+    .map(({ level, text }) => `${level} ${text}`);
+}
+
+async function start(t: Test, postgres: PostgresOptions): Promise<Postgres> {
+  const server = await startPostgres({ ssl, initSql, ...postgres });
+  t.teardown(() => server.close());
+  return server;
+}
+
+const url = (port: number, more = ''): string =>
+  `postgres://127.0.0.1:${port}/?sslrootcert=${files}/ca.pem${more}`;
+
+t.test('issuers whose keys are fetched are asked for them', async (t) => {
+  const issuer = await startIssuer([testKey('RS256')]);
+  t.teardown(() => issuer.close());
+  const settings = [
+    'server.jwt_authentication.enabled=true',
+    `server.jwt_authentication.issuers.configuration=["${issuer.issuer}"]`,
+    'server.jwt_authentication.audience=databases',
+    'server.jwt_authentication.jwks_auto_fetch.enabled=true',
+  ];
+  t.same(await findings(/^issuer/, { settings }), ['ok 1 keys']);
+  issuer.keys = [];
+  t.same(await findings(/^issuer/, { settings }), ['error it has no key that can be used']);
+  issuer.behaviour = misbehave.broken;
+  t.match(await findings(/^issuer/, { settings }), [/^error .*500/]);
+  t.same(await findings(/^issuer/, {}), [], 'not with static keys');
+});
+
+t.test('settings with which no token gets in are errors', async (t) => {
+  t.same(await findings(/^settings/, {}), ['ok they are valid']);
+  t.match(await findings(/^settings/, { settings: [] }), [
+    /^error server\.jwt_authentication\.enabled is false/,
+    'ok they are valid',
+  ]);
+  for (const [at, name] of [
+    [1, 'issuers.configuration'],
+    [2, 'audience'],
+    [3, 'jwks'],
+  ] as const) {
+    const settings = good.filter((_setting, index) => index !== at);
+    t.match(
+      await findings(/^settings/, { settings }),
+      [new RegExp(`^error server.jwt_authentication.${name} is empty`), /^ok/],
+      name,
+    );
+  }
+  await t.rejects(check(options({ settings: ['nonsense=1'] })), { name: 'UsageError' });
+  t.match(await findings(/^settings/, { dataDir: join(files, 'ca.pem') }), [/^error --data-dir/]);
+});
+
+t.test('the certificate that clients see: dates, chain, names', async (t) => {
+  const now = Date.now();
+  const tls = (name: string, cert: string, key: string): Partial<CheckOptions> => ({
+    tlsCert: file(`${name}.crt`, cert),
+    tlsKey: file(`${name}.key`, key),
+  });
+  const leaf = authority.issue({
+    cn: 'db',
+    san: ['db.example.test', '10.0.0.1'],
+    notAfter: new Date(now + 100 * DAY),
+  });
+  const cases: [string, Partial<CheckOptions>, RegExp[]][] = [
+    [
+      'good',
+      tls('good', leaf.cert + authority.cert, leaf.key),
+      [/^ok CN=db is valid until/, /^ok a chain of 2/, /^ok for db.example.test, 10.0.0.1/],
+    ],
+    [
+      'broken chain',
+      tls('broken', leaf.cert + makeAuthority('x').cert, leaf.key),
+      [/^ok/, /^error .*certificate 2 .* has not issued certificate 1/, /^ok/],
+    ],
+    ['another key', tls('other', leaf.cert, ssl.key), [/^error --tls-cert .*key/]],
+  ];
+  for (const [name, more, expected] of cases)
+    t.match(await findings(/^--tls-cert/, more), expected, name);
+  const at = (days: number) =>
+    findings(/^--tls-cert/, tls('dated', leaf.cert, leaf.key), () => now + days * DAY);
+  t.match((await at(90))[0], /^warning CN=db is valid until/);
+  t.match((await at(101))[0], /^error CN=db has expired/);
+  t.match((await at(-10))[0], /^error CN=db is not valid before/);
+  const nameless = authority.issue({ cn: 'db' });
+  t.match(
+    (await findings(/^--tls-cert/, tls('nameless', nameless.cert, nameless.key)))[2],
+    /^warning .*no subject alternative name/,
+  );
+  await t.rejects(check(options({ listen: [{ host: '0.0.0.0', port: 1 }] })), {
+    message: /requires TLS/,
+  });
+});
+
+t.test('a certificate for each login, from `pgsso ca init` to a user', async (t) => {
+  const [certificate, key] = [join(files, 'issue-ca.crt'), join(files, 'issue-ca.key')];
+  await createAuthority({ certificate, key, name: 'test', days: 30, now: Date.now() });
+  await t.rejects(createAuthority({ certificate, key, name: 'test', days: 30, now: Date.now() }), {
+    message: /EEXIST/,
+  });
+  const { readFile, stat } = await import('node:fs/promises');
+  t.equal((await stat(key)).mode & 0o777, 0o600);
+  const ca = await readFile(certificate, 'utf8');
+  const closed = await start(t, {
+    ssl: { ...ssl, ca },
+    hba: ['hostssl all +app_users 127.0.0.1/32 cert'],
+  });
+  const how = {
+    backendAuth: 'issue-cert',
+    issueCaCert: certificate,
+    issueCaKey: key,
+    user: 'alice',
+  } as const;
+  t.match(await findings(/^--(?:backend|issue)/, { ...how, backend: url(closed.port) }), [
+    /^ok CN=test is valid until/,
+    /^ok reachable, TLSv1.3, sslmode=verify-full/,
+    /^ok CN=db is valid until/,
+    /^ok alice is logged in with issue-cert; version 18.*, a primary/,
+    /^ok its clock and ours differ by \d+ ms/,
+    /^ok it refuses alice without a credential/,
+    /^ok it refuses postgres with the credential of the front-end/,
+  ]);
+  const skewed = await findings(
+    /^--backend/,
+    { ...how, backend: url(closed.port) },
+    () => Date.now() + 60_000,
+  );
+  t.match(skewed[3], /^warning its clock and ours differ by (?:59|60)\d\d\d ms/);
+  t.match(await findings(/^--backend/, { ...how, backend: url(closed.port), user: 'bob' }), [
+    /^ok/,
+    /^ok/,
+    /^error bob cannot be logged in/,
+    /^ok/,
+    /^ok/,
+  ]);
+
+  await closed.reload({ hba: ['hostssl all all 127.0.0.1/32 cert'] });
+  t.match(
+    (await findings(/^--backend/, { ...how, backend: url(closed.port) })).at(-1),
+    /^warning .*also logs in postgres.*\+app_users/,
+  );
+  t.match(await findings(/^--backend/, { ...how, backend: url(closed.port), user: 'postgres' }), [
+    /^ok/,
+    /^ok/,
+    /^ok postgres is logged in/,
+    /^error postgres is a superuser/,
+    /^ok/,
+    /^ok/,
+    /^warning/,
+  ]);
+  await closed.reload({ hba: ['host all all 127.0.0.1/32 trust'] });
+  t.match(
+    (await findings(/^--backend/, { ...how, backend: url(closed.port) })).at(-2),
+    /^error it lets alice in from this address without any credential/,
+  );
+});
+
+t.test('passwords, trust, and TLS that is not as asked', async (t) => {
+  const server = await start(t, { hba: ['host all alice 127.0.0.1/32 scram-sha-256'] });
+  const how = {
+    backendAuth: 'password',
+    backendPassfile: file('passfile', '*:*:*:alice:secret\n'),
+    user: 'alice',
+  } as const;
+  t.match(await findings(/^--backend/, { ...how, backend: url(server.port) }), [
+    /^ok reachable/,
+    /^ok CN=db/,
+    /^ok alice is logged in with password/,
+    /^ok its clock/,
+    /^ok it refuses alice without/,
+    /^ok it refuses postgres/,
+  ]);
+  t.match(
+    await findings(/^--backend/, {
+      ...how,
+      backend: `postgres://127.0.0.1:${server.port}/?sslmode=verify-full`,
+    }),
+    [/^error .*certificate/],
+  );
+  t.match(
+    await findings(/^--backend/, {
+      ...how,
+      backend: `postgres://127.0.0.1:${server.port}/?sslmode=disable`,
+    }),
+    [/^warning reachable, in plain text/, /^ok alice/, /^ok/, /^ok/, /^ok/],
+  );
+  const socket = `postgres:///?host=${server.socketDir}&port=${server.port}`;
+  t.match(
+    await findings(/^--backend/, { backend: socket, user: 'postgres', superusers: 'allow' }),
+    [/^ok reachable/, /^ok postgres/, /^ok/, /^warning .*also logs in postgres/],
+  );
+  t.match(await findings(/^--backend/, { backend: 'postgres://127.0.0.1:1?sslmode=require' }), [
+    /^warning .*trust over TCP/,
+    /^error connect ECONNREFUSED/,
+  ]);
+});
+
+t.test('routes are looked at each, or the one of a database', async (t) => {
+  const routes = ['a=postgres://127.0.0.1:1', 'b=postgres://127.0.0.1:2,127.0.0.1:3'];
+  const subjects = async (more: Partial<CheckOptions>) => {
+    const all = await check(options({ routes, backend: 'postgres://127.0.0.1:4', ...more }));
+    return all
+      .filter(({ level, subject }) => level === 'error' && subject !== 'settings')
+      .map(({ subject }) => subject);
+  };
+  t.same(await subjects({}), [
+    '--route a 127.0.0.1:1',
+    '--route b 127.0.0.1:2',
+    '--route b 127.0.0.1:3',
+    '--backend 127.0.0.1:4',
+  ]);
+  t.same(await subjects({ database: 'b' }), ['--route b 127.0.0.1:2', '--route b 127.0.0.1:3']);
+  t.same(await subjects({ database: 'c' }), ['--backend 127.0.0.1:4']);
+});

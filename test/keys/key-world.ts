@@ -1,0 +1,176 @@
+/** Everything that fetches keys, around a clock that a test sets, and logins that use it. */
+import type { Authenticator } from '../../src/auth/authenticator.ts';
+import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
+import { type FetchJson, JsonClient } from '../../src/http/json-client.ts';
+import { Discovery } from '../../src/keys/discovery.ts';
+import { FetchedKeys } from '../../src/keys/fetched-keys.ts';
+import type { KeptKeys, KeyStore } from '../../src/keys/key-files.ts';
+import { type KeyEvents, keysBySetting } from '../../src/keys/key-source.ts';
+import { PgError } from '../../src/lib/errors.ts';
+import { ClientCredentials } from '../../src/oauth/client-credentials.ts';
+import type { SettingName } from '../../src/settings/definitions.ts';
+import { buildSnapshot, type SettingValues } from '../../src/settings/snapshot.ts';
+import { authenticatorOf, NOW, SECONDS } from '../auth/login.ts';
+import { type Members, mintToken, type TestKey } from '../support/tokens.ts';
+
+/** An event with its arguments. */
+export type Happened = readonly [keyof KeyEvents, ...unknown[]];
+
+/** Settings that let tokens of the issuer in, with keys that are fetched. */
+export function valuesFor(
+  issuer: string,
+  change: Partial<Record<SettingName, string>> = {},
+): SettingValues {
+  const texts: Partial<Record<SettingName, string>> = {
+    'server.jwt_authentication.enabled': 'true',
+    'server.jwt_authentication.issuers.configuration': issuer,
+    'server.jwt_authentication.audience': 'pgsso',
+    'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+    ...change,
+  };
+  const processDefaults = new Map(Object.entries(texts) as [SettingName, string][]);
+  return buildSnapshot({ stored: new Map(), processDefaults, previous: undefined }).values;
+}
+
+/** A shelf in memory, which outlives the worlds that use it. */
+export function memoryShelf(): KeyStore & { readonly kept: Map<string, KeptKeys> } {
+  const kept = new Map<string, KeptKeys>();
+  return {
+    kept,
+    read: async (issuer, origin) =>
+      kept.get(issuer)?.origin === origin ? kept.get(issuer) : undefined,
+    write: async (keys) => void kept.set(keys.issuer, keys),
+  };
+}
+
+/** One process's worth of parts. */
+export class KeyWorld {
+  now = NOW;
+  values: SettingValues;
+  readonly happened: Happened[] = [];
+  readonly #waiting = new Set<() => void>();
+  readonly fetched: FetchedKeys;
+  readonly verified = new VerifiedTokens(() => this.now);
+  readonly authenticator: Authenticator;
+  readonly #client: JsonClient;
+
+  constructor(
+    values: SettingValues,
+    {
+      shelf = memoryShelf(),
+      environment = {},
+      fetchJson,
+    }: { shelf?: KeyStore; environment?: Record<string, string>; fetchJson?: FetchJson } = {},
+  ) {
+    this.values = values;
+    const now = (): number => this.now;
+    this.#client = new JsonClient(environment);
+    const fetch = fetchJson ?? this.#client.fetchJson;
+    const discovery = new Discovery(fetch, now);
+    const tell =
+      (name: keyof KeyEvents) =>
+      (...details: unknown[]): void => {
+        this.happened.push([name, ...details]);
+        for (const look of this.#waiting) look();
+      };
+    const events: KeyEvents = {
+      fetched: tell('fetched'),
+      fetchFailed: tell('fetchFailed'),
+      keysChanged: tell('keysChanged'),
+      refetchRefused: tell('refetchRefused'),
+      notKept: tell('notKept'),
+      verified: tell('verified'),
+    };
+    this.fetched = new FetchedKeys({
+      fetchJson: fetch,
+      discovery,
+      shelf,
+      events,
+      now,
+      random: () => 0.5,
+      waitingLimit: 250,
+    });
+    const { exchange } = new ClientCredentials(fetch, discovery);
+    const { fetched: source, verified } = this;
+    this.authenticator = authenticatorOf({
+      keys: keysBySetting(source),
+      now,
+      exchange,
+      verified,
+      events,
+    });
+  }
+
+  /** The details of each event of that name. */
+  details(name: keyof KeyEvents): unknown[] {
+    return this.happened
+      .filter(([other]) => other === name)
+      .map(([, ...details]) => details.at(-1));
+  }
+
+  /** Resolves when that many fetches are over, well or badly. */
+  async fetches(count: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (this.details('fetched').length + this.details('fetchFailed').length < count) return;
+        this.#waiting.delete(look);
+        resolve();
+      };
+      this.#waiting.add(look);
+      look();
+    });
+    // The key set is free for the next fetch one turn later.
+    await new Promise(setImmediate);
+  }
+
+  /** A token of the first issuer, valid for a day. */
+  token(key: TestKey, claims: Members = {}, header: Members = {}): string {
+    const [iss] = this.values['server.jwt_authentication.issuers.configuration'].issuers;
+    const iat = SECONDS - 10;
+    return mintToken(
+      key,
+      { iss, sub: 'alice', aud: 'pgsso', iat, exp: iat + 86_400, ...claims },
+      header,
+    );
+  }
+
+  /** Logs in; the user, or the code of the refusal. */
+  async login(
+    token: string,
+    user: string | undefined = 'alice',
+    signal = new AbortController().signal,
+  ): Promise<string> {
+    try {
+      const request = { token, user, namesRole: false };
+      return (await this.authenticator.authenticate(request, this.values, signal)).user;
+    } catch (error) {
+      if (error instanceof PgError) return error.code;
+      throw error;
+    }
+  }
+
+  /** The refusal of a login that must not pass. */
+  async refusal(token: string, user = 'alice'): Promise<PgError> {
+    const { signal } = new AbortController();
+    const outcome = this.authenticator.authenticate(
+      { token, user, namesRole: false },
+      this.values,
+      signal,
+    );
+    return outcome.then(
+      () => Promise.reject(new Error('the login was let in')),
+      (error: PgError) => error,
+    );
+  }
+
+  /** Sets the clock ahead, and starts what is due then, as the timer of a process does. */
+  advance(milliseconds: number): void {
+    this.now += milliseconds;
+    this.fetched.renew(this.values);
+  }
+
+  async close(): Promise<void> {
+    this.fetched.close();
+    await this.#client.close();
+  }
+}

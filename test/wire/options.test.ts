@@ -1,0 +1,231 @@
+/**
+ * The options parameter: where the JWT option is found, what is left for the backend, and what may
+ * not get through.
+ */
+
+import fc from 'fast-check';
+import t from 'tap';
+import { dropOptions, optionNames, takeJwtOption } from '../../src/wire/options.ts';
+import {
+  backendParameters,
+  readParameters,
+  type StartupParameter,
+} from '../../src/wire/startup.ts';
+
+function parameters(pairs: readonly (readonly [string, string])[]): StartupParameter[] {
+  return pairs.map(([name, value]) => ({ name, value: Buffer.from(value) }));
+}
+
+t.test('the JWT option in every accepted spelling is taken out', async (t) => {
+  const rows: [string, boolean | undefined, string][] = [
+    ['--crdb:jwt_auth_enabled=true', true, ''],
+    ['-c crdb:jwt_auth_enabled=true', true, ''],
+    ['-ccrdb:jwt_auth_enabled=true', true, ''],
+    ['--crdb:jwt-auth-enabled=true', true, ''],
+    ['--CRDB:JWT_Auth_Enabled=TRUE', true, ''],
+    ['  --crdb:jwt_auth_enabled=1  ', true, ''],
+    ['--crdb:jwt_auth_enabled=false', false, ''],
+    ['--crdb:jwt_auth_enabled=F -c geqo=off', false, '-c geqo=off'],
+    ['-c geqo=off --crdb:jwt_auth_enabled=t', true, '-c geqo=off '],
+    [
+      '-c geqo=off -c crdb:jwt_auth_enabled=t -c search_path=a\\ b',
+      true,
+      '-c geqo=off -c search_path=a\\ b',
+    ],
+    ['--crdb:jwt_auth_enabled=true --crdb:jwt_auth_enabled=false', false, ''],
+    ['--crdb:jwt_auth_enable\\d=true', true, ''],
+    ['-c geqo=off', undefined, '-c geqo=off'],
+    ['', undefined, ''],
+    ['-c search_path=crdb:jwt_auth_enabled', undefined, '-c search_path=crdb:jwt_auth_enabled'],
+    ['--crdb%3Ajwt_auth_enabled%3Dtrue', true, ''],
+    ['--crdb%3ajwt_auth_enabled=true -c search_path=a%20b', true, '-c search_path=a b'],
+    ['-c search_path=100%', undefined, '-c search_path=100%'],
+    ['-c search_path=a%20b', undefined, '-c search_path=a%20b'],
+    ['--crdb:jwt_auth_enabled=true -c search_path=a%20b', true, '-c search_path=a%20b'],
+    ['--crdb%3Ajwt_auth_enabled=true -c x=a+b', true, '-c x=a+b'],
+  ];
+  for (const [text, enabled, rest] of rows)
+    t.strictSame(takeJwtOption(text), { enabled, rest }, text);
+});
+
+t.test('a JWT option that cannot be read is refused by its own words', async (t) => {
+  const rows: [string, string, RegExp][] = [
+    ['--crdb:jwt_auth_enabled=yes', '22023', /crdb:jwt_auth_enabled: "yes"/],
+    ['--crdb:jwt_auth_enabled=', '22023', /crdb:jwt_auth_enabled/],
+    ['--crdb:jwt_auth_enabled=tRUE', '22023', /crdb:jwt_auth_enabled/],
+    ['--crdb:jwt_auth_enabled', '08P01', /"--crdb:jwt_auth_enabled"/],
+    ['-c crdb:jwt_auth_enabled', '08P01', /"crdb:jwt_auth_enabled"/],
+    ['crdb:jwt_auth_enabled=true', '08P01', /"crdb:jwt_auth_enabled=true"/],
+    ['-crdb:jwt_auth_enabled=true', '08P01', /"-crdb:jwt_auth_enabled=true"/],
+  ];
+  for (const [text, sqlstate, message] of rows)
+    t.throws(() => takeJwtOption(text), { sqlstate, message }, text);
+});
+
+/** A word of options in its escaped form. */
+const escapedWord = fc
+  .string({ minLength: 1, unit: fc.constantFrom(...'abc=:-_\\ \t%+"\'é') })
+  .map((word) => word.replace(/[\\ \t]/g, '\\$&'))
+  .filter((word) => word !== '-c');
+
+t.test(
+  'taking the option out leaves every other word as it stands, escaping included',
+  async () => {
+    fc.assert(
+      fc.property(fc.array(escapedWord, { maxLength: 6 }), fc.nat(6), (words, at) => {
+        const others = words.join(' ');
+        const place = Math.min(at, words.length);
+        const text = [
+          ...words.slice(0, place),
+          '--crdb:jwt_auth_enabled=true',
+          ...words.slice(place),
+        ].join(' ');
+        const { enabled, rest } = takeJwtOption(text);
+        return enabled === true && rest.trimEnd() === others.trimEnd();
+      }),
+    );
+  },
+);
+
+t.test('without the option the text comes back unchanged', async () => {
+  fc.assert(
+    fc.property(
+      fc.string({ unit: fc.constantFrom(...'abc=:-_\\ \t%2f+') }),
+      (text) => takeJwtOption(text).rest === (text.trim() === '' ? '' : text),
+    ),
+  );
+});
+
+t.test('any text is read or refused, in linear time', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.string({ maxLength: 500, unit: fc.constantFrom(...'-c crdb:jwt_auth_enabled=true\\%3D') }),
+      (text) => {
+        try {
+          takeJwtOption(text);
+        } catch (error) {
+          if (!(error instanceof Error && error.name === 'PgError')) throw error;
+        }
+      },
+    ),
+  );
+  t.doesNotThrow(() => takeJwtOption('\\ '.repeat(5000)));
+  t.doesNotThrow(() => optionNames(`-${'e'.repeat(9990)}`));
+});
+
+t.test(
+  'session revival, remote address and protocol options never reach the backend',
+  async (t) => {
+    const withheld = (name: string): boolean =>
+      name.startsWith('crdb:') || name.startsWith('_pq_.');
+    const rows: [string, string][] = [
+      ['--crdb:session_revival_token_base64=x -c geqo=off', '-c geqo=off'],
+      ['-c geqo=off -c CRDB:Remote-Addr=1.2.3.4:5', '-c geqo=off '],
+      ['-c_pq_.x=1 -c a=b', '-c a=b'],
+      ['--crdb%3Asession_revival_token_base64=x -c a=b', '-c a=b'],
+      ['-c a=b%20--crdb:session_revival_token_base64=x -c c=d', '-c c=d'],
+      ['-c a=b+--crdb:session_revival_token_base64=x -c c=d', '-c c=d'],
+      ['-c crdb%3Aremote_addr=x', ''],
+      ['-c a=b', '-c a=b'],
+      ['-c application_name=crdb:remote_addr', '-c application_name=crdb:remote_addr'],
+    ];
+    for (const [text, rest] of rows) t.equal(dropOptions(text, withheld), rest, text);
+  },
+);
+
+t.test('settings are found in every way the backend would read them', async (t) => {
+  const naming = [
+    '-c role=x',
+    '-crole=x',
+    '--role=x',
+    '-ecrole=x',
+    '-e -c ROLE=x',
+    '-EFjOsPTnlbc role=x',
+    'stray -c role=x',
+    '-- -c role=x',
+    '-c r\\ole=x',
+    '--role%3Dx',
+    '-c a=b+--role=x',
+    '-S 64 -c role=x',
+    '-e\x85-crole=x',
+    '-e\xa0--role=x',
+  ];
+  for (const text of naming) t.ok(optionNames(text).has('role'), text);
+  for (const text of ['-S -crole=x', '-c search_path=role', '-d -c', '-c', '--', '-', ''])
+    t.notOk(optionNames(text).has('role'), text);
+  t.ok(optionNames('-c session-authorization=x').has('session_authorization'));
+});
+
+t.test('a startup packet as a login', async (t) => {
+  const login = readParameters(
+    parameters([
+      ['user', 'alice'],
+      ['database', 'db'],
+      ['application_name', 'psql'],
+      ['options', '-c geqo=off --crdb:jwt_auth_enabled=true'],
+      ['_pq_.extra', '1'],
+      ['CRDB:remote_addr', '1.2.3.4:5'],
+      ['replication', 'database'],
+    ]),
+  );
+  t.match(login, { tokenLogin: true, namesRole: false, protocolOptions: ['_pq_.extra'] });
+  t.strictSame(
+    backendParameters(login, Buffer.from('mapped')).map(({ name, value }) => `${name}=${value}`),
+    [
+      'user=mapped',
+      'database=db',
+      'application_name=psql',
+      'replication=database',
+      'options=-c geqo=off ',
+    ],
+  );
+});
+
+t.test('a second user in other letters does not slip past the check', async (t) => {
+  const login = readParameters(
+    parameters([
+      ['user', 'alice'],
+      ['USER', 'root'],
+      ['Options', '--crdb:jwt_auth_enabled=true'],
+      ['DATABASE', 'x'],
+    ]),
+  );
+  t.equal(login.user?.toString(), 'root', 'the last one counts, and is the one that is checked');
+  t.equal(login.tokenLogin, true);
+  t.strictSame(
+    backendParameters(login, Buffer.from('alice')).map(({ name }) => name),
+    ['user', 'database'],
+  );
+});
+
+t.test('an absent user or database stays absent', async (t) => {
+  const login = readParameters(parameters([['options', '--crdb:jwt_auth_enabled=true']]));
+  t.strictSame([login.user, login.database], [undefined, undefined]);
+  t.strictSame(
+    backendParameters(login, Buffer.from('u')).map(({ name }) => name),
+    ['user'],
+  );
+});
+
+t.test('a role in the startup packet is noticed wherever it stands', async (t) => {
+  const rows: [string, string][] = [
+    ['role', 'x'],
+    ['ROLE', 'x'],
+    ['session_authorization', 'x'],
+    ['options', '-crole=x'],
+    ['options', '-ec --crdb:jwt_auth_enabled=true role=x'],
+  ];
+  for (const row of rows)
+    t.equal(readParameters(parameters([['user', 'a'], row])).namesRole, true, row.join('='));
+  t.equal(readParameters(parameters([['user', 'role']])).namesRole, false);
+});
+
+t.test('bytes that are no UTF-8 arrive as they were sent', async (t) => {
+  const value = Buffer.from([0x2d, 0x63, 0x20, 0x61, 0x3d, 0xff, 0xfe]);
+  const login = readParameters([
+    { name: 'options', value },
+    { name: 'database', value: Buffer.from([0xe9]) },
+  ]);
+  t.strictSame(login.others[0]?.value, value);
+  t.strictSame(login.database, Buffer.from([0xe9]));
+});
