@@ -28,9 +28,13 @@ t.test(
     t.strictSame((await world.run('SHOW API KEYS', world.session('viewer'))).rows, [
       ['nightly', 'batch', CREATED, 'alice', expires, undefined],
     ]);
-    const { apiKeys } = world.parts.settings.current.values;
+    const { apiKeys } = world.services.settings.current.values;
     t.equal(apiKeys.get('nightly')?.digest, digestOf(String(secret)));
-    const kept = JSON.stringify([...apiKeys, await world.parts.settings.history(), world.logged]);
+    const kept = JSON.stringify([
+      ...apiKeys,
+      await world.services.settings.history(),
+      world.logged,
+    ]);
     t.notMatch(kept, String(secret));
     const logged = world.logged.find((line) => line.includes('api_key_change')) ?? '';
     t.match(JSON.parse(logged), { user: 'alice', apiKey: 'nightly', kind: 'create' });
@@ -51,7 +55,7 @@ t.test(
 
 t.test('names, users and times that cannot be are refused, and nothing is changed', async (t) => {
   await world.run('CREATE API KEY taken FOR USER batch');
-  const before = world.parts.settings.current;
+  const before = world.services.settings.current;
   const refused: [string, string][] = [
     ['CREATE API KEY taken FOR USER batch', 'duplicate_api_key'],
     ['DROP API KEY gone', 'unknown_api_key'],
@@ -69,7 +73,7 @@ t.test('names, users and times that cannot be are refused, and nothing is change
     ['CREATE API KEY k FOR USER batch EXPIRES', 'syntax_error'],
   ];
   for (const [text, code] of refused) await t.rejects(world.run(text), { code }, text);
-  t.equal(world.parts.settings.current, before);
+  t.equal(world.services.settings.current, before);
   const session = world.session();
   await world.run('BEGIN', session);
   await t.rejects(world.run('CREATE API KEY k FOR USER batch', session), {
@@ -82,7 +86,7 @@ t.test('names, users and times that cannot be are refused, and nothing is change
     'u',
     '2027-02-28 12:00:00+01:00',
   ]);
-  t.match(world.parts.settings.current.values.apiKeys.get('k'), {
+  t.match(world.services.settings.current.values.apiKeys.get('k'), {
     user: 'u',
     expiresAt: Date.UTC(2027, 1, 28, 11),
   });

@@ -45,7 +45,11 @@ t.test('a value may be written in every way that SQL has', async (t) => {
   ];
   for (const [written, value] of table) {
     await world.run(`SET CLUSTER SETTING server.jwt_authentication.claim = ${written}`);
-    t.equal(world.parts.settings.current.values['server.jwt_authentication.claim'], value, written);
+    t.equal(
+      world.services.settings.current.values['server.jwt_authentication.claim'],
+      value,
+      written,
+    );
   }
 });
 
@@ -67,7 +71,7 @@ t.test('keywords and names in any case, quoted or not, with = or TO', async (t) 
     );
   }
   await world.run('SET CLUSTER SETTING pgsso.clock_tolerance = DEFAULT');
-  t.equal(world.parts.settings.current.states['pgsso.clock_tolerance'].origin, 'default');
+  t.equal(world.services.settings.current.states['pgsso.clock_tolerance'].origin, 'default');
   for (const [text, value] of Object.entries({
     on: true,
     OFF: false,
@@ -78,7 +82,11 @@ t.test('keywords and names in any case, quoted or not, with = or TO', async (t) 
     true: true,
   })) {
     await world.run(`SET CLUSTER SETTING server.jwt_authentication.enabled = ${text}`);
-    t.equal(world.parts.settings.current.values['server.jwt_authentication.enabled'], value, text);
+    t.equal(
+      world.services.settings.current.values['server.jwt_authentication.enabled'],
+      value,
+      text,
+    );
   }
 });
 
@@ -207,11 +215,11 @@ t.test('what is not understood has its code, its place and a hint', async (t) =>
 });
 
 t.test('a mistake anywhere in a text leaves all of it undone', async (t) => {
-  const { version } = world.parts.settings.current;
+  const { version } = world.services.settings.current;
   await refusal(() =>
     world.run("SET CLUSTER SETTING pgsso.clock_tolerance = '8s'; SELECT * FROM x"),
   );
-  t.equal(world.parts.settings.current.version, version);
+  t.equal(world.services.settings.current.version, version);
 });
 
 t.test(
@@ -350,7 +358,8 @@ t.test(
 
 t.test('changes in a transaction are made by COMMIT, all or none', async (t) => {
   const session = world.session();
-  const tolerance = (): string => world.parts.settings.current.states['pgsso.clock_tolerance'].text;
+  const tolerance = (): string =>
+    world.services.settings.current.states['pgsso.clock_tolerance'].text;
   await world.run('RESET CLUSTER SETTING pgsso.clock_tolerance');
   await world.run(
     'BEGIN; SET CLUSTER SETTING pgsso.clock_tolerance = 11s; SET CLUSTER SETTING pgsso.clock_tolerance = 12s',

@@ -1,19 +1,19 @@
 /**
- * The text of a query as tokens, after the manual's section 4.1 "Lexical Structure": as much of it
- * as operators and drivers write. What SQL there is besides is only to be recognised as SQL, so
- * every visible character that begins nothing else is a symbol.
+ * Splits the text of a query into tokens, as section 4.1 "Lexical Structure" of the manual says, as
+ * far as operators and drivers use it. Other SQL only has to be recognized as such, so every
+ * visible ASCII character that begins no other token is a symbol.
  */
 import { PgError } from '../../lib/errors.ts';
 
-/** What a token is; `end` stands behind the last one. */
+/** Kinds of tokens. `end` marks the end of the query. */
 export type TokenKind = 'word' | 'quoted' | 'string' | 'number' | 'parameter' | 'symbol' | 'end';
 
 /** One token. */
 export interface Token {
   readonly kind: TokenKind;
-  /** Without quotes and escapes; a word as it was written. */
+  /** Without quotes and escapes. A word keeps its case. */
   readonly text: string;
-  /** Where it begins and ends in the query, in UTF-16 units. */
+  /** Offsets in the query, in UTF-16 units. */
   readonly start: number;
   readonly end: number;
 }
@@ -21,14 +21,14 @@ export interface Token {
 const SPACE = /\s+/y;
 const LINE_COMMENT = /--[^\n\r]*/y;
 const WORD = /[\p{L}_][\p{L}\p{N}\p{M}_$]*/uy;
-/** Also `15s` and `1m30s`, which are durations when they stand alone. */
+/** Includes durations such as `15s` and `1m30s`. */
 const NUMBER = /(?:\d|\.\d)[\p{L}\p{N}_.]*/uy;
 const PARAMETER = /\$(\d{1,5})(?![\p{L}\p{N}_])/uy;
 const DOLLAR_TAG = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy;
 const COMMENT_EDGE = /\/\*|\*\//g;
 const SYMBOL = /[!-/:-@[-^`{-~]/y;
 
-/** PostgreSQL's escapes that are one letter (manual 4.1.2.2). */
+/** Escapes of one letter in `E'…'` strings (manual 4.1.2.2). */
 const LETTER_ESCAPES: ReadonlyMap<string, string> = new Map([
   ['b', '\b'],
   ['f', '\f'],
@@ -38,9 +38,9 @@ const LETTER_ESCAPES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * Takes the query apart. Linear in its length.
+ * Splits a query into tokens, in time linear in its length.
  *
- * @throws PgError 42601 with the position for what is not finished or no token at all
+ * @throws PgError 42601 with the position, for an unterminated token or an invalid character
  */
 export function tokenize(query: string): readonly Token[] {
   const tokens: Token[] = [];
@@ -137,8 +137,8 @@ function nextToken(
 }
 
 /**
- * Where the quote at `start` ends; one that is doubled, or behind a backslash if the pattern looks
- * for those, does not end it.
+ * Returns where the quote that begins at `start` ends. A doubled quote does not end it, and neither
+ * does a quote after a backslash if `special` matches backslashes.
  */
 function quoteEnd(
   query: string,
@@ -183,7 +183,7 @@ function readEscapes(body: string, query: string, start: number): string {
         octal === undefined
           ? Number.parseInt(hex ?? short ?? long ?? '', 16)
           : Number.parseInt(octal, 8);
-      // PostgreSQL takes \x and octal numbers for bytes; beyond ASCII one alone is no text.
+      // In PostgreSQL \x and octal escapes are bytes. A single byte above 0x7f is not valid UTF-8.
       if (
         code === 0 ||
         code > 0x10ffff ||
@@ -201,7 +201,7 @@ function readEscapes(body: string, query: string, start: number): string {
   );
 }
 
-/** An error of the language, 42601. */
+/** Makes a syntax error, 42601. */
 export function syntaxError(message: string, query: string, at: number): PgError {
   return new PgError({
     code: 'syntax_error',
@@ -210,7 +210,7 @@ export function syntaxError(message: string, query: string, at: number): PgError
   });
 }
 
-/** The POSITION of an ErrorResponse: counts characters, from 1. */
+/** Returns the POSITION field of an ErrorResponse: a count of characters, from 1. */
 export function positionOf(query: string, at: number): number {
   return Array.from(query.slice(0, at)).length + 1;
 }

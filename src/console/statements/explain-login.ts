@@ -1,20 +1,23 @@
 /**
- * EXPLAIN LOGIN: what each check of a login would say to a token, and which setting decides it.
- * Nothing is decided, no token is logged.
+ * EXPLAIN LOGIN: runs the checks of a login on a token and shows the result of each one with the
+ * setting that decides it. Nobody is logged in, and the token is not logged.
  */
 import { explainLogin as explain } from '../../auth/explain.ts';
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
 import { type Rule, textOf, type Value } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
 
-/** How long keys may take to come, in ms; their source has its own limit for a request. */
-const TIMEOUT = 60_000;
+/** Time to fetch the issuer's keys. A single request has a shorter limit of its own. */
+const TIMEOUT_MS = 60_000;
 
+/** EXPLAIN LOGIN. DATABASE pgsso adds the check whether the user is an operator. */
 export const explainLogin: Rule = {
   begins: 'EXPLAIN LOGIN',
   help: {
     syntax: "EXPLAIN LOGIN 'token' [FOR USER name] [DATABASE name]",
-    does: 'a row for each check of a login with this token: the result, what was found, what was expected, what decides it',
+    does:
+      'a row for each check of a login with this token: ' +
+      'the result, what was found, what was expected, what decides it',
   },
   parse(reader) {
     const token = reader.value();
@@ -39,7 +42,7 @@ export const explainLogin: Rule = {
           services.authenticator,
           request,
           services.settings.current.values,
-          AbortSignal.timeout(TIMEOUT),
+          AbortSignal.timeout(TIMEOUT_MS),
         );
         const rows = checks.map(({ check, result, found, expected, decidedBy }) => [
           check,
