@@ -49,8 +49,8 @@ export interface SessionVariables {
   /** @throws PgError 42704 for an unknown name */
   get(name: string): string;
   /**
-   * @throws PgError 42704 for an unknown name, 55P02 for a fixed variable, 22023 for a value that is
-   *   too long or an encoding other than UTF-8
+   * @throws PgError 42704 for an unknown name, 55P02 for a fixed variable, 22023 for a value that
+   *   is too long or an encoding other than UTF-8
    */
   set(name: string, value: string): void;
   /** @throws PgError 42704 for an unknown name */

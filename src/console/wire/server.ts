@@ -66,8 +66,8 @@ function greeting({ variables, status }: ConsoleSession, number: number): Buffer
     ...REPORTED.map((name) =>
       parameterStatus(REPORTED_SPELLING[name] ?? name, variables.get(name)),
     ),
-    // Drivers expect a cancel key. The key belongs to nothing: no statement of the console can be
-    // canceled, and a request with it cancels no query of a backend.
+    // Drivers expect a cancel key. It is random, since no statement of the console can be canceled
+    // and a request with it must not cancel a query of a backend.
     backendKeyData(number, randomBytes(4)),
     readyForQuery(status),
   ]);
