@@ -5,6 +5,7 @@
 import { explainLogin as explain } from '../../auth/explain.ts';
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
 import { type Rule, textOf, type Value } from '../language/reader.ts';
+import type { Operators } from '../operators.ts';
 import { textColumns } from '../results.ts';
 
 /** Time to fetch the issuer's keys. A single request has a shorter limit of its own. */
@@ -51,20 +52,18 @@ export const explainLogin: Rule = {
           expected,
           decidedBy,
         ]);
-        if (database !== undefined && textOf(database, parameters) === CONSOLE_DATABASE) {
-          const role = identity && services.operators.roleOf(identity.user, 'token');
-          const result =
-            identity === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
-          rows.push([
-            'console',
-            result,
-            identity && (role ?? 'neither'),
-            'admin or viewer',
-            '--admin, --viewer',
-          ]);
-        }
+        if (database !== undefined && textOf(database, parameters) === CONSOLE_DATABASE)
+          rows.push(consoleCheck(services.operators, identity?.user));
         return { rows };
       },
     };
   },
 };
+
+/** @param user undefined if a check before has failed */
+function consoleCheck(operators: Operators, user: string | undefined): (string | undefined)[] {
+  const role = user === undefined ? undefined : operators.roleOf(user, 'token');
+  const result = user === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
+  const found = user === undefined ? undefined : (role ?? 'neither');
+  return ['console', result, found, 'admin or viewer', '--admin, --viewer'];
+}
