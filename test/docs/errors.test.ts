@@ -38,17 +38,6 @@ t.test('each section of the page has a message, a cause and a cure', async (t) =
   }
 });
 
-t.test('the links within the page lead somewhere', async (t) => {
-  const headings = [...page.matchAll(/^#+ (.*)$/gm)].map(([, text = '']) =>
-    text
-      .toLowerCase()
-      .replace(/[^\w -]/g, '')
-      .replaceAll(' ', '-'),
-  );
-  for (const [, target = ''] of page.matchAll(/\]\(#([^)]+)\)/g))
-    t.ok(headings.includes(target), target);
-});
-
 /** The section of a code; empty for one that has a row in a table. */
 function sectionOf(code: string): string {
   const [, section = ''] = page.split(`### \`${code}\` (`);
