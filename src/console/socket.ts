@@ -12,7 +12,7 @@ import type { Log } from '../observe/log.ts';
 import { CONSOLE_DATABASE } from '../session/console-access.ts';
 import { closeWithError } from '../session/lingering-close.ts';
 import { Connections } from '../session/listener.ts';
-import { agreeOnVersion, negotiate, openDoor } from '../session/negotiate.ts';
+import { agreeOnVersion, negotiate, openConnection } from '../session/negotiate.ts';
 import { errorResponse } from '../wire/messages.ts';
 import { readParameters } from '../wire/startup.ts';
 import type { Console } from './console.ts';
@@ -99,11 +99,11 @@ export class ConsoleSocket {
 
   async #serve(socket: Socket): Promise<void> {
     const { console, loginTimeout, log } = this.#options;
-    const negotiation = openDoor(socket);
+    const connection = openConnection(socket);
     const number = ++this.#number;
     try {
       const signal = AbortSignal.any([AbortSignal.timeout(loginTimeout), this.#closing.signal]);
-      const arrival = await negotiate(negotiation, { mode: 'disable', context: undefined }, signal);
+      const arrival = await negotiate(connection, { mode: 'disable', context: undefined }, signal);
       if (arrival?.packet.kind !== 'startup') return;
       const { user, database, protocolOptions } = readParameters(arrival.packet.parameters);
       await agreeOnVersion(arrival.channel, arrival.packet.version, protocolOptions, signal);

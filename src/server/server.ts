@@ -18,13 +18,13 @@ import { KeyFiles } from '../keys/key-files.ts';
 import { errorText } from '../lib/errors.ts';
 import { Audit } from '../observe/audit.ts';
 import { KeyLog } from '../observe/key-log.ts';
-import { type Log, type LogFormat, type LogLevel, RepeatedEvent } from '../observe/log.ts';
+import type { Log, LogFormat, LogLevel } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { MetricsServer } from '../observe/metrics-server.ts';
 import { ClientCertificate, type ClientTlsOptions } from '../session/client-tls.ts';
-import { runSession } from '../session/connection.ts';
+import { serveConnection } from '../session/connection.ts';
 import type { SessionServices } from '../session/context.ts';
-import { Cancels, LoginSlots, NativeGate, SessionLimit } from '../session/limits.ts';
+import { Limits } from '../session/limits.ts';
 import { Connections, type ListenAddress, Listener } from '../session/listener.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { vetWithoutDirectory } from '../settings/store/store.ts';
@@ -133,7 +133,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       log,
     });
     closing.push(() => console.close());
-    const parts: SessionServices = {
+    const services: SessionServices = {
       settings,
       authenticator,
       routes,
@@ -141,16 +141,10 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       superusers,
       nativeLogins,
       loginTimeout,
-      slots: new LoginSlots(options.maxLogins, loginsDropped(options.maxLogins, log, metrics)),
-      natives: new NativeGate(),
-      sessions: new SessionLimit(options.maxSessions),
+      limits: new Limits(options, log, metrics),
       registry,
       console,
-      cancels: new Cancels(
-        log,
-        (packet, signal) => routes.cancel(packet, signal),
-        () => metrics.cancelDropped(),
-      ),
+      log,
       audit: new Audit(log, metrics),
       metrics,
     };
@@ -197,7 +191,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
     if (firstPort !== 0) await openSocket(firstPort);
     for (const { address, tls } of listeners) {
       const connected = (client: Socket): void =>
-        connections.follow(client, runSession(client, tls(), ++number, parts));
+        connections.follow(client, serveConnection(client, tls(), ++number, services));
       open.push(await Listener.open(address, connected));
       if (!socket) await openSocket(open[0]?.address.port ?? 0);
     }
@@ -224,7 +218,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
         state = 'draining';
         for (const listener of open) listener.close();
         routes.close();
-        parts.slots.dropWaiting();
+        services.limits.evictLogins();
         // Over the socket an operator can still look at the sessions that are waited for, and end
         // them.
         console.drain();
@@ -270,15 +264,6 @@ async function reloadFiles(
 /** What a backend makes an operator look up for: an alarm is as loud as an error. */
 function logNotice(log: Log): BackendNotice {
   return (level, text) => log[level === 'alarm' ? 'error' : 'warn']({ event: 'backend' }, text);
-}
-
-function loginsDropped(limit: number, log: Log, metrics: Metrics): RepeatedEvent {
-  return new RepeatedEvent(
-    log,
-    'logins_dropped',
-    `unfinished logins dropped: there are ${limit}, --max-logins`,
-    () => metrics.loginDropped(),
-  );
 }
 
 /* The version of this program, from its package.json. */

@@ -1,7 +1,7 @@
 /**
- * The certificate that clients see, and what each listener does about TLS. On a loopback address a
- * plain connection shows the token to nobody; everywhere else TLS is required unless the operator
- * has said otherwise.
+ * The certificate that clients see, and what each listener does about TLS. On a loopback address
+ * nobody can read a plain connection. Everywhere else TLS is required unless the operator allows
+ * plain text.
  */
 
 import { X509Certificate } from 'node:crypto';
@@ -14,13 +14,13 @@ import type { ClientTls, ClientTlsMode } from './negotiate.ts';
 
 /** The options that decide about TLS towards clients. */
 export interface ClientTlsOptions {
-  /** Undefined: by the listener's address. */
+  /** Undefined: the listener's address decides. */
   readonly clientTls?: ClientTlsMode;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
 }
 
-/** The certificate and key files, read at the start and again on request. */
+/** The certificate and key files. They are read at the start and again on request. */
 export class ClientCertificate {
   readonly #options: ClientTlsOptions;
   #context: SecureContext | undefined;
@@ -32,8 +32,7 @@ export class ClientCertificate {
   /**
    * Reads the files.
    *
-   * @throws UsageError for one file without the other; Error with a text that names the option and
-   *   the file
+   * @throws UsageError for one file without the other; Error that names the option and the file
    */
   static async open(options: ClientTlsOptions): Promise<ClientCertificate> {
     const { tlsCert, tlsKey } = options;
@@ -47,8 +46,8 @@ export class ClientCertificate {
   }
 
   /**
-   * Reads the files again; connections that are accepted from now on use them. Throws as open does;
-   * the old ones then stay in use.
+   * Reads the files again, for connections that are accepted from now on. Throws as open does. The
+   * old files then stay in use.
    */
   async reload(): Promise<void> {
     const { tlsCert, tlsKey } = this.#options;
@@ -68,7 +67,7 @@ export class ClientCertificate {
   /**
    * What a listener on this address does.
    *
-   * @throws UsageError when it has to require TLS and there is no certificate
+   * @throws UsageError if it has to require TLS and there is no certificate
    */
   forListener({ host, port }: ListenAddress): () => ClientTls {
     const mode = this.#options.clientTls ?? (isLoopback(host) ? 'prefer' : 'require');

@@ -1,9 +1,8 @@
 /**
- * The life of a connection: a login under one signal, which aborts when it takes too long, when the
- * client goes away, or when its slot is needed; then what it was admitted to. The steps of the
- * login itself are in login.ts.
+ * The life of a client's connection. First comes a login under one signal, which aborts when it
+ * takes too long, when the client goes away, or when it is evicted; login.ts has its steps. Then
+ * comes what the login was admitted to: a session at the backend, or the console.
  */
-
 import type { Socket } from 'node:net';
 import { BackendRefusal } from '../backend/errors.ts';
 import type { BackendSession } from '../backend/leg.ts';
@@ -12,106 +11,113 @@ import type { LoginRecord } from '../observe/audit.ts';
 import type { MessageChannel } from '../wire/channel.ts';
 import { errorResponse } from '../wire/messages.ts';
 import type { ServeConsole } from './console-access.ts';
-import { type Admission, type Attempt, elapsed, type SessionServices } from './context.ts';
+import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { closeWithError } from './lingering-close.ts';
-import { logIn, overdue } from './login.ts';
-import { type ClientTls, openDoor } from './negotiate.ts';
+import { logIn } from './login.ts';
+import { type ClientTls, openConnection } from './negotiate.ts';
 import { splice, type Traffic } from './splice.ts';
 
-/** The client, or its slot, is gone: there is nobody to tell and nothing to complain of. */
+/** The client is gone, or the login was evicted: there is nobody to tell. */
 class Abandoned extends Error {}
 
 /** Serves one connection until it is over. Never rejects for what a client or a backend does. */
-export async function runSession(
+export async function serveConnection(
   socket: Socket,
   tls: ClientTls,
   session: number,
-  parts: SessionServices,
+  services: SessionServices,
 ): Promise<void> {
-  const record: LoginRecord = { session, client: `${socket.remoteAddress}:${socket.remotePort}` };
-  const admission = await attemptLogin(socket, tls, record, parts);
+  const client = `${socket.remoteAddress}:${socket.remotePort}`;
+  const record: LoginRecord = { session, client };
+  const admission = await attemptLogin(socket, tls, record, services);
   if (!admission) return;
   try {
-    await runAdmitted(admission, record, parts);
+    const { client, peer } = admission;
+    if (typeof peer === 'function') await runConsole(client, peer, record, services);
+    else await runSession(client, peer, record, services);
   } finally {
-    admission.leave();
+    admission.permit.release();
   }
 }
 
-/** From accept to ReadyForQuery; a refusal is written and logged here. */
+/** From accept to ReadyForQuery. A refusal is written and logged here. */
 async function attemptLogin(
   socket: Socket,
   tls: ClientTls,
   record: LoginRecord,
-  parts: SessionServices,
+  services: SessionServices,
 ): Promise<Admission | undefined> {
+  const { audit, limits, loginTimeout } = services;
   const started = performance.now();
   const abort = new AbortController();
   const gone = (): void => abort.abort(new Abandoned('the client closed the connection'));
-  const slot = parts.slots.enter(() => {
-    abort.abort(
-      new Abandoned('dropped for a newer login, or because the front-end is shutting down'),
-    );
+  const evict = (): void => {
+    const why = 'dropped for a newer login, or because the front-end is shutting down';
+    abort.abort(new Abandoned(why));
     socket.destroy();
-  });
-  if (!slot) return undefined;
-  const timer = setTimeout(() => abort.abort(overdue(parts.loginTimeout)), parts.loginTimeout);
+  };
+  const permit = limits.enterLogin(evict);
+  if (!permit) return undefined;
+  const timer = setTimeout(() => abort.abort(timedOut(loginTimeout)), loginTimeout);
   socket.once('close', gone);
-  const attempt: Attempt = { door: openDoor(socket), record, slot, signal: abort.signal };
+  const connection = openConnection(socket);
+  const attempt: LoginAttempt = { connection, record, permit, evict, signal: abort.signal };
   try {
-    const admission = await logIn(attempt, tls, parts);
-    if (admission) accept(record, elapsed(started), parts);
-    else if (record.method !== undefined)
-      parts.audit.abandoned(record, 'the client left at the password prompt');
+    const admission = await logIn(attempt, tls, services);
+    if (admission) noteAccepted(record, elapsed(started), services);
+    else if (record.method) audit.abandoned(record, 'the client left at the password prompt');
     return admission;
   } catch (error) {
-    // Before the farewell, which may take a moment: a flood of refusals must not keep others from
-    // logging in.
-    slot.release();
-    await refuse(attempt, error, elapsed(started), parts);
+    // The place is free before the error is sent, which may take a moment: a flood of refusals
+    // must not keep others from logging in.
+    permit.release();
+    await refuse(attempt, error, elapsed(started), services);
     return undefined;
   } finally {
     clearTimeout(timer);
     socket.off('close', gone);
-    slot.release();
+    permit.release();
   }
 }
 
-function accept(
-  record: LoginRecord,
-  durationMs: number,
-  { audit, directory }: SessionServices,
-): void {
-  audit.accepted(record, durationMs);
-  if (record.method === 'token' && record.user !== undefined)
-    directory?.noteLogin(record.user, Date.now());
+/** The server's own answer when authentication_timeout runs out. */
+function timedOut(limit: number): PgError {
+  return new PgError({
+    code: 'login_timeout',
+    message: 'canceling authentication due to timeout',
+    reason: `the login was not finished within ${limit} ms, --login-timeout`,
+  });
 }
 
-/**
- * Tells the client why and writes the audit event; a client that is gone is neither told nor held
- * against anybody.
- */
+function noteAccepted(record: LoginRecord, durationMs: number, services: SessionServices): void {
+  const { audit, directory } = services;
+  audit.accepted(record, durationMs);
+  if (record.method === 'token' && record.user !== undefined) {
+    directory?.noteLogin(record.user, Date.now());
+  }
+}
+
+/** Tells the client why, and writes the audit event. A client that is gone is not told. */
 async function refuse(
-  { door, record }: Attempt,
+  { connection, record }: LoginAttempt,
   error: unknown,
   durationMs: number,
   { audit }: SessionServices,
 ): Promise<void> {
-  const { socket } = door.channel;
-  const clientIsGone =
-    error instanceof Abandoned || (socket.destroyed && !(error instanceof PgError));
-  if (
-    clientIsGone ||
-    (record.method === undefined && error instanceof PgError && error.code === 'login_timeout')
-  ) {
+  const { socket } = connection.channel;
+  const isGone = error instanceof Abandoned || (socket.destroyed && !(error instanceof PgError));
+  const isSilent = record.method === undefined && isTimeout(error);
+  if (isGone || isSilent) {
     audit.abandoned(record, errorText(error));
     return;
   }
   audit.refused(record, error, durationMs);
-  await closeWithError(
-    socket,
-    error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error)),
-  );
+  const answer = error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error));
+  await closeWithError(socket, answer);
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof PgError && error.code === 'login_timeout';
 }
 
 function asPgError(error: unknown): PgError {
@@ -123,44 +129,23 @@ function asPgError(error: unknown): PgError {
   });
 }
 
-/*
- * What a login was admitted to: a session at the backend, or the console. Each is listed while it
- * runs, and logged when it ends.
- */
-
-/** Runs until either side has had enough. */
-async function runAdmitted(
-  { client, peer }: Admission,
-  record: LoginRecord,
-  parts: SessionServices,
-): Promise<void> {
-  await (typeof peer === 'function'
-    ? runConsole(client, peer, record, parts)
-    : runSplice(client, peer, record, parts));
-}
-
-/** An operator at the console. */
+/** Serves an operator at the console. */
 async function runConsole(
   client: MessageChannel,
-  visit: ServeConsole,
+  serve: ServeConsole,
   login: LoginRecord,
-  parts: SessionServices,
+  { audit, registry }: SessionServices,
 ): Promise<void> {
   const started = performance.now();
   const traffic: Traffic = { toBackend: 0, toClient: 0 };
-  const forget = parts.registry.add({
-    login,
-    startedAt: Date.now(),
-    traffic,
-    end: () => client.destroy(),
-  });
+  const end = (): void => client.destroy();
+  const forget = registry.add({ login, startedAt: Date.now(), traffic, end });
   try {
-    await visit(client, login.session);
+    await serve(client, login.session);
   } finally {
     forget();
-    const durationMs = elapsed(started);
-    parts.audit.ended(login, {
-      durationMs,
+    audit.ended(login, {
+      durationMs: elapsed(started),
       bytesToBackend: 0,
       bytesToClient: 0,
       endedBy: 'console',
@@ -170,10 +155,10 @@ async function runConsole(
 }
 
 /**
- * Hands the greeting to the client, what either side sent ahead to the other, and copies until the
- * end.
+ * Hands the greeting to the client, and to each side what the other sent ahead. Then copies until
+ * the end.
  */
-async function runSplice(
+async function runSession(
   client: MessageChannel,
   backend: BackendSession,
   login: LoginRecord,
@@ -208,4 +193,9 @@ async function runSplice(
     endedBy: endedByUs ?? endedBy,
     error: error && errorText(error),
   });
+}
+
+/** Milliseconds since then, to a tenth. */
+function elapsed(since: number): number {
+  return Math.round((performance.now() - since) * 10) / 10;
 }

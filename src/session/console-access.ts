@@ -1,7 +1,6 @@
 /**
- * The console as a session sees it: a database that is not the backend's. Who asks for it proves
- * himself at the backend like everybody else, that connection is closed, and the console answers
- * instead.
+ * The console as a session sees it: a database that is not the backend's. A client that asks for it
+ * logs in at the backend like any other. Then that connection is closed, and the console answers.
  */
 import type { Backend } from '../backend/backend.ts';
 import type { BackendSession } from '../backend/leg.ts';
@@ -19,13 +18,13 @@ export const CONSOLE_DATABASE = 'pgsso';
  */
 export type ServeConsole = (channel: MessageChannel, session: number) => Promise<void>;
 
-/** The door. */
+/** Decides who may use the console. */
 export interface ConsoleAccess {
   /**
-   * Looks at a user who has proved who he is.
+   * Admits a user whose login has succeeded.
    *
    * @param client address and port
-   * @throws PgError 42501 for anybody but an operator
+   * @throws PgError 42501 for any user but an operator
    */
   admit(user: string, method: 'token' | 'native', client: string): ServeConsole;
 }
@@ -36,8 +35,9 @@ export function asksForConsole(login: LoginParameters): boolean {
 }
 
 /**
- * Where a login is proved, and what is said there: nothing of the client's but its user. It is the
- * backend of `--backend`, or of the last route where there is none, in that URL's own database.
+ * The backend at which an operator logs in, and the parameters there. Of the client's own
+ * parameters only the user is used. The backend is that of `--backend`, or else of the last route,
+ * and the database is the one of its URL.
  */
 export function proofParameters(
   routes: Routes,
@@ -56,7 +56,7 @@ export function proofParameters(
 
 const terminate = formatMessage('X');
 
-/** Ends the connection that the proof was made on, as a client would. */
+/** Ends an operator's connection to the backend as a client would. */
 export async function endProof({ channel }: BackendSession, signal: AbortSignal): Promise<void> {
   try {
     await channel.write(terminate, signal);

@@ -1,15 +1,17 @@
-/** What the steps of a session hand to each other, and what all sessions of a process share. */
+/** What all sessions of a process share, and what the steps of one connection hand to each other. */
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { BackendSession } from '../backend/leg.ts';
 import type { Routes } from '../backend/routes.ts';
 import type { Directory } from '../directory/directory.ts';
+import type { Permit } from '../lib/limiter.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
+import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { SettingsSnapshot } from '../settings/snapshot.ts';
 import type { MessageChannel } from '../wire/channel.ts';
 import type { ConsoleAccess, ServeConsole } from './console-access.ts';
-import type { Cancels, LoginSlot, LoginSlots, NativeGate, SessionLimit } from './limits.ts';
-import type { Door } from './negotiate.ts';
+import type { Limits } from './limits.ts';
+import type { ClientConnection } from './negotiate.ts';
 import type { SessionRegistry } from './registry.ts';
 
 /** What every session of a process shares. */
@@ -17,41 +19,37 @@ export interface SessionServices {
   readonly settings: { readonly current: SettingsSnapshot };
   readonly authenticator: Authenticator;
   readonly routes: Routes;
-  /** Creates users and grants roles; undefined without `--directory`. */
+  /** Creates users and grants roles. Undefined without `--directory`. */
   readonly directory: Directory | undefined;
   readonly superusers: 'refuse' | 'allow';
   readonly nativeLogins: 'allow' | 'deny';
-  /** Accept to ReadyForQuery, in milliseconds. */
+  /** From accept to ReadyForQuery, in milliseconds. */
   readonly loginTimeout: number;
-  readonly slots: LoginSlots;
-  readonly natives: NativeGate;
-  readonly sessions: SessionLimit;
+  readonly limits: Limits;
   readonly registry: SessionRegistry;
   readonly console: ConsoleAccess;
-  readonly cancels: Cancels;
   readonly audit: Audit;
   readonly metrics: Metrics;
+  readonly log: Log;
 }
 
 /** A connection whose login is unfinished. */
-export interface Attempt {
-  readonly door: Door;
+export interface LoginAttempt {
+  readonly connection: ClientConnection;
   readonly record: LoginRecord;
-  readonly slot: LoginSlot;
+  /** Its place among the unfinished logins. */
+  readonly permit: Permit;
+  /** Ends the login without a word: it stands in the way of others. */
+  readonly evict: () => void;
+  /** Aborts when time is up, when the client goes away, or when the login is evicted. */
   readonly signal: AbortSignal;
 }
 
-/**
- * A login that has succeeded: the client, what it is to be connected with, and the place that the
- * session takes up.
- */
+/** A login that has succeeded. */
 export interface Admission {
   readonly client: MessageChannel;
+  /** What the client is connected to: a session of the backend, or the console. */
   readonly peer: BackendSession | ServeConsole;
-  readonly leave: () => void;
-}
-
-/** Milliseconds since then, to a tenth. */
-export function elapsed(since: number): number {
-  return Math.round((performance.now() - since) * 10) / 10;
+  /** The place that the session takes up. */
+  readonly permit: Permit;
 }

@@ -1,22 +1,22 @@
 /**
- * The last word to a client that is refused. Closing a socket whose received bytes were not read
- * resets it, and the reset may overtake the error message; so the rest of what the client sends is
- * read and dropped for a moment before the socket is closed.
+ * Closes a refused client's connection so that the client can read why. Closing a socket with unread
+ * bytes resets it, and the reset may overtake the error message. So the rest of what the client
+ * sends is read and dropped for a moment first.
  */
 import type { Socket } from 'node:net';
 
-/** How long, in ms, and how much, in bytes, is read from a client that has been refused. */
+/** How long, in ms, and how much, in bytes, is read from a refused client. */
 const LINGER_MS = 1000;
 const LINGER_BYTES = 256 * 1024;
 
-/** At once, in a process; in a flood the oldest are cut short, having had their chance to read. */
+/** At once, in a process. In a flood the oldest are cut short: they had their chance to read. */
 const LINGERING_LIMIT = 200;
 
-/** What ends each farewell that is under way, oldest first. */
+/** What ends each close that is under way, oldest first. */
 const lingering = new Set<() => void>();
 
 /**
- * Sends the bytes, ends our direction, and resolves when the client has closed or its time is up.
+ * Sends the bytes and ends our direction. Resolves when the client has closed or its time is up.
  * The caller destroys the socket.
  */
 export async function closeWithError(socket: Socket, bytes: Buffer): Promise<void> {

@@ -1,20 +1,18 @@
 /**
- * Accepts connections on one address and keeps track of them until they are gone, so that a
- * shutdown can wait for the sessions that run and end the ones that outstay it.
+ * Accepts connections on one address, and keeps track of all connections until they are gone: a
+ * shutdown waits for the sessions, and ends those that take too long.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { errorText } from '../lib/errors.ts';
 
-/** Where to listen; port 0 takes a free one. */
+/** Where to listen. Port 0 takes a free one. */
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/**
- * Finds hosts that have vanished without a word; the next probes follow the system's own interval.
- */
+/** Silence after which the system begins to probe. Its own interval decides about the next ones. */
 const KEEPALIVE_MS = 60_000;
 
 /** The connections of all listeners, each with the promise of its end. */
@@ -22,8 +20,7 @@ export class Connections {
   readonly #open = new Map<Socket, Promise<void>>();
 
   /**
-   * Follows a connection until what is done with it is over; the socket is then closed, whatever
-   * happened.
+   * Follows a connection until its work is over. The socket is then closed, whatever happened.
    */
   follow(socket: Socket, running: Promise<void>): void {
     const over = running.finally(() => {
@@ -60,20 +57,19 @@ export class Listener {
   /**
    * Listens and hands each connection to `connected`.
    *
-   * @throws Error with a text that names the address and says why it cannot be had
+   * @throws Error that names the address and says why it cannot be used
    */
   static async open(
     { host, port }: ListenAddress,
     connected: (socket: Socket) => void,
   ): Promise<Listener> {
-    // Half-open: a client may say all it has to say, send FIN, and wait for the answer.
+    // Half-open: a client may send its query and FIN, and then wait for the answer.
     const server = createServer(
       { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS },
       connected,
     );
     await new Promise<void>((resolve, reject) => {
-      // It stays when the promise is settled: running out of descriptors at an accept must not end
-      // the process.
+      // The listener stays after the start: a failed accept must not end the process.
       server.on('error', (error) =>
         reject(new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`)),
       );
@@ -82,14 +78,14 @@ export class Listener {
     return new Listener(server);
   }
 
-  /** The address it got, which tells the port when 0 was asked for. */
+  /** The address in use, with the port that was chosen for 0. */
   get address(): ListenAddress {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('the listener is closed');
     return { host: address.address, port: address.port };
   }
 
-  /** Accepts nothing more; connections that are open stay so. */
+  /** Accepts no more connections. Open ones are not affected. */
   close(): void {
     this.#server.close();
   }

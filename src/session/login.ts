@@ -1,84 +1,89 @@
 /**
- * The steps of a login, from top to bottom: negotiate, understand, decide, connect. Nothing here
- * sends an error: what goes wrong is thrown, and session.ts tells the client and the log.
+ * The steps of a login from top to bottom: negotiate, read the startup packet, decide, connect.
+ * Nothing here sends an error. What goes wrong is thrown, and connection.ts tells the client and
+ * the log.
  */
 import { emptyGroupsRefusal } from '../auth/groups.ts';
 import type { Identity } from '../auth/identity.ts';
 import { superuserRefusal } from '../auth/refusals.ts';
+import type { Backend } from '../backend/backend.ts';
 import type { BackendSession } from '../backend/leg.ts';
 import { PgError } from '../lib/errors.ts';
+import type { Permit } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import { type MessageChannel, readAnswer } from '../wire/channel.ts';
 import { PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
 import { authenticationCleartextPassword, parsePassword } from '../wire/messages.ts';
-import { backendParameters, type LoginParameters, readParameters } from '../wire/startup.ts';
+import {
+  backendParameters,
+  type LoginParameters,
+  readParameters,
+  type StartupParameter,
+} from '../wire/startup.ts';
+import { forwardCancel } from './cancel.ts';
 import { asksForConsole, endProof, proofParameters } from './console-access.ts';
-import type { Admission, Attempt, SessionServices } from './context.ts';
+import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
 import { prepareUser } from './prepare-user.ts';
 
 /**
- * Logs in.
+ * Logs a client in.
  *
- * @returns undefined when the client left, or only wanted to cancel something
- * @throws PgError for what is to be told to the client; the signal's reason
+ * @returns undefined if the client left, or only wanted to cancel a query
+ * @throws PgError that is to be told to the client; the signal's reason
  */
 export async function logIn(
-  attempt: Attempt,
+  attempt: LoginAttempt,
   tls: ClientTls,
-  parts: SessionServices,
+  services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { door, record, signal } = attempt;
-  const arrival = await negotiate(door, tls, signal);
-  if (!arrival) return undefined;
-  const { channel, packet, transport } = arrival;
+  const { connection, record, signal } = attempt;
+  const request = await negotiate(connection, tls, signal);
+  if (!request) return undefined;
+  const { channel, packet, transport } = request;
   record.transport = transport;
   if (packet.kind === 'cancel') {
-    await parts.cancels.forward(packet.packet, record.client, signal);
+    await forwardCancel(packet.packet, record.client, services, signal);
     return undefined;
   }
   const login = readParameters(packet.parameters);
   describe(record, login);
   await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
-  return login.tokenLogin
-    ? logInWithToken(attempt, channel, login, parts)
-    : logInNatively(attempt, channel, login, parts);
+  const logInBy = login.tokenLogin ? logInWithToken : logInNatively;
+  return logInBy(attempt, channel, login, services);
 }
 
-/**
- * A login with a token: the front-end decides who it is, and logs in at the backend as that user.
- */
+/** A login with a token: the front-end decides, and logs in at the backend as the mapped user. */
 async function logInWithToken(
-  attempt: Attempt,
+  attempt: LoginAttempt,
   channel: MessageChannel,
   login: LoginParameters,
-  parts: SessionServices,
+  services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, slot, signal } = attempt;
+  const { record, permit, signal } = attempt;
   await channel.write(authenticationCleartextPassword(), signal);
   const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
   if (answer === undefined) return undefined;
   const token = parsePassword(answer).toString();
-  slot.keep();
+  permit.keep();
   if (token === '') throw emptyPassword(record.user ?? '');
 
-  const { values } = parts.settings.current;
+  const { values } = services.settings.current;
   const request = { token, user: login.user?.toString(), namesRole: login.namesRole };
-  const identity = await parts.authenticator.authenticate(request, values, signal);
+  const identity = await services.authenticator.authenticate(request, values, signal);
   identify(record, identity);
   if (asksForConsole(login)) {
-    // An operator's way to the console changes nothing in the database, but whose groups went empty
-    // is out there as well.
+    // A console login changes no roles, but a user without groups is refused too.
     const noGroups = emptyGroupsRefusal(identity, values);
     if (noGroups) throw noGroups;
   } else {
-    await prepareUser(identity, values, parts.directory, record, signal);
+    await prepareUser(identity, values, services.directory, record, signal);
   }
 
-  const { route, parameters } = destination(login, Buffer.from(identity.user), parts);
-  return admit(attempt, channel, login, parts, parts.sessions.take(), async () => {
-    if (parts.superusers === 'allow') return route.login(parameters, signal);
+  const { route, parameters } = destination(login, Buffer.from(identity.user), services);
+  return admit(attempt, channel, login, services, services.limits.enterSession(), async () => {
+    if (services.superusers === 'allow') return route.login(parameters, signal);
     const backend = await route.loginAsHimself(parameters, signal);
     const refused = superuserRefusal(identity.user, backend.isSuperuser, values);
     if (!refused) return backend;
@@ -87,67 +92,65 @@ async function logInWithToken(
   });
 }
 
-/**
- * A login without a token: the backend's business, as long as it asks the client to prove
- * something.
- */
+/** A login without a token: the backend decides, as long as it asks the client for a credential. */
 async function logInNatively(
-  attempt: Attempt,
+  attempt: LoginAttempt,
   channel: MessageChannel,
   login: LoginParameters,
-  parts: SessionServices,
+  services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, slot, signal } = attempt;
-  if (parts.nativeLogins === 'deny') throw nativeLoginsDenied();
+  const { record, permit, evict, signal } = attempt;
+  const { limits } = services;
+  if (services.nativeLogins === 'deny') throw nativeLoginsDenied();
   if (!login.user?.length) throw noUser();
-  const { route, parameters } = destination(login, login.user, parts);
+  const { route, parameters } = destination(login, login.user, services);
   const clientTls = record.transport !== 'plain';
-  const pass = await parts.natives.enter(() => slot.drop(), signal);
+  const native = await limits.enterNative(signal, evict);
   const answered = (): void => {
-    slot.keep();
-    pass.keep();
+    permit.keep();
+    native.keep();
   };
   try {
-    const backend = await route.loginNatively({
-      parameters,
-      client: channel,
-      clientTls,
-      answered,
-      signal,
-    });
+    const options = { parameters, client: channel, clientTls, answered, signal };
+    const backend = await route.loginNatively(options);
     if (!backend) return undefined;
-    // Only now is a place taken: before, anybody could take them all.
-    return await admit(
-      attempt,
-      channel,
-      login,
-      parts,
-      parts.sessions.takeFor(backend.channel),
-      async () => backend,
-    );
+    // A session's place is taken only now. Before, anybody could take them all.
+    const place = placeFor(backend, services);
+    return await admit(attempt, channel, login, services, place, async () => backend);
   } finally {
-    pass.leave();
+    native.release();
   }
 }
 
-/**
- * Which backend, and what it is told: all that the client asked for, or, on the way to the console,
- * who it is.
- */
-function destination(login: LoginParameters, user: Buffer, { routes }: SessionServices) {
+/** The place of a session whose connection to the backend is there already. */
+function placeFor({ channel }: BackendSession, { limits }: SessionServices): Permit {
+  try {
+    return limits.enterSession();
+  } catch (error) {
+    channel.destroy();
+    throw error;
+  }
+}
+
+/** The backend of a login, and the parameters of its startup packet. */
+function destination(
+  login: LoginParameters,
+  user: Buffer,
+  { routes }: SessionServices,
+): { route: Backend; parameters: readonly StartupParameter[] } {
   if (asksForConsole(login)) return proofParameters(routes, user);
   // Without a database the backend takes the user's name (manual 54.7, StartupMessage).
   const route = routes.find(login.database?.toString() || user.toString());
   return { route, parameters: backendParameters(login, user) };
 }
 
-/** Connects, and holds the place among the running sessions if that succeeds. */
+/** Connects to the backend, or to the console once the backend has admitted the operator. */
 async function admit(
-  { record, signal }: Attempt,
+  { record, signal }: LoginAttempt,
   client: MessageChannel,
   login: LoginParameters,
   { console }: SessionServices,
-  leave: () => void,
+  permit: Permit,
   connect: () => Promise<BackendSession>,
 ): Promise<Admission> {
   let peer: Admission['peer'] | undefined;
@@ -155,33 +158,28 @@ async function admit(
     const backend = await connect();
     if (asksForConsole(login)) {
       await endProof(backend, signal);
-      peer = console.admit(record.user ?? '', login.tokenLogin ? 'token' : 'native', record.client);
+      const method = login.tokenLogin ? 'token' : 'native';
+      peer = console.admit(record.user ?? '', method, record.client);
     } else {
       peer = backend;
       record.backend = backend.host;
     }
-    return { client, peer, leave };
+    return { client, peer, permit };
   } finally {
-    if (!peer) leave();
+    if (!peer) permit.release();
   }
 }
 
-/*
- * What the audit trail is told of a login. All of it is a stranger's text until the login has
- * succeeded, so it is cut and made printable.
- */
-
-/** Notes what the startup packet says. */
+/** Notes in the record what the startup packet says. */
 function describe(record: LoginRecord, login: LoginParameters): void {
+  const applicationName = login.others.find(({ name }) => name === 'application_name');
   record.method = login.tokenLogin ? 'token' : 'native';
   record.user = shown(login.user);
   record.database = shown(login.database);
-  record.applicationName = shown(
-    login.others.find(({ name }) => name === 'application_name')?.value,
-  );
+  record.applicationName = shown(applicationName?.value);
 }
 
-/** Notes who it turned out to be. */
+/** Notes in the record who the client turned out to be. */
 function identify(record: LoginRecord, identity: Identity): void {
   record.user = identity.user;
   record.principal = identity.principal;
@@ -190,22 +188,12 @@ function identify(record: LoginRecord, identity: Identity): void {
   record.tokenExpires = new Date(identity.expiresAt).toISOString();
 }
 
+/** A stranger's text is cut and made printable. */
 function shown(value: Buffer | undefined): string | undefined {
   return value && formatText(value.toString());
 }
 
-/* The refusals that are the session's own, and neither the decision's nor the backend's. */
-
-/** The server's own answer when authentication_timeout runs out. */
-export function overdue(limit: number): PgError {
-  return new PgError({
-    code: 'login_timeout',
-    message: 'canceling authentication due to timeout',
-    reason: `the login was not finished within ${limit} ms, --login-timeout`,
-  });
-}
-
-/** What a server says of a wrong password: psql asks for another one then. */
+/** The server's answer to a wrong password. psql then asks for another one. */
 function emptyPassword(user: string): PgError {
   return new PgError({
     code: 'empty_password',
@@ -223,7 +211,7 @@ function nativeLoginsDenied(): PgError {
   });
 }
 
-/** As the server has it; a token may do without a user, a native login may not. */
+/** The server's own refusal. A token login may do without a user, a native login may not. */
 function noUser(): PgError {
   return new PgError({
     code: 'missing_user',

@@ -1,9 +1,8 @@
 /**
- * From accept to the first packet that means something: a client may ask for TLS, for GSS
- * encryption, in either order and once each, or begin with TLS at once (manual 54.2.10 and
- * 54.2.11). What comes out is a channel that is encrypted as far as it will ever be.
+ * From accept to the first packet that says what the client wants. A client may ask for TLS and for
+ * GSS encryption, in either order and once each, or begin with TLS at once (manual 54.2.10 and
+ * 54.2.11). The result is a channel that is encrypted as far as it will ever be.
  */
-
 import type { Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { errorText, PgError } from '../lib/errors.ts';
@@ -16,14 +15,21 @@ import { acceptTls } from '../wire/tls.ts';
 /** What a listener does about TLS: `require` refuses a plain startup, `disable` answers N. */
 export type ClientTlsMode = 'require' | 'prefer' | 'disable';
 
-/** TLS as one listener offers it; without a context it is not offered. */
+/** TLS as a listener offers it. Without a context it is not offered. */
 export interface ClientTls {
   readonly mode: ClientTlsMode;
   readonly context: SecureContext | undefined;
 }
 
-/** A client that has said what it wants. */
-export interface Arrival {
+/** A connection to a client, as far as it has been negotiated. */
+export interface ClientConnection {
+  /** Where an error is written. TLS replaces it. */
+  channel: MessageChannel;
+  secure: TLSSocket | undefined;
+}
+
+/** What a client has asked for. */
+interface ClientRequest {
   readonly channel: MessageChannel;
   /** The TLS version, or `plain`. */
   readonly transport: string;
@@ -33,59 +39,52 @@ export interface Arrival {
 const SSL_ACCEPTED = Buffer.from('S');
 const REFUSED = Buffer.from('N');
 
-/** Where a connection stands while it is being negotiated. */
-export interface Door {
-  channel: MessageChannel;
-  secure: TLSSocket | undefined;
+/** A connection on which nothing has been said yet. */
+export function openConnection(socket: Socket): ClientConnection {
+  return { channel: new MessageChannel(socket), secure: undefined };
 }
 
 /**
  * Negotiates encryption and reads the startup packet or cancel request.
  *
- * @param door holds the channel to which an error is to be written, also while this runs
- * @returns undefined when the client left without saying anything: a health check, or psql trying
- *   again
- * @throws PgError for what the client did wrong; the TLS handshake's error; the signal's reason
+ * @returns undefined if the client left without a packet: a health check, or psql trying again
+ * @throws PgError for a client's mistake; the TLS handshake's error; the signal's reason
  */
 export async function negotiate(
-  door: Door,
+  connection: ClientConnection,
   tls: ClientTls,
   signal: AbortSignal,
-): Promise<Arrival | undefined> {
+): Promise<ClientRequest | undefined> {
   const context = tls.mode === 'disable' ? undefined : tls.context;
   const asked = new Set<'ssl' | 'gss'>();
-  if ((await door.channel.peek(signal)) === TLS_HANDSHAKE) {
+  if ((await connection.channel.peek(signal)) === TLS_HANDSHAKE) {
     if (!context) return undefined;
-    await encrypt(door, context, signal);
-    requireAlpn(door.secure);
+    await encrypt(connection, context, signal);
+    requireAlpn(connection.secure);
   }
   for (;;) {
-    const body = await door.channel.startupBody(signal);
+    const { channel, secure } = connection;
+    const body = await channel.startupBody(signal);
     if (!body) return undefined;
     const packet = parseFirstPacket(body);
     if (packet.kind === 'startup' || packet.kind === 'cancel') {
-      if (packet.kind === 'startup' && !door.secure) refusePlain(tls.mode);
-      return { channel: door.channel, transport: door.secure?.getProtocol() ?? 'plain', packet };
+      if (packet.kind === 'startup' && !secure) refusePlain(tls.mode);
+      return { channel, transport: secure?.getProtocol() ?? 'plain', packet };
     }
-    if (asked.has(packet.kind) || door.secure) throw repeated(packet.kind);
+    if (asked.has(packet.kind) || secure) throw repeated(packet.kind);
     asked.add(packet.kind);
-    refuseEarlyBytes(door.channel, packet.kind);
+    refuseEarlyBytes(channel, packet.kind);
     if (packet.kind === 'ssl' && context) {
-      await door.channel.write(SSL_ACCEPTED, signal);
-      await encrypt(door, context, signal);
+      await channel.write(SSL_ACCEPTED, signal);
+      await encrypt(connection, context, signal);
     } else {
-      await door.channel.write(REFUSED, signal);
+      await channel.write(REFUSED, signal);
     }
   }
 }
 
-/** A door at which nothing has been said yet. */
-export function openDoor(socket: Socket): Door {
-  return { channel: new MessageChannel(socket), secure: undefined };
-}
-
 /**
- * Only 3.0 is spoken here: whoever asks for more, or for a protocol option, is told so before
+ * Only 3.0 is spoken here. A client that asks for more, or for a protocol option, is told so before
  * authentication (manual 54.2.1).
  */
 export async function agreeOnVersion(
@@ -98,26 +97,30 @@ export async function agreeOnVersion(
   await channel.write(negotiateProtocolVersion(PROTOCOL_3_0, protocolOptions), signal);
 }
 
-async function encrypt(door: Door, context: SecureContext, signal: AbortSignal): Promise<void> {
-  const { socket } = door.channel;
-  const hello = door.channel.release();
+async function encrypt(
+  connection: ClientConnection,
+  context: SecureContext,
+  signal: AbortSignal,
+): Promise<void> {
+  const { socket } = connection.channel;
+  const hello = connection.channel.release();
   if (hello.length > 0) socket.unshift(hello);
-  // The plain socket keeps a listener: its errors are told by the TLS socket, which wraps it.
+  // The TLS socket reports the errors of the plain socket, which needs a listener nevertheless.
   socket.on('error', () => undefined);
   try {
-    door.secure = await acceptTls(socket, context, signal);
+    connection.secure = await acceptTls(socket, context, signal);
   } catch (error) {
-    // An ErrorResponse in plain text would be garbage to a client in the middle of a handshake.
+    // A client in the middle of a handshake cannot read an ErrorResponse in plain text.
     socket.destroy();
     signal.throwIfAborted();
     throw handshakeFailed(error);
   }
-  door.channel = new MessageChannel(door.secure);
+  connection.channel = new MessageChannel(connection.secure);
 }
 
 /**
- * Bytes behind an SSLRequest that come before its answer were written by somebody in the middle,
- * who wants them taken for what the client says inside TLS (CVE-2021-23214; CVE-2021-3935 for GSS).
+ * Bytes between an SSLRequest and its answer come from an attacker in the middle, who wants them
+ * to be taken for what the client says inside TLS (CVE-2021-23214; CVE-2021-3935 for GSS).
  */
 function refuseEarlyBytes(channel: MessageChannel, kind: 'ssl' | 'gss'): void {
   if (channel.buffered === 0) return;
@@ -126,7 +129,8 @@ function refuseEarlyBytes(channel: MessageChannel, kind: 'ssl' | 'gss'): void {
     code: 'data_before_encryption',
     message: `received unencrypted data after ${name} request`,
     detail:
-      'This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.',
+      'This could be either a client-software bug or evidence of an attempted ' +
+      'man-in-the-middle attack.',
   });
 }
 
@@ -140,7 +144,7 @@ function requireAlpn(secure: TLSSocket | undefined): void {
 }
 
 /**
- * libpq's sslmode=prefer tries again in plain text when a login over TLS has failed, and would then
+ * libpq's sslmode=prefer tries again in plain text when a login over TLS has failed. It would then
  * send the token in the clear.
  */
 function refusePlain(mode: ClientTlsMode): void {
@@ -163,8 +167,9 @@ function handshakeFailed(error: unknown): PgError {
 }
 
 function repeated(kind: 'ssl' | 'gss'): PgError {
+  const name = kind === 'ssl' ? 'SSLRequest' : 'GSSENCRequest';
   return new PgError({
     code: 'repeated_request',
-    message: `received a second encryption request (${kind === 'ssl' ? 'SSLRequest' : 'GSSENCRequest'})`,
+    message: `received a second encryption request (${name})`,
   });
 }

@@ -1,7 +1,6 @@
 /**
- * Between the decision and the backend: the user exists, and has the roles that his groups stand
- * for. Here what `auth` says about a person meets what `directory` knows about the database;
- * neither knows the other.
+ * Between the decision and the backend: sees to it that the user exists and has the roles that the
+ * groups stand for. `auth` and `directory` do not know each other and meet here.
  */
 import { emptyGroupsRefusal, mapGroups } from '../auth/groups.ts';
 import type { Identity } from '../auth/identity.ts';
@@ -12,11 +11,11 @@ import type { LoginRecord } from '../observe/audit.ts';
 import type { SettingValues } from '../settings/snapshot.ts';
 
 /**
- * Creates the user and changes his roles, as far as the settings ask for either, and notes in the
- * record what was done.
+ * Creates the user and changes the user's roles, as far as the settings ask for it, and notes in
+ * the record what was done.
  *
- * @throws PgError when that fails, when the user may not be created, or is in no group; the
- *   signal's reason
+ * @throws PgError if that fails, if the user may not be created, or is in no group; the signal's
+ *   reason
  */
 export async function prepareUser(
   identity: Identity,
@@ -28,14 +27,14 @@ export async function prepareUser(
   const { user, groups, issuer } = identity;
   const provisions = values['security.provisioning.jwt.enabled'];
   if (!provisions && groups === undefined) return;
-  // Another process may have switched it on: SET asks only the process where it is given.
+  // Another process may have switched it on: SET is vetted only by the process that gets it.
   if (!directory) throw unavailable('a setting needs it, and this process was started without it');
   const noGroups = emptyGroupsRefusal(identity, values);
   const mayCreate = mayBeCreated(user, values['pgsso.provisioning.pattern']);
   const outcome = await directory.prepare(
     {
       user,
-      // Somebody who is going to be refused is not created first.
+      // A user that is going to be refused is not created first.
       createFor: provisions && mayCreate && !noGroups ? issuer : undefined,
       roles: groups && mapGroups(values['pgsso.role_map.configuration'], groups),
     },

@@ -1,4 +1,4 @@
-/** The sessions that run through this process, for SHOW SESSIONS, and the means to end one. */
+/** The sessions of this process: SHOW SESSIONS lists them, CANCEL SESSION and a drain end them. */
 import type { LoginRecord } from '../observe/audit.ts';
 import type { Traffic } from './splice.ts';
 
@@ -17,7 +17,7 @@ export interface RunningSession {
 export class SessionRegistry {
   readonly #running = new Map<number, RunningSession>();
 
-  /** Lists a session under the number of its connection; returns what takes it off the list. */
+  /** Lists a session under the number of its connection. Returns what takes it off the list. */
   add(session: RunningSession): () => void {
     const id = session.login.session;
     this.#running.set(id, session);
@@ -29,14 +29,14 @@ export class SessionRegistry {
     return [...this.#running.values()];
   }
 
-  /** Ends a session; false when there is none with this number. */
+  /** Ends a session. False if there is none with this number. */
   cancel(id: number): boolean {
     const session = this.#running.get(id);
     session?.end('operator');
     return session !== undefined;
   }
 
-  /** Ends them all: they have outstayed the drain. */
+  /** Ends all sessions: the drain timeout is over. */
   endAll(): void {
     for (const session of this.#running.values()) session.end('drain');
   }

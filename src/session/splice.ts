@@ -1,36 +1,33 @@
 /**
- * The two-way copy between a client and its backend. From here on only bytes pass: nothing is read
- * as a message, and nothing of our own is written, since it could land inside one.
+ * The two-way copy between a client and its backend. Nothing is read as a message, and nothing of
+ * our own is written, because it could land inside a message.
  */
 import type { Socket } from 'node:net';
 
 /** How a session ended. */
 export interface SpliceEnd {
-  /** Whose end of the connection came first. */
+  /** The side that ended its connection first. */
   readonly endedBy: 'client' | 'backend';
-  /** The socket error that ended it, if one did. */
+  /** The socket error that ended the session, if there was one. */
   readonly error: Error | undefined;
 }
 
-/** Bytes copied so far; read by whoever shows or logs a running session. */
+/** Bytes copied so far. SHOW SESSIONS and the metrics read them while the session runs. */
 export interface Traffic {
   toBackend: number;
   toClient: number;
 }
 
-/**
- * How long a client may take to close after its backend's last byte was delivered; PostgreSQL's
- * clients do so at once.
- */
+/** How long, in ms, a client may take to close after the backend's last byte. Clients do at once. */
 const CLIENT_CLOSE_MS = 1000;
 
-/** How long a client may leave a dead backend's last bytes unread before it counts as gone too. */
+/** How long, in ms, a client may leave a dead backend's last bytes unread. */
 const CLIENT_STALL_MS = 30_000;
 
 /**
- * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte
- * and the answer still comes: PostgreSQL answers a query whose sender has sent FIN. A backend's FIN
- * is the end of its process, hence of the session; a reset of either side ends both at once.
+ * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte,
+ * and the other direction goes on: PostgreSQL answers a query whose sender has sent FIN. A backend's
+ * FIN is the end of its process, and so of the session. A reset of either side ends both at once.
  *
  * @param traffic is counted up while bytes pass
  */
@@ -69,8 +66,8 @@ export async function splice(
 }
 
 /**
- * One direction. Returns what stops it: the source is then read to its end, and what it still sends
- * is dropped.
+ * Copies one direction. Returns a function that stops it: the source is then read to its end, and
+ * what it still sends is dropped.
  */
 function copy(from: Socket, to: Socket, count: (bytes: number) => void): () => void {
   const resume = (): void => {
@@ -91,15 +88,15 @@ function copy(from: Socket, to: Socket, count: (bytes: number) => void): () => v
   };
 }
 
-/** Calls back when the peer has sent FIN, also when that was read during the login already. */
+/** Calls back when the peer has sent FIN, also if that was read during the login already. */
 function atEnd(socket: Socket, call: () => void): void {
   if (socket.readableEnded) call();
   else socket.once('end', call);
 }
 
 /**
- * Resolves when the socket is closed; if an error or a reset closed it, the other one goes down
- * with it.
+ * Resolves when the socket is closed. If an error or a reset closed it, the other one is destroyed
+ * too.
  */
 async function closed(
   socket: Socket,

@@ -1,8 +1,10 @@
 /** What bounds logins, sessions and cancel requests. */
 
 import t from 'tap';
+import { Limiter } from '../../src/lib/limiter.ts';
 import { createLog, RepeatedEvent } from '../../src/observe/log.ts';
-import { Cancels, LoginSlots, NativeGate, SessionLimit } from '../../src/session/limits.ts';
+import { forwardCancel } from '../../src/session/cancel.ts';
+import { Limits } from '../../src/session/limits.ts';
 
 function memoryLog(): {
   log: ReturnType<typeof createLog>;
@@ -13,62 +15,62 @@ function memoryLog(): {
   return { log, events: () => lines.map((line) => JSON.parse(line)) };
 }
 
-function slots(limit: number): LoginSlots {
-  return new LoginSlots(
-    limit,
-    new RepeatedEvent(memoryLog().log, 'logins_dropped', '', () => undefined),
-  );
+function limitsOf({ maxLogins = 10, maxSessions = 10, log = memoryLog().log } = {}): Limits {
+  return new Limits({ maxLogins, maxSessions }, log, {
+    loginDropped: () => undefined,
+    cancelDropped: () => undefined,
+  });
 }
 
 t.test('the oldest login without a password makes room for a new one', async (t) => {
-  const two = slots(2);
+  const limits = limitsOf({ maxLogins: 2 });
   const dropped: string[] = [];
-  const first = two.enter(() => dropped.push('first'));
-  two.enter(() => dropped.push('second'));
+  const first = limits.enterLogin(() => dropped.push('first'));
+  limits.enterLogin(() => dropped.push('second'));
   first?.keep();
-  t.ok(two.enter(() => dropped.push('third')));
+  t.ok(limits.enterLogin(() => dropped.push('third')));
   t.strictSame(dropped, ['second']);
-  t.equal(two.size, 2);
 });
 
 t.test('logins with a password are never dropped: the newcomer is turned away', async (t) => {
-  const one = slots(1);
-  const first = one.enter(() => t.fail('dropped'));
+  const limits = limitsOf({ maxLogins: 1 });
+  const first = limits.enterLogin(() => t.fail('dropped'));
   first?.keep();
   t.equal(
-    one.enter(() => undefined),
+    limits.enterLogin(() => undefined),
     undefined,
   );
   first?.release();
   first?.release();
-  t.equal(one.size, 0);
-  t.ok(one.enter(() => undefined));
+  t.ok(limits.enterLogin(() => undefined));
 });
 
 t.test('keep after the login was dropped changes nothing', async (t) => {
-  const one = slots(1);
-  const first = one.enter(() => undefined);
-  const second = one.enter(() => undefined);
+  const limits = limitsOf({ maxLogins: 1 });
+  const dropped: string[] = [];
+  const first = limits.enterLogin(() => undefined);
+  const second = limits.enterLogin(() => dropped.push('second'));
   first?.keep();
   first?.release();
-  t.equal(one.size, 1);
+  const third = limits.enterLogin(() => undefined);
+  t.strictSame(dropped, ['second'], 'the second one had the only place');
   second?.release();
-  t.equal(one.size, 0);
+  t.ok(third);
 });
 
 t.test('sessions above the limit are refused with 53300, the log names the option', async (t) => {
-  const limit = new SessionLimit(1);
-  const leave = limit.take();
-  t.throws(() => limit.take(), {
+  const limits = limitsOf({ maxSessions: 1 });
+  const first = limits.enterSession();
+  t.throws(() => limits.enterSession(), {
     name: 'PgError',
     sqlstate: '53300',
     reason: /--max-sessions is 1/,
   });
-  leave();
-  leave();
-  const again = limit.take();
-  t.throws(() => limit.take(), { name: 'PgError', sqlstate: '53300' });
-  again();
+  first.release();
+  first.release();
+  const again = limits.enterSession();
+  t.throws(() => limits.enterSession(), { name: 'PgError', sqlstate: '53300' });
+  again.release();
 });
 
 t.test('32 cancel requests are forwarded at once, more are dropped and counted', async (t) => {
@@ -79,14 +81,19 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     finish = resolve;
   });
   let dropped = 0;
-  const forward = async () => {
+  const cancel = async () => {
     forwarded++;
     await finished;
     return [{ host: 'db:5432', failure: undefined }];
   };
-  const cancels = new Cancels(log, forward, () => dropped++);
+  const limits = new Limits({ maxLogins: 1, maxSessions: 1 }, log, {
+    loginDropped: () => undefined,
+    cancelDropped: () => dropped++,
+  });
+  const services = { limits, log, routes: { cancel } };
   const signal = new AbortController().signal;
-  const all = Array.from({ length: 40 }, () => cancels.forward(Buffer.alloc(16), 'client', signal));
+  const forward = () => forwardCancel(Buffer.alloc(16), 'client', services, signal);
+  const all = Array.from({ length: 40 }, forward);
   t.equal(forwarded, 32);
   finish();
   await Promise.all(all);
@@ -95,7 +102,7 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     [{ count: 1 }],
   );
   t.equal(dropped, 8, 'each for the metrics');
-  await cancels.forward(Buffer.alloc(16), 'client', signal);
+  await forward();
   t.equal(forwarded, 33, 'room again');
 });
 
@@ -134,36 +141,36 @@ t.test(
     // The gate's own timer keeps no process alive.
     const alive = setInterval(() => undefined, 1000);
     t.teardown(() => clearInterval(alive));
-    const gate = new NativeGate(2, 20);
+    const gate = new Limiter({ limit: 2, patience: 20 });
     const { signal } = new AbortController();
     const dropped: string[] = [];
-    const first = await gate.enter(() => dropped.push('first'), signal);
-    const second = await gate.enter(() => {
+    const first = await gate.wait('', signal, () => dropped.push('first'));
+    const second = await gate.wait('', signal, () => {
       dropped.push('second');
-      second.leave();
-    }, signal);
+      second.release();
+    });
     first.keep();
-    const third = await gate.enter(() => dropped.push('third'), signal);
+    const third = await gate.wait('', signal, () => dropped.push('third'));
     t.strictSame(dropped, ['second'], 'the first one has answered');
-    const waiting = gate.enter(() => undefined, signal);
-    first.leave();
-    first.leave();
+    const waiting = gate.wait('', signal, () => undefined);
+    first.release();
+    first.release();
     const fourth = await waiting;
-    fourth.leave();
-    third.leave();
-    second.leave();
+    fourth.release();
+    third.release();
+    second.release();
     t.strictSame(dropped, ['second']);
   },
 );
 
 t.test('a native login that is given up in line takes no place', async (t) => {
-  const gate = new NativeGate(1, 60_000);
-  const holder = await gate.enter(() => undefined, new AbortController().signal);
+  const gate = new Limiter({ limit: 1, patience: 60_000 });
+  const holder = await gate.wait('', new AbortController().signal, () => undefined);
   const abort = new AbortController();
-  const waiting = gate.enter(() => undefined, abort.signal);
+  const waiting = gate.wait('', abort.signal, () => undefined);
   abort.abort(new Error('gone'));
   await t.rejects(waiting, { message: 'gone' });
-  holder.leave();
-  const next = await gate.enter(() => undefined, new AbortController().signal);
-  next.leave();
+  holder.release();
+  const next = await gate.wait('', new AbortController().signal, () => undefined);
+  next.release();
 });
