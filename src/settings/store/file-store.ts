@@ -253,7 +253,7 @@ async function writeGeneration(
   directory: string,
   { number, ...file }: Generation,
 ): Promise<boolean> {
-  const temporary = await writeTemporary(directory, formatSettings(file));
+  const temporary = await writeTemporary(directory, 'settings', formatSettings(file));
   try {
     await link(temporary, pathOf(directory, number));
   } catch (error) {
