@@ -94,21 +94,11 @@ function showSettings(begins: string, all: boolean, help?: Rule['help']): Rule {
       columns: textColumns(...COLUMNS, ...(all ? ['public'] : [])),
       requires: { right: 'view', to: 'show cluster settings' },
       run: (session) => ({
-        rows: settingNames
-          .filter((name) => all || definitions[name].public)
-          .map((name) => {
-            const { type, description, public: isPublic } = definitions[name];
-            const { text, defaultText, origin } = session.stateOf(name);
-            return [
-              name,
-              text,
-              type,
-              description,
-              defaultText,
-              origin,
-              ...(all ? [String(isPublic)] : []),
-            ];
-          }),
+        rows: settingNames.map((name) => {
+          const { type, description } = definitions[name];
+          const { text, defaultText, origin } = session.stateOf(name);
+          return [name, text, type, description, defaultText, origin, ...(all ? ['true'] : [])];
+        }),
       }),
     }),
   };
