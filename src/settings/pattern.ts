@@ -101,8 +101,8 @@ const QUOTATION = String.raw`\\Q[\s\S]*?(?:\\E|$)`;
 /** A character class, `[…]`. */
 const CHARACTER_CLASS = String.raw`\[\^?\]?(?:\\[\s\S]|\[:\^?[a-z]+:\]|[^\]\\])*\]`;
 
-/** Flags, the opening of a group with a name, and the opening of a group with flags. */
-const GROUP = String.raw`\(\?[a-zA-Z-]+\)|\(\?P?<\w+>|\(\?[a-zA-Z-]*:`;
+/** Flags, which may be none, and the openings of a group with a name and of one with flags. */
+const GROUP = String.raw`\(\?[a-zA-Z-]*\)|\(\?P?<\w+>|\(\?[a-zA-Z-]*:`;
 
 /**
  * One piece of an expression: a quotation, an escape, a character class, flags, the opening of a
@@ -117,7 +117,7 @@ const PIECE = new RegExp(
  * Pieces that match nothing. A repetition behind such a piece applies to the piece before it, so
  * that `^(?i)*` makes the anchor optional.
  */
-const NOTHING = /^(?:\(\?[a-zA-Z-]+\)|\\Q(?:\\E)?|\\E)$/;
+const NOTHING = /^(?:\(\?[a-zA-Z-]*\)|\\Q(?:\\E)?|\\E)$/;
 
 /**
  * Whether every match reaches from the beginning of the text to its end. The check looks at the

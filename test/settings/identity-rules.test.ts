@@ -123,6 +123,7 @@ t.test('an expression is anchored when each alternative is, at both ends', async
     '^a\\Q$\\E',
     '\\^a$',
     '^(?i)*a$',
+    '^(?){0}a$',
     '^\\Q\\E*a$',
     '',
     '(?i-s:^a$)',

@@ -162,14 +162,12 @@ t.test(
       text: '7s',
       defaultText: '6s',
       origin: 'override',
-      changed: { user: 'root', at: 1 },
     });
     t.equal(values[AUTO_FETCH], true);
     t.same(states[AUTO_FETCH], {
       text: 'true',
       defaultText: 'true',
       origin: 'default',
-      changed: undefined,
     });
     t.equal(values['server.jwt_authentication.client.timeout'], 15_000);
   },
