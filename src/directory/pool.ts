@@ -11,7 +11,7 @@ import { cockroach, cockroachSelfQuery } from './cockroach.ts';
 import type { DirectoryFacts } from './dialect.ts';
 import { postgres, postgresSelfQuery } from './postgres.ts';
 
-/** How to reach the database. Password and TLS files are read at each new connection. */
+/** How to reach the database. */
 export interface DirectoryConnection {
   /** Names the database in the log. */
   readonly label: string;
@@ -20,9 +20,12 @@ export interface DirectoryConnection {
   readonly port: number;
   readonly database: string;
   readonly user: string;
-  /** Undefined if the database does not ask for one. */
+  /**
+   * Called for each connection, so that a changed file takes effect. Undefined if the database does
+   * not ask for a password.
+   */
   password(): string | undefined;
-  /** Undefined for no TLS. */
+  /** Called at the start and at each {@link DirectoryPool.reopen}. Undefined for no TLS. */
   tls(): (pg.ClientConfig['ssl'] & object) | undefined;
 }
 
