@@ -76,9 +76,7 @@ async function checkSettings({
   let values: SettingValues;
   try {
     // It is made at the first start.
-    const { stored } = existsSync(dataDir)
-      ? await readStoredState(dataDir)
-      : { stored: new Map() };
+    const { stored } = existsSync(dataDir) ? await readStoredState(dataDir) : { stored: new Map() };
     values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
   } catch (error) {
     return [say('error', `--data-dir: ${errorText(error)}`)];
