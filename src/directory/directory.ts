@@ -115,7 +115,7 @@ export class Directory {
 
   async #prepare(request: DirectoryRequest): Promise<DirectoryOutcome> {
     const message = `JWT authorization: error assigning roles to user ${request.user}`;
-    const state = await this.#pool.run(message, (client) => readState(client, request));
+    const state = await this.#pool.read(message, (client) => readState(client, request));
     if (!needsChange(request, state)) return outcomeOf(state, false);
     return this.#changing.run(request.user, () =>
       this.#pool.run(message, (client) => change(client, request)),
@@ -129,7 +129,7 @@ export class Directory {
    * @throws PgError 57P03 if the directory is away
    */
   async problem(task?: DirectoryTask): Promise<string | undefined> {
-    const { role, superuser, creates, grants } = await this.#pool.run('', ({ client }) =>
+    const { role, superuser, creates, grants } = await this.#pool.read('', ({ client }) =>
       readFacts(client),
     );
     if (superuser)
@@ -161,7 +161,7 @@ export class Directory {
    * @throws PgError 57P03 if the directory is away
    */
   async users(): Promise<readonly DirectoryUser[]> {
-    const { rows } = await this.#pool.run('the users could not be read', ({ client, facts }) =>
+    const { rows } = await this.#pool.read('the users could not be read', ({ client, facts }) =>
       client.query<{ user: string; origin: string | null; roles: string[] | null }>(
         facts.dialect.usersQuery,
       ),

@@ -57,6 +57,18 @@ const SESSION = [
   `-c idle_in_transaction_session_timeout=${2 * STATEMENT_MS}`,
 ].join(' ');
 
+/** A connection that was in use within this time, in ms, is not probed before it is used again. */
+const TRUSTED_MS = 5000;
+
+/** How long the answer to a probe may take, in ms. */
+const ANSWER_MS = 1000;
+
+/** How long a pool that is being replaced serves those that wait for it, in ms a look. */
+const END_RETRY_MS = 100;
+
+/** Silence after which the kernel probes an idle connection, in ms. */
+const KEEPALIVE_MS = 60_000;
+
 /**
  * SQLSTATEs of errors that are not about the statement (manual, appendix A): connection exceptions,
  * operator intervention (shutdown, statement timeout), insufficient resources, read-only standby,
@@ -77,11 +89,36 @@ export interface DirectoryClient {
 export class DirectoryPool {
   readonly #connection: DirectoryConnection;
   readonly #facts = new WeakMap<pg.PoolClient, DirectoryFacts>();
+  /** When each connection was last in use, on the monotonic clock. */
+  readonly #usedAt = new WeakMap<pg.PoolClient, number>();
+  /** The connections by number, in the order in which they were opened. */
+  readonly #numbers = new WeakMap<pg.PoolClient, number>();
+  readonly #now: () => number;
+  #opened = 0;
+  /** Connections up to this number are as old as one that is lost, and are not used any more. */
+  #lostUpTo = 0;
   #pool: pg.Pool;
 
-  constructor(connection: DirectoryConnection) {
+  /** @param now milliseconds on a clock that does not jump */
+  constructor(connection: DirectoryConnection, now: () => number = () => performance.now()) {
     this.#connection = connection;
+    this.#now = now;
     this.#pool = this.#open();
+  }
+
+  /**
+   * Reads from the database. If the connection turns out to be lost, the read is repeated once on a
+   * fresh one: a login must not fail because the network dropped an idle connection.
+   *
+   * @throws as run
+   */
+  async read<T>(message: string, work: (client: DirectoryClient) => Promise<T>): Promise<T> {
+    try {
+      return await this.run(message, work);
+    } catch (error) {
+      if (!(error instanceof PgError && isLost(error.cause))) throw error;
+      return this.run(message, work);
+    }
   }
 
   /**
@@ -93,7 +130,7 @@ export class DirectoryPool {
    *   refused
    */
   async run<T>(message: string, work: (client: DirectoryClient) => Promise<T>): Promise<T> {
-    const client = await this.#connect();
+    const client = await this.#connectAlive();
     let problem: unknown;
     try {
       const facts = this.#facts.get(client) ?? (await readFacts(client));
@@ -101,8 +138,10 @@ export class DirectoryPool {
       return await work({ client, facts });
     } catch (error) {
       problem = error;
+      if (isLost(error)) this.#noteLoss(client);
       throw failure(error, message);
     } finally {
+      this.#usedAt.set(client, this.#now());
       client.release(problem !== undefined);
     }
   }
@@ -111,7 +150,12 @@ export class DirectoryPool {
   reopen(): void {
     const old = this.#pool;
     this.#pool = this.#open();
-    void old.end();
+    // The pool serves nobody that still waits once it is ended.
+    const end = (): void => {
+      if (old.waitingCount > 0) setTimeout(end, END_RETRY_MS).unref();
+      else void old.end();
+    };
+    end();
   }
 
   /** Closes each connection when it is no longer in use. */
@@ -134,17 +178,55 @@ export class DirectoryPool {
       max: POOL_SIZE,
       connectionTimeoutMillis: CONNECT_MS,
       // The server ends a slow statement by itself. This one is for a server that is silent.
-      query_timeout: 2 * STATEMENT_MS,
+      query_timeout: STATEMENT_MS + ANSWER_MS,
       idleTimeoutMillis: IDLE_MS,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEPALIVE_MS,
       allowExitOnIdle: true,
     });
     // The pool drops an idle connection that ends. The next login opens another one, or fails
     // with the cause.
     pool.on('error', () => undefined);
     // A connection that ends while it is in use fails its statement and also emits this event.
-    pool.on('connect', (client) => client.on('error', () => undefined));
+    pool.on('connect', (client) => {
+      client.on('error', () => undefined);
+      this.#numbers.set(client, ++this.#opened);
+    });
     return pool;
+  }
+
+  /** A connection that is not known to be lost, and that answers if it was idle for some time. */
+  async #connectAlive(): Promise<pg.PoolClient> {
+    for (;;) {
+      const client = await this.#connect();
+      if (this.#numberOf(client) <= this.#lostUpTo) client.release(true);
+      else if (await this.#isAlive(client)) return client;
+      else {
+        this.#noteLoss(client);
+        client.release(true);
+      }
+    }
+  }
+
+  async #isAlive(client: pg.PoolClient): Promise<boolean> {
+    const usedAt = this.#usedAt.get(client);
+    if (usedAt === undefined || this.#now() - usedAt < TRUSTED_MS) return true;
+    const probe: pg.QueryConfig & { query_timeout: number } = {
+      text: 'SELECT',
+      query_timeout: ANSWER_MS,
+    };
+    return client.query(probe).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  #noteLoss(client: pg.PoolClient): void {
+    this.#lostUpTo = Math.max(this.#lostUpTo, this.#numberOf(client));
+  }
+
+  #numberOf(client: pg.PoolClient): number {
+    return this.#numbers.get(client) ?? 0;
   }
 
   async #connect(): Promise<pg.PoolClient> {
@@ -182,6 +264,15 @@ export async function readFacts(client: pg.PoolClient): Promise<DirectoryFacts> 
     creates,
     grants,
   };
+}
+
+/**
+ * Whether a statement failed because its connection is lost: a socket's error, or the server's word
+ * that it closes the connection (57P01 to 57P03).
+ */
+function isLost(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return /^57P0[123]$/.test(error.code ?? '');
+  return error instanceof Error && !(error instanceof PgError);
 }
 
 /** The error of a directory that cannot be reached, or must not be used as it is: 57P03. */
