@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { Backend } from '../src/backend/backend.ts';
 import { CertificateIssuer } from '../src/backend/certificates.ts';
 import { BackendTarget } from '../src/backend/target.ts';
-import { parseBackendUrl } from '../src/backend/url.ts';
+import { parseBackendUrl } from '../src/backend/url-parser.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
 import { token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
@@ -152,7 +152,7 @@ async function direct(
   return {
     name,
     async login() {
-      (await backend.login(parameters, signal)).channel.destroy();
+      (await backend.logIn(parameters, signal)).channel.destroy();
     },
   };
 }

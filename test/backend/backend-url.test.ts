@@ -1,5 +1,6 @@
 import t from 'tap';
-import { type BackendUrl, formatHost, parseBackendUrl } from '../../src/backend/url.ts';
+import { type BackendUrl, formatHost } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { PgError } from '../../src/lib/errors.ts';
 
 const parse = (text: string): BackendUrl => parseBackendUrl(text, 'flag');

@@ -11,7 +11,7 @@ import t from 'tap';
 import { admitsWithoutCredential, Backend } from '../../src/backend/backend.ts';
 import { CertificateIssuer } from '../../src/backend/certificates.ts';
 import type { CredentialOptions } from '../../src/backend/open-credentials.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { type Authority, type Certificate, makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import type { PostgresVersion } from '../support/postgres-install.ts';
@@ -131,7 +131,7 @@ async function logIn(
     { name: 'user', value: Buffer.from(user) },
     { name: 'database', value: Buffer.from(database) },
   ];
-  const session = await backend.login(parameters, signal);
+  const session = await backend.logIn(parameters, signal);
   session.channel.destroy();
   return session.reported.get('session_authorization');
 }

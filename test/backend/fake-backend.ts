@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { BackendTarget } from '../../src/backend/target.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { MessageChannel } from '../../src/wire/channel.ts';
 import type { Message } from '../../src/wire/framer.ts';
 import { formatMessage } from '../../src/wire/messages.ts';

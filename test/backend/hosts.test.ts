@@ -7,12 +7,12 @@ import { createSecureContext } from 'node:tls';
 import type { Test } from 'tap';
 import t from 'tap';
 import { type ConnectOptions, connectAs } from '../../src/backend/connect.ts';
+import type { BackendSession } from '../../src/backend/connection.ts';
 import { trust } from '../../src/backend/credentials.ts';
-import type { BackendSession } from '../../src/backend/leg.ts';
-import { loginNatively } from '../../src/backend/native-login.ts';
+import { logInNatively } from '../../src/backend/native-login.ts';
 import { OpenedAhead } from '../../src/backend/opened-ahead.ts';
 import { BackendTarget } from '../../src/backend/target.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { formatMessage } from '../../src/wire/messages.ts';
 import {
   authentication,
@@ -248,7 +248,7 @@ t.test(
       const before = second.startups;
       const { client, frontEnd } = await connectClient();
       const target = await openHosts([first, second]);
-      const attempt = loginNatively({
+      const attempt = logInNatively({
         target,
         parameters,
         client: frontEnd,

@@ -3,10 +3,10 @@ import type { Test } from 'tap';
 import t from 'tap';
 import { forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
+import type { BackendSession } from '../../src/backend/connection.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
 import { BackendRefusal } from '../../src/backend/errors.ts';
-import type { BackendSession } from '../../src/backend/leg.ts';
-import { loginNatively } from '../../src/backend/native-login.ts';
+import { logInNatively } from '../../src/backend/native-login.ts';
 import type { BackendTarget } from '../../src/backend/target.ts';
 import type { PasswordMethod } from '../../src/backend/url.ts';
 import { PgError } from '../../src/lib/errors.ts';
@@ -98,7 +98,6 @@ t.test(
     t.same(startup, Buffer.from('\0\x03\0\0user\0alice\0application_name\0a\xff\0\0', 'latin1'));
     t.same(session.greeting, whole);
     t.equal(session.isSuperuser, 'off');
-    t.same(session.cancelKey, Buffer.from([0, 0, 0, 1, 0, 0, 0, 2]));
     t.equal(session.host, `127.0.0.1:${backend.port}`);
     session.channel.destroy();
   },
@@ -622,7 +621,7 @@ async function nativeLogin(
   const target = await backend.target();
   let answers = 0;
   const answered = (): void => void answers++;
-  const result = loginNatively({
+  const result = logInNatively({
     target,
     parameters,
     client: frontEnd,
@@ -770,7 +769,7 @@ t.test('a native login sees the end of the backend, and ends with its signal', a
   const { frontEnd } = await connectClient();
   const controller = new AbortController();
   const target = await backend.target();
-  const attempt = loginNatively({
+  const attempt = logInNatively({
     target,
     parameters,
     client: frontEnd,

@@ -413,7 +413,7 @@ t.test('what is no protocol ends the connection, and nothing else', async (t) =>
   client.send(formatMessage('Q', Buffer.from([0x53, 0xff, 0])));
   const { last } = await client.until(0x45);
   t.equal(
-    parseErrorFields(last?.body ?? Buffer.alloc(0)).get('C'),
+    parseErrorFields(last?.body ?? Buffer.alloc(0)).code,
     '22021',
     'text that is not UTF-8 fails the query alone',
   );
