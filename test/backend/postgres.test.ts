@@ -1,4 +1,4 @@
-/** The leg to the backend against a real PostgreSQL, with TLS and without. */
+/** Logins at a real PostgreSQL, with TLS and without. */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -57,9 +57,11 @@ const postgres: Postgres = await startPostgres({
 });
 t.teardown(() => postgres.close());
 
-const overTls = `postgres://127.0.0.1:${postgres.port}/?sslmode=verify-full&sslrootcert=${files}/ca.pem`;
+const verified = `sslmode=verify-full&sslrootcert=${files}/ca.pem`;
+const overTls = `postgres://127.0.0.1:${postgres.port}/?${verified}`;
 const inClear = `postgres://127.0.0.1:${postgres.port}/?sslmode=disable`;
-const overSocket = `postgres:///?host=${encodeURIComponent(postgres.socketDir)}&port=${postgres.port}`;
+const socketHost = encodeURIComponent(postgres.socketDir);
+const overSocket = `postgres:///?host=${socketHost}&port=${postgres.port}`;
 
 const startup = (user: string, database = 'postgres'): { name: string; value: Buffer }[] => [
   { name: 'user', value: Buffer.from(user) },
@@ -85,7 +87,7 @@ async function fromPassfile(...methods: PasswordMethod[]): Promise<Credentials> 
   return passwordCredentials(new Set(methods), (key) => file.find(key));
 }
 
-/** Asks a question on a new session, to see that it is one; the answer's first column. */
+/** Runs a query on a new session, to see that it works. Returns the first column. */
 async function ask({ channel }: BackendSession, sql: string): Promise<string> {
   await channel.write(formatMessage('Q', Buffer.from(`${sql}\0`)), signal);
   let answer = '';
@@ -97,15 +99,15 @@ async function ask({ channel }: BackendSession, sql: string): Promise<string> {
   }
 }
 
-t.test('SCRAM with the password file, over each kind of leg', async (t) => {
-  const legs: [string, string][] = [
+t.test('SCRAM with the password file, over each kind of connection', async (t) => {
+  const connections: [string, string][] = [
     ['TLS, with channel binding', overTls],
-    ['TLS that nobody verified', `postgres://127.0.0.1:${postgres.port}/?sslmode=require`],
+    ['TLS without verification', `postgres://127.0.0.1:${postgres.port}/?sslmode=require`],
     ['TLS from the first byte', `${overTls}&sslnegotiation=direct`],
     ['plain TCP', inClear],
     ['a Unix socket', overSocket],
   ];
-  for (const [name, url] of legs) {
+  for (const [name, url] of connections) {
     const session = await login(url, 'alice', await fromPassfile('scram-sha-256'));
     t.equal(session.isSuperuser, 'off', name);
     t.match(session.greeting.toString('latin1'), 'server_version', name);
@@ -116,7 +118,7 @@ t.test('SCRAM with the password file, over each kind of leg', async (t) => {
   }
 });
 
-t.test('md5 and clear passwords, where they are listed', async (t) => {
+t.test('md5 and cleartext passwords, if they are listed', async (t) => {
   const md5 = await login(inClear, 'marie', await fromPassfile('md5'));
   t.equal(await ask(md5, 'select current_user'), 'marie');
   md5.channel.destroy();
@@ -142,46 +144,49 @@ t.test('a superuser is reported', async (t) => {
   session.channel.destroy();
 });
 
-t.test('refusals: of the user in the words of the backend, of the front-end in ours', async (t) => {
-  const password = await fromPassfile('scram-sha-256');
-  const ours = /^the backend did not admit .* through this front-end$/;
-  const cases: [string, () => Promise<unknown>, string, RegExp][] = [
-    [
-      'no such database',
-      () => login(inClear, 'alice', password, 'nowhere'),
-      '3D000',
-      /^database "nowhere" does not exist$/,
-    ],
-    [
-      'no such role',
-      () => login(inClear, 'absent', trust),
-      '28000',
-      /^role "absent" does not exist$/,
-    ],
-    [
-      'no right to log in',
-      () => login(inClear, 'nologin', trust),
-      '28000',
-      /^role "nologin" is not permitted to log in$/,
-    ],
-    ['wrong password', () => login(inClear, 'bob', password), '28000', ours],
-    ['no such role, with SCRAM', () => login(inClear, 'ghost', password), '28000', ours],
-    ['pg_hba says no', () => login(inClear, 'outside', trust), '28000', ours],
-    ['a password asked for', () => login(inClear, 'alice', trust), '28000', ours],
-    ['no password asked for', () => login(inClear, 'trusted', password), '28000', ours],
-    ['no password there', () => login(inClear, 'outside2', password), '28000', ours],
-  ];
-  for (const [name, attempt, sqlstate, message] of cases) {
-    const error = await attempt().then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    t.match(error, { sqlstate, message }, name);
-    t.equal(error instanceof BackendRefusal, message !== ours, name);
-  }
-});
+t.test(
+  'a refusal of the user is in the words of the backend, one of the front-end is not',
+  async (t) => {
+    const password = await fromPassfile('scram-sha-256');
+    const ours = /^the backend did not admit .* through this front-end$/;
+    const cases: [string, () => Promise<unknown>, string, RegExp][] = [
+      [
+        'no such database',
+        () => login(inClear, 'alice', password, 'nowhere'),
+        '3D000',
+        /^database "nowhere" does not exist$/,
+      ],
+      [
+        'no such role',
+        () => login(inClear, 'absent', trust),
+        '28000',
+        /^role "absent" does not exist$/,
+      ],
+      [
+        'no right to log in',
+        () => login(inClear, 'nologin', trust),
+        '28000',
+        /^role "nologin" is not permitted to log in$/,
+      ],
+      ['wrong password', () => login(inClear, 'bob', password), '28000', ours],
+      ['no such role, with SCRAM', () => login(inClear, 'ghost', password), '28000', ours],
+      ['pg_hba says no', () => login(inClear, 'outside', trust), '28000', ours],
+      ['a password asked for', () => login(inClear, 'alice', trust), '28000', ours],
+      ['no password asked for', () => login(inClear, 'trusted', password), '28000', ours],
+      ['no password there', () => login(inClear, 'outside2', password), '28000', ours],
+    ];
+    for (const [name, attempt, sqlstate, message] of cases) {
+      const error = await attempt().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      t.match(error, { sqlstate, message }, name);
+      t.equal(error instanceof BackendRefusal, message !== ours, name);
+    }
+  },
+);
 
-/** A native login with `pg` as the client; the front-end's side of it and the client's. */
+/** A native login with `pg` as the client. Returns both sides of it. */
 async function native(
   url: string,
   clientTls: boolean,
@@ -246,7 +251,7 @@ t.test('native logins with the passwords of the backend', async (t) => {
       message: 'the backend did not admit outside through this front-end',
       reason: /pg_hba.conf rejects/,
     },
-    'what pg_hba.conf says of our address stays in the log',
+    'what pg_hba.conf says of the front-end is in the log only',
   );
 });
 
@@ -291,17 +296,18 @@ async function postgresRuns(t: Test, query: string): Promise<void> {
   t.fail(`${query} does not run`);
 }
 
-t.test('nothing is left at the server', async (t) => {
+t.test('no session is left at the server', async (t) => {
   for (let attempt = 0; attempt < 100; attempt++) {
     const { rowCount } = await postgres.query(
-      "select from pg_stat_activity where backend_type = 'client backend' and usename <> 'postgres'",
+      "select from pg_stat_activity where backend_type = 'client backend' " +
+        "and usename <> 'postgres'",
     );
     if (rowCount === 0) return;
   }
   t.fail('sessions are left');
 });
 
-t.test('a backend that is down: 08001', async (t) => {
+t.test('a backend that is down is 08001', async (t) => {
   await postgres.stop();
   await t.rejects(login(overTls, 'alice', trust), {
     sqlstate: '08001',
