@@ -314,9 +314,9 @@ t.test(
     ahead.renew();
     t.equal(ahead.take(one, context), undefined, 'the old identity is no longer used');
     await until(() => first.waiting.size === 2 && first.dials === 4);
-    const leg = ahead.take(one, context);
-    t.ok(leg, 'and replaced');
-    leg?.channel.destroy();
+    const waiting = ahead.take(one, context);
+    t.ok(waiting, 'and replaced');
+    waiting?.channel.destroy();
 
     ahead.close();
     await until(() => first.waiting.size === 0);

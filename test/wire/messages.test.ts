@@ -3,6 +3,7 @@
  * clients, and formats, as a client, what the front-end parses.
  */
 
+import fc from 'fast-check';
 import { serialize } from 'pg-protocol';
 import { Parser } from 'pg-protocol/dist/parser.js';
 import t from 'tap';
@@ -303,4 +304,30 @@ t.test('error fields of any shape are read to the end of the last whole one', as
   ];
   for (const [name, body, expected] of cases)
     t.match(parseErrorFields(Buffer.from(body, 'latin1')), expected, name);
+});
+
+t.test('any bytes as error fields come to an end, and whole fields are found', async () => {
+  const letters = fc.constantFrom(0, 0, 0x43, 0x44, 0x48, 0x4d, 0x52, 0x53, 0x61, 0xff);
+  fc.assert(
+    fc.property(fc.array(letters, { maxLength: 60 }), (bytes) => {
+      const body = Buffer.from(bytes);
+      const expected = new Map<string, string>();
+      for (let at = 0; at < body.length && body[at] !== 0; ) {
+        const end = body.indexOf(0, at);
+        if (end < 0) break;
+        expected.set(body.toString('latin1', at, at + 1), body.toString('utf8', at + 1, end));
+        at = end + 1;
+      }
+      const { severity, code, message, detail, hint, routine } = parseErrorFields(body);
+      return (
+        severity === expected.get('S') &&
+        code === expected.get('C') &&
+        message === (expected.get('M') ?? '') &&
+        detail === expected.get('D') &&
+        hint === expected.get('H') &&
+        routine === expected.get('R')
+      );
+    }),
+    { numRuns: 2000 },
+  );
 });
