@@ -7,12 +7,20 @@ import { variableName } from '../src/settings/process-defaults.ts';
 
 const INTRODUCTION = `# Settings
 
-What can be changed while pgsso runs: with \`SET CLUSTER SETTING\` at the [console](console.md), or with \`pgsso settings\`. Names, defaults and error
-texts are those of CockroachDB's cluster settings; the settings that begin with \`pgsso.\` are our own. Each has a default for the process from
-\`pgsso serve --set NAME=VALUE\` or from its environment variable; RESET returns to that one. A change is in force for the next login.
+Settings can be changed while pgsso runs: with \`SET CLUSTER SETTING\` at the
+[console](console.md), or with \`pgsso settings\`. A change is in force for the next login.
 
-This page is generated from [\`src/settings/definitions.ts\`](../src/settings/definitions.ts) by \`npm run docs\`.
+- Names, defaults and error texts are those of CockroachDB's cluster settings. The settings that
+  begin with \`pgsso.\` are our own.
+- Each setting has a default for the process from \`pgsso serve --set NAME=VALUE\` or from its
+  environment variable. RESET returns to that default.
+
+This page is generated from [\`src/settings/definitions.ts\`](../src/settings/definitions.ts)
+by \`npm run docs\`.
 `;
+
+/** Columns of a line of prose. */
+const WIDTH = 98;
 
 const TYPES = { b: 'boolean', s: 'string', d: 'duration' } as const;
 
@@ -25,16 +33,29 @@ export function formatManual(): string {
 
 function formatSetting(
   name: string,
-  { type, aliases, default: text, description, sensitive }: Definition<unknown>,
+  { type, aliases, default: value, description, sensitive }: Definition<unknown>,
 ): string {
   const lines = [
     `| type | ${TYPES[type]} |`,
-    `| default | ${text === '' ? 'empty' : `\`${text}\``} |`,
+    `| default | ${value === '' ? 'empty' : `\`${value}\``} |`,
     `| variable | \`${variableName(name)}\` |`,
     ...(aliases.length > 0
       ? [`| other names | ${aliases.map((alias) => `\`${alias}\``).join(', ')} |`]
       : []),
-    ...(sensitive ? ['| sensitive | shown to admins alone, and not kept in the history |'] : []),
+    ...(sensitive ? ['| sensitive | shown to admins alone, and not stored in the history |'] : []),
   ];
-  return `## ${name}\n\n${description.charAt(0).toUpperCase()}${description.slice(1)}.\n\n| | |\n|---|---|\n${lines.join('\n')}\n`;
+  const text = wrap(`${description.charAt(0).toUpperCase()}${description.slice(1)}.`);
+  return `## ${name}\n\n${text}\n\n| | |\n|---|---|\n${lines.join('\n')}\n`;
+}
+
+/** The words in lines of at most {@link WIDTH} columns, unless one word is longer. */
+function wrap(prose: string): string {
+  const lines = [''];
+  for (const word of prose.split(' ')) {
+    const line = lines.at(-1) ?? '';
+    if (line === '') lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length > WIDTH) lines.push(word);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines.join('\n');
 }

@@ -1,4 +1,4 @@
-/** `npm run docs`: writes docs/settings.md. */
+/** Writes docs/settings.md (`npm run docs`). */
 
 import { writeFileSync } from 'node:fs';
 import { formatManual } from './settings-manual.ts';

@@ -12,7 +12,7 @@ import { openProviders } from '../server/providers.ts';
 import type { ServeOptions } from '../server/server.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { buildSnapshot, type SettingValues } from '../settings/snapshot.ts';
-import { readKeptSettings } from '../settings/store/last-snapshot.ts';
+import { readStoredState } from '../settings/store/last-snapshot.ts';
 import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
 import { checkClientTls } from './certificates.ts';
@@ -62,9 +62,7 @@ async function checkSettings({
   let values: SettingValues;
   try {
     // The data directory is made at the first start.
-    const { stored } = existsSync(dataDir)
-      ? await readKeptSettings(dataDir)
-      : { stored: new Map() };
+    const { stored } = existsSync(dataDir) ? await readStoredState(dataDir) : { stored: new Map() };
     values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
   } catch (error) {
     return [say('error', `--data-dir: ${errorText(error)}`)];

@@ -16,9 +16,8 @@ import { errorText } from '../lib/errors.ts';
 import { openProviders } from '../server/providers.ts';
 import { noApiKeys } from '../settings/api-keys.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
-import { buildSnapshot } from '../settings/snapshot.ts';
-import { readKeptSettings } from '../settings/store/last-snapshot.ts';
-import type { Kept } from '../settings/store/snapshot-holder.ts';
+import { buildSnapshot, type StoredState } from '../settings/snapshot.ts';
+import { readStoredState } from '../settings/store/last-snapshot.ts';
 import { collect, parseUserName, repeatable } from './values.ts';
 
 interface ExplainOptions {
@@ -111,10 +110,10 @@ async function explain(options: ExplainOptions): Promise<void> {
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
 }
 
-async function readKept(dataDir: string | undefined): Promise<Kept> {
+async function readKept(dataDir: string | undefined): Promise<StoredState> {
   if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
   try {
-    return await readKeptSettings(resolve(dataDir));
+    return await readStoredState(resolve(dataDir));
   } catch (error) {
     throw new Error(`--data-dir: ${errorText(error)}`, { cause: error });
   }

@@ -1,7 +1,7 @@
 /**
- * The console as the rest of the front-end sees it: whether somebody may use it, and a connection
- * served until its end. What a login has to prove before is the session's business; the Unix socket
- * has its own door.
+ * The console for the rest of the front-end: it decides which users may open it and serves their
+ * connections. A client on a listener has logged in before; a client on the Unix socket
+ * (console/socket.ts) needs no login.
  */
 import { PgError } from '../lib/errors.ts';
 import type { ConsoleAccess, ServeConsole } from '../session/console-access.ts';
@@ -9,18 +9,18 @@ import type { MessageChannel } from '../wire/channel.ts';
 import { type ConsoleServices, ConsoleSession, type Operator } from './session.ts';
 import { serveOperator } from './wire/server.ts';
 
-/** The console of a process. */
+/** The console of the process. */
 export class Console implements ConsoleAccess {
-  readonly #parts: ConsoleServices;
+  readonly #services: ConsoleServices;
   readonly #draining = new AbortController();
   readonly #closing = new AbortController();
 
-  constructor(parts: ConsoleServices) {
-    this.#parts = parts;
+  constructor(services: ConsoleServices) {
+    this.#services = services;
   }
 
   admit(user: string, method: 'token' | 'native', client: string): ServeConsole {
-    const role = this.#parts.operators.roleOf(user, method);
+    const role = this.#services.operators.roleOf(user, method);
     if (role !== undefined)
       return (channel, session) =>
         this.#serve(channel, { name: user, role, client }, session, this.#draining.signal);
@@ -32,19 +32,19 @@ export class Console implements ConsoleAccess {
   }
 
   /**
-   * Answers the owner of the data directory, from AuthenticationOk to the end of the connection.
+   * Serves the owner of the data directory, from AuthenticationOk to the end of the connection.
    * Never rejects.
    */
   serveOwner(channel: MessageChannel, operator: Operator, session: number): Promise<void> {
     return this.#serve(channel, operator, session, this.#closing.signal);
   }
 
-  /** Ends the connections that came in through a listener, with a word about why. */
+  /** Ends the connections from listeners with an ErrorResponse (57P01). */
   drain(): void {
     this.#draining.abort(shutdown());
   }
 
-  /** Ends the others, too. */
+  /** Ends all connections, those on the Unix socket too. */
   close(): void {
     this.drain();
     this.#closing.abort(shutdown());
@@ -56,7 +56,7 @@ export class Console implements ConsoleAccess {
     session: number,
     signal: AbortSignal,
   ): Promise<void> {
-    return serveOperator(channel, new ConsoleSession(operator, this.#parts), session, signal);
+    return serveOperator(channel, new ConsoleSession(operator, this.#services), session, signal);
   }
 }
 

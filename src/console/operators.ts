@@ -1,17 +1,28 @@
 /**
- * Who has which right, by `--admin` and `--viewer`. A token's user is a folded name, and so is what
- * it is compared with; a native user is whoever the backend says, to the letter.
+ * The operators of the process and their privileges. `--admin` and `--viewer` name them; the two
+ * privileges have the names that CockroachDB gives them.
  */
 import { PgError } from '../lib/errors.ts';
 import { foldName } from '../lib/text.ts';
 
-/** The roles of a process's operators. */
+/** `admin` may read and change, `viewer` may read. */
+export type Role = 'admin' | 'viewer';
+
+/** The privilege that a statement needs, and for what: `set cluster setting 'x'`. */
+export interface Requirement {
+  readonly right: 'modify' | 'view';
+  readonly to: string;
+}
+
+const names = { modify: 'MODIFYCLUSTERSETTING', view: 'VIEWCLUSTERSETTING' } as const;
+
+/** The users that `--admin` and `--viewer` name. */
 export class Operators {
   readonly #exact: ReadonlyMap<string, Role>;
   readonly #folded: ReadonlyMap<string, Role>;
 
   constructor(admins: readonly string[], viewers: readonly string[]) {
-    // Who is named as both is an admin.
+    // Admin wins when a user is in both lists.
     const named: [string, Role][] = [
       ...viewers.map((name): [string, Role] => [name, 'viewer']),
       ...admins.map((name): [string, Role] => [name, 'admin']),
@@ -20,32 +31,19 @@ export class Operators {
     this.#folded = new Map(named.map(([name, role]) => [foldName(name), role]));
   }
 
-  /** The right of a user who has logged in this way; undefined: none. */
+  /**
+   * The role of a user; undefined if the user is no operator. The user of a token login is a folded
+   * name and is compared with the folded names. The user of a native login must match exactly.
+   */
   roleOf(user: string, method: 'token' | 'native'): Role | undefined {
     return (method === 'token' ? this.#folded : this.#exact).get(user);
   }
 }
 
-/*
- * Who may do what on the console. The names of the two rights are CockroachDB's; who has them is
- * said by `--admin` and `--viewer`.
- */
-
-/** `admin` reads and changes, `viewer` reads. */
-export type Role = 'admin' | 'viewer';
-
-/** What a statement needs, and what it is needed for: `set cluster setting 'x'`. */
-export interface Requirement {
-  readonly right: 'modify' | 'view';
-  readonly to: string;
-}
-
-const names = { modify: 'MODIFYCLUSTERSETTING', view: 'VIEWCLUSTERSETTING' } as const;
-
 /**
- * Looked at for each statement.
+ * Checks that an operator may run a statement.
  *
- * @param role undefined: none
+ * @param role undefined for a user that is no operator
  * @throws PgError 42501
  */
 export function checkPrivilege(role: Role | undefined, { right, to }: Requirement): void {

@@ -1,11 +1,10 @@
 /**
- * Rows as the console returns them, in the text and the binary format of their types. Nearly
- * everything is text: its binary format is the text itself, so that a driver which asks for binary
- * results needs nothing else.
+ * Columns, cells and parameters in the text and binary formats of their types. Most columns are of
+ * type text, which has the same bytes in both formats.
  */
 import { PgError } from '../lib/errors.ts';
 
-/** The types of columns: PostgreSQL's names and OIDs (pg_type.dat). */
+/** The types of columns, with PostgreSQL's names and OIDs (pg_type.dat). */
 const types = {
   text: { oid: 25, size: -1 },
   int4: { oid: 23, size: 4 },
@@ -19,23 +18,23 @@ export interface Column {
   readonly type: keyof typeof types;
 }
 
-/** A value of a row; a number is a whole one. */
+/** A value of a row. A number is an integer, undefined is NULL. */
 export type Cell = string | number | undefined;
 
-/** The formats of the protocol: text and binary (manual 54.7, Bind). */
+/** Format codes of the protocol: 0 is text, 1 is binary (manual 54.7, Bind). */
 export type Format = 0 | 1;
 
-/** Columns of type text. */
+/** Makes columns of type text. */
 export function textColumns(...names: readonly string[]): readonly Column[] {
   return names.map((name) => ({ name, type: 'text' }));
 }
 
-/** OID and size of a column's type, for RowDescription. */
+/** Returns the OID and size of a column's type, for RowDescription. */
 export function typeOf({ type }: Column): { readonly oid: number; readonly size: number } {
   return types[type];
 }
 
-/** A cell's bytes; undefined for NULL. */
+/** Encodes a cell; undefined stands for NULL. */
 export function encodeCell(cell: Cell, { type }: Column, format: Format): Buffer | undefined {
   if (cell === undefined) return undefined;
   if (format === 0 || type === 'text') return Buffer.from(String(cell));
@@ -45,7 +44,7 @@ export function encodeCell(cell: Cell, { type }: Column, format: Format): Buffer
   return bytes;
 }
 
-/** How the types that a client may declare for a parameter are written in binary. */
+/** Decoders of the binary parameter types, by OID: bool, int8, int2, int4. */
 const decoders: ReadonlyMap<number, (bytes: Buffer) => string> = new Map([
   [16, (bytes) => String(sized(bytes, 1).readInt8() !== 0)],
   [20, (bytes) => String(sized(bytes, 8).readBigInt64BE())],
@@ -54,17 +53,17 @@ const decoders: ReadonlyMap<number, (bytes: Buffer) => string> = new Map([
 ]);
 
 /**
- * 0 and unknown (705), text (25), name (19), bpchar (1042), varchar (1043), json (114): their
- * binary format is text.
+ * Types with a binary format equal to the text format: none (0), unknown (705), text (25), name
+ * (19), bpchar (1042), varchar (1043), json (114).
  */
 const TEXT_TYPES: ReadonlySet<number> = new Set([0, 705, 25, 19, 1042, 1043, 114]);
 
 /**
- * The text of a parameter.
+ * Decodes a parameter to text.
  *
- * @param oid the type that the client declared; 0: none
+ * @param oid the type that the client declared; 0 if it declared none
  * @throws PgError 22021 for bytes that are not UTF-8, 22P03 for a binary value of the wrong length,
- *   0A000 for a binary type that is not known here
+ *   0A000 for the binary format of any other type
  */
 export function decodeParameter(bytes: Buffer, oid: number, format: Format): string {
   const decode = decoders.get(oid);
@@ -80,9 +79,9 @@ export function decodeParameter(bytes: Buffer, oid: number, format: Format): str
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Text that a client sent.
+ * Decodes text that a client sent.
  *
- * @throws PgError 22021 when it is not UTF-8
+ * @throws PgError 22021 if it is not UTF-8
  */
 export function decodeText(bytes: Buffer): string {
   try {

@@ -1,20 +1,18 @@
 /**
- * One operator at the console: who he is, the transaction he is in, the variables that his driver
- * has set. Changes of settings inside a transaction wait for COMMIT and are then made at once, all
- * or none.
+ * The state of one console connection: the operator, the transaction, the session variables and the
+ * prepared statements. Changes of settings in a transaction are collected; COMMIT applies all of
+ * them or none.
  */
-
 import type { ApiKeyUses } from '../auth/api-keys.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { KeySource } from '../keys/key-source.ts';
 import { PgError } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
-import type { Statistics } from '../observe/metrics.ts';
+import type { Metrics } from '../observe/metrics.ts';
 import type { SessionRegistry } from '../session/registry.ts';
 import type { ApiKeyChange } from '../settings/api-keys.ts';
-import type { SettingChange } from '../settings/changes.ts';
-import { REDACTED } from '../settings/changes.ts';
+import { REDACTED, type SettingChange } from '../settings/changes.ts';
 import { definitions, type SettingName } from '../settings/definitions.ts';
 import { parseSetting } from '../settings/lookup.ts';
 import type { SettingState, SettingsSnapshot } from '../settings/snapshot.ts';
@@ -24,16 +22,16 @@ import { checkPrivilege, type Operators, type Requirement, type Role } from './o
 import type { Cell, Column } from './results.ts';
 import { type SessionVariables, sessionVariables } from './variables.ts';
 
-/** What the statements work on. */
+/** What the statements read and change. */
 export interface ConsoleServices {
   readonly settings: SettingsStore;
   readonly authenticator: Authenticator;
   readonly keys: KeySource;
-  /** Knows whom it created and granted roles; undefined without `--directory`. */
+  /** Undefined without `--directory`. */
   readonly directory: Directory | undefined;
   readonly apiKeyUses: ApiKeyUses;
   readonly sessions: SessionRegistry;
-  readonly statistics: Statistics;
+  readonly metrics: Metrics;
   readonly operators: Operators;
   readonly version: string;
   /** Milliseconds since the epoch. */
@@ -41,46 +39,47 @@ export interface ConsoleServices {
   readonly log: Log;
 }
 
-/** What a statement has done. */
+/** The result of a statement. */
 export interface Outcome {
   readonly rows?: readonly (readonly Cell[])[];
-  /** Each becomes a WARNING. */
+  /** Each one is sent as a WARNING. */
   readonly warnings?: readonly string[];
-  /** The command tag, if it is not the statement's own. */
+  /** Replaces the command tag of the statement. */
   readonly tag?: string;
 }
 
-/** A statement that can be run, any number of times. */
+/** A parsed statement. It can be run any number of times. */
 export interface Statement {
-  /** The tag of CommandComplete; a SELECT adds its number of rows. */
+  /** The tag of CommandComplete. SELECT gets the number of rows appended. */
   readonly tag: string;
-  /** None: it returns no rows. */
+  /** Empty for a statement that returns no rows. */
   readonly columns: readonly Column[];
-  /** What is needed to run it; undefined for what says nothing about anything. */
+  /** The privilege that it needs; undefined if it shows and changes nothing of pgsso. */
   readonly requires: Requirement | undefined;
-  /** Whether it runs in a transaction that has failed, and ends it. */
+  /** Set for COMMIT and ROLLBACK, which also run in a failed transaction. */
   readonly endsTransaction?: true;
-  /** The highest parameter that is used. */
+  /** The number of the highest parameter in the statement. */
   readonly parameterCount: number;
-  /** @throws PgError, in which case nothing was changed */
+  /** @throws PgError if it fails; it has changed nothing then */
   run(session: ConsoleSession, parameters: readonly string[]): Outcome | Promise<Outcome>;
 }
 
-/** Somebody at the console. */
+/** The user of a console connection. */
 export interface Operator {
-  /** The SQL user; recorded with each change. */
+  /** The SQL user. The history records it with each change. */
   readonly name: string;
   readonly role: Role;
-  /** Address and port, for the log. */
+  /** Address and port of the client, for the log. */
   readonly client: string;
 }
 
-/** A prepared statement; undefined for an empty text. */
+/** A prepared statement of the extended protocol. */
 export interface Prepared {
   /** Bytes of its text. */
   readonly size: number;
+  /** Undefined for an empty query text. */
   readonly statement: Statement | undefined;
-  /** The types of its parameters. */
+  /** OIDs of the types of its parameters. */
   readonly types: readonly number[];
 }
 
@@ -89,9 +88,9 @@ export class ConsoleSession {
   readonly operator: Operator;
   readonly services: ConsoleServices;
   readonly variables: SessionVariables;
-  /** Statements that were prepared, by name; the extended protocol's. */
+  /** Prepared statements by name. */
   readonly prepared = new Map<string, Prepared>();
-  /** The changes of the transaction; undefined outside of one. */
+  /** Changes of the open transaction; undefined outside of a transaction. */
   #pending: SettingChange[] | undefined;
   #failed = false;
 
@@ -101,7 +100,7 @@ export class ConsoleSession {
     this.variables = sessionVariables(operator.name, services.version);
   }
 
-  /** For ReadyForQuery: idle, in a transaction, in one that has failed. */
+  /** For ReadyForQuery: idle, in a transaction, in a failed transaction. */
   get status(): 'I' | 'T' | 'E' {
     if (this.#failed) return 'E';
     return this.#pending ? 'T' : 'I';
@@ -114,7 +113,7 @@ export class ConsoleSession {
   /**
    * Runs a statement.
    *
-   * @throws PgError; a transaction has failed then
+   * @throws PgError if it is refused or fails; an open transaction is then failed
    */
   async execute(statement: Statement, parameters: readonly string[]): Promise<Outcome> {
     try {
@@ -127,12 +126,12 @@ export class ConsoleSession {
     }
   }
 
-  /** An error inside a transaction: nothing but its end is taken from now on. */
+  /** Marks the open transaction as failed: only its end is accepted from now on. */
   fail(): void {
     if (this.#pending) this.#failed = true;
   }
 
-  /** Begins a transaction; false when there is one. */
+  /** Begins a transaction. Returns false if one is open. */
   begin(): boolean {
     if (this.#pending) return false;
     this.#pending = [];
@@ -140,8 +139,10 @@ export class ConsoleSession {
   }
 
   /**
-   * Ends the transaction and makes its changes. Undefined: there was none, or it had failed, and
-   * nothing was changed.
+   * Ends the transaction and applies its changes. Returns undefined and changes nothing if there
+   * is no transaction or it has failed.
+   *
+   * @throws what the store throws
    */
   async commit(): Promise<Outcome | undefined> {
     const pending = this.#failed ? undefined : this.#pending;
@@ -150,7 +151,7 @@ export class ConsoleSession {
     return pending.length === 0 ? {} : this.#apply(pending);
   }
 
-  /** Ends the transaction without its changes; false when there was none. */
+  /** Ends the transaction and drops its changes. Returns false if there was none. */
   rollback(): boolean {
     const open = this.#pending !== undefined;
     this.#pending = undefined;
@@ -159,21 +160,21 @@ export class ConsoleSession {
   }
 
   /**
-   * Changes a setting: now, or with the transaction. The value is looked at now.
+   * Changes a setting, at COMMIT if a transaction is open. The value is validated at once.
    *
-   * @throws PgError 22023; what the store throws
+   * @throws PgError 22023 for an invalid value; what the store throws
    */
   async change(change: SettingChange): Promise<Outcome> {
     if (change.kind === 'set') parseSetting(change.name, change.text);
     if (!this.#pending) return this.#apply([change]);
-    // The last change of a setting counts; so there are never more than there are settings.
+    // Only the last change of a setting counts, so the list is never longer than the settings.
     this.#pending = [...this.#pending.filter(({ name }) => name !== change.name), change];
     return {};
   }
 
   /**
-   * Creates or drops an API key, at once: the secret is shown by the statement, so there is nothing
-   * to wait for.
+   * Creates or drops an API key at once. This cannot wait for COMMIT, because CREATE API KEY shows
+   * the secret in its result.
    *
    * @throws PgError 25001 in a transaction; what the store throws
    */
@@ -189,8 +190,8 @@ export class ConsoleSession {
   }
 
   /**
-   * What SHOW says of a setting: with the changes of the transaction, and without a value that only
-   * an admin may see.
+   * Returns a setting for SHOW, with the changes of the open transaction. A sensitive value is
+   * redacted unless the operator is an admin.
    */
   stateOf(name: SettingName): SettingState {
     const state = this.#changedState(name);
@@ -217,7 +218,7 @@ export class ConsoleSession {
   }
 }
 
-/** The warnings that are new, and those that speak of what was set. */
+/** Returns the warnings that are new and those that name a changed setting. */
 function warningsOf(
   { values }: SettingsSnapshot,
   before: ReadonlySet<string>,

@@ -1,9 +1,8 @@
 /**
- * The door for the owner of the data directory: a Unix socket that nobody else can open, with no
- * further login. A new system gets its first settings through it, and one that has locked everybody
- * out is rescued.
+ * The Unix socket of the console, in the data directory. Only the owner of the directory can open
+ * it, so it needs no login. It serves to make the first settings of a new installation and to
+ * repair settings that refuse every login.
  */
-
 import { chmod, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -18,30 +17,30 @@ import { errorResponse } from '../wire/messages.ts';
 import { readParameters } from '../wire/startup.ts';
 import type { Console } from './console.ts';
 
-/** What the socket is opened with. */
+/** The options of {@link ConsoleSocket.open}. */
 export interface ConsoleSocketOptions {
   /** The data directory. */
   readonly directory: string;
-  /** Of the first listener; part of the name, as libpq has it. */
+  /** Port of the first listener. It is part of the socket's name, as libpq expects. */
   readonly port: number;
   readonly console: Console;
-  /** For the startup packet, in milliseconds. */
+  /** Time for the startup packet, in milliseconds. */
   readonly loginTimeout: number;
   readonly log: Log;
 }
 
 /**
- * `sun_path` of the system's sockaddr_un, without the NUL at its end; libuv would cut a longer
- * path.
+ * Bytes of `sun_path` in the system's sockaddr_un, without the NUL at its end. libuv truncates a
+ * longer path.
  */
 const PATH_LIMIT = process.platform === 'linux' ? 107 : 103;
 
 const OWNER_ONLY = 0o600;
 
-/** Only the owner gets in; this bounds what his scripts can pile up. */
+/** Bounds the connections that scripts of the owner can leave open. */
 const CONNECTION_LIMIT = 100;
 
-/** The open socket. */
+/** The socket, which listens until it is closed. */
 export class ConsoleSocket {
   readonly #options: ConsoleSocketOptions;
   readonly #server: Server;
@@ -58,10 +57,9 @@ export class ConsoleSocket {
   }
 
   /**
-   * Listens. A socket file that a process has left behind is replaced.
+   * Starts to listen. A socket file that a dead process has left is replaced.
    *
-   * @throws Error that names `--data-dir` and says what is wrong, such as another process that uses
-   *   the socket
+   * @throws Error that names `--data-dir` and the cause, such as another process on the socket
    */
   static async open(options: ConsoleSocketOptions): Promise<ConsoleSocket> {
     const path = join(options.directory, `.s.PGSQL.${options.port}`);
@@ -71,7 +69,7 @@ export class ConsoleSocket {
         throw new Error(`the path is longer than ${PATH_LIMIT} bytes`);
       if (await isInUse(path)) throw new Error('another process listens on it');
       await opened.#listen(path);
-      // The directory is closed to others already, so nobody could be faster.
+      // Until this call the mode of the directory keeps other users out.
       await chmod(path, OWNER_ONLY);
     } catch (error) {
       opened.#server.close();
@@ -83,8 +81,8 @@ export class ConsoleSocket {
   }
 
   /**
-   * Accepts nothing more and waits for the connections, which the console has ended before. The
-   * file goes with the server.
+   * Stops listening, which removes the socket file, and waits for the connections. The console must
+   * be closed before, which ends those it serves.
    */
   async close(): Promise<void> {
     this.#server.close();
@@ -111,8 +109,7 @@ export class ConsoleSocket {
       await agreeOnVersion(arrival.channel, arrival.packet.version, protocolOptions, signal);
       if (database?.toString() !== CONSOLE_DATABASE)
         throw noSuchDatabase(database?.toString() ?? '');
-      // Whoever can open the socket owns the directory; the name that he gives is for the record
-      // alone.
+      // The client can open the socket, so it acts for the owner. Its user name is only recorded.
       const operator = {
         name: `${formatText(user?.toString() ?? '')} (socket)`,
         role: 'admin',
@@ -126,7 +123,7 @@ export class ConsoleSocket {
   }
 }
 
-/** Whether somebody answers; a file that nobody listens on is removed. */
+/** Returns whether a process listens on the socket. If none does, the file is removed. */
 async function isInUse(path: string): Promise<boolean> {
   const answer = await new Promise<string>((resolve) => {
     const socket = connect(path);

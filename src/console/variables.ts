@@ -1,19 +1,18 @@
 /**
- * Session variables that drivers read and set on their own. The console has no use for them; it
- * remembers what was set, so that a driver finds again what it has written. Names that PostgreSQL
- * does not have are refused, lest somebody who forgets CLUSTER SETTING believes that he has set
- * one.
+ * Session variables that drivers read and set. They have no effect in the console; it stores them
+ * so that a driver reads back what it has set. A name that PostgreSQL does not have is refused, so
+ * that a SET without the words CLUSTER SETTING does not seem to work.
  */
 import { PgError } from '../lib/errors.ts';
 import { quote } from '../settings/values.ts';
 
 /**
- * Old enough that no tool expects anything of a newer server, new enough that none complains;
- * CockroachDB says the same.
+ * The version that clients see, which CockroachDB reports too. Tools expect no features of newer
+ * servers then, and none of them finds the server too old.
  */
 export const SERVER_VERSION = '13.0';
 
-/** Those that can be set, with their defaults. */
+/** The variables that can be set, with their defaults. */
 const settable: Readonly<Record<string, string>> = {
   application_name: '',
   bytea_output: 'hex',
@@ -42,22 +41,28 @@ const settable: Readonly<Record<string, string>> = {
   xmloption: 'content',
 };
 
+/** Characters of a value, since a client chooses it. */
 const VALUE_LIMIT = 1000;
 
 /** The variables of one session. */
 export interface SessionVariables {
-  /** @throws PgError 42704 for a name that there is not */
+  /** @throws PgError 42704 for an unknown name */
   get(name: string): string;
   /**
-   * @throws PgError 42704; 55P02 for one that cannot be set; 22023 for a value that would not hold
+   * @throws PgError 42704 for an unknown name, 55P02 for a fixed variable, 22023 for a value that
+   *   is too long or an encoding other than UTF-8
    */
   set(name: string, value: string): void;
-  /** @throws PgError 42704 */
+  /** @throws PgError 42704 for an unknown name */
   reset(name: string): void;
   resetAll(): void;
 }
 
-/** The variables as they are at the start of a session. */
+/**
+ * Makes the variables of a new session.
+ *
+ * @param version the version of pgsso
+ */
 export function sessionVariables(user: string, version: string): SessionVariables {
   const fixed: Readonly<Record<string, string>> = {
     in_hot_standby: 'off',
@@ -100,7 +105,7 @@ export function sessionVariables(user: string, version: string): SessionVariable
   };
 }
 
-/** What a client is told at the start (manual 54.2.7, the parameters that are reported). */
+/** The variables that are reported when a session starts (manual 54.2.7). */
 export const REPORTED = [
   'application_name',
   'client_encoding',
@@ -117,7 +122,7 @@ export const REPORTED = [
   'timezone',
 ] as const;
 
-/** The names that PostgreSQL does not write in lower case, for ParameterStatus. */
+/** Spelling in ParameterStatus of the names that are not in lower case. */
 export const REPORTED_SPELLING: Readonly<Record<string, string>> = {
   datestyle: 'DateStyle',
   intervalstyle: 'IntervalStyle',

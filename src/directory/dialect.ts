@@ -1,46 +1,47 @@
 /**
- * What the directory says to a database, where PostgreSQL and CockroachDB differ: how to ask for a
- * user's roles, and how to create users and grant roles. Catalogs are named with their schema;
- * names and texts go in as parameters, or quoted by pg's own functions where SQL takes no
- * parameter.
+ * The statements of the directory, which differ between PostgreSQL and CockroachDB: they read a
+ * user's roles, create users and grant roles. Catalogs are named with their schema. Names and texts
+ * are parameters, or are quoted by pg's functions where SQL takes no parameter.
  */
 
-/** Begins the origin of a user who was created at his first login; the issuer follows. */
+/** Begins the origin of a user that was created at the first login; the issuer follows. */
 export const ORIGIN_PREFIX = 'jwt_token:';
 
-/** What is known of the connection's own role. */
+/** Facts about the role of a directory connection. */
 export interface DirectoryFacts {
   readonly dialect: Dialect;
-  /** Whether a membership can be granted by several roles beside each other. */
+  /** Whether several roles can grant the same membership (PostgreSQL 16 and later). */
   readonly severalGrantors: boolean;
   readonly role: string;
   readonly superuser: boolean;
-  /** It may create users. */
+  /** Whether the role may create users. */
   readonly creates: boolean;
-  /** There is a role that it may grant. */
+  /** Whether there is a role that it may grant. */
   readonly grants: boolean;
 }
 
 /** The statements of one kind of database. */
 export interface Dialect {
   /**
-   * Name and text of the query for `$1` the user and `$2` the wanted roles. Its one row says of the
-   * user whether it `exists`, `can_login` and is `superuser`, of our own role whether it is `unfit`
-   * for being one, and has RoleFacts as JSON in `roles`.
+   * Name and text of the query for the user `$1` and the wanted roles `$2`. Its one row has
+   * `exists`, `can_login` and `superuser` of the user, `unfit` if the directory's role is a
+   * superuser, and RoleFacts as JSON in `roles`.
    */
   readonly rolesQuery: { readonly name: string; readonly text: string };
   /**
-   * Makes other transactions that change the user `$1` wait, to the end of this one; undefined
-   * where the database finds conflicts itself.
+   * Locks the user `$1` until the end of the transaction; undefined if the database detects
+   * conflicts by itself.
    */
   readonly lock: string | undefined;
   /**
-   * Everybody whom the directory created or granted a role: `user`, `origin` (null for none),
-   * `roles`.
+   * The query for all users that the directory created or granted a role: `user`, `origin` (null
+   * for none), `roles`.
    */
   readonly usersQuery: string;
-  /** Statements that create a user, to be run in a transaction. */
+  /** The statements that create a user; they run in a transaction. */
   create(user: string, origin: string, facts: DirectoryFacts): readonly string[];
+  /** The statement that grants a role to a user. */
   grant(role: string, user: string): string;
+  /** The statement that revokes it. */
   revoke(role: string, user: string): string;
 }

@@ -1,10 +1,11 @@
 /**
- * The users and roles of the database, looked after with a role that may create users and grant
- * roles, and no more. A login costs one query as long as nothing has to change; what has to change
- * happens in one transaction, all of it or nothing.
+ * The directory: it creates users and grants and revokes their roles, with a role of its own that
+ * may do no more. A login costs one query if nothing changes. All changes of a login are one
+ * transaction.
  */
 
 import type pg from 'pg';
+import { orAborted } from '../lib/abort.ts';
 import { KeyedMutex } from '../lib/keyed-mutex.ts';
 import { ORIGIN_PREFIX } from './dialect.ts';
 import {
@@ -20,21 +21,21 @@ import {
   DirectoryPool,
   failure,
   isConflict,
-  look,
+  readFacts,
   unavailable,
 } from './pool.ts';
 
-/** What a login asks of the directory. */
+/** What a login needs of the directory. */
 export interface DirectoryRequest {
   /** The SQL user, folded. */
   readonly user: string;
-  /** The issuer to create the user for if he does not exist; undefined: he is not created. */
+  /** The issuer for which a missing user is created; undefined if the user is not created. */
   readonly createFor: string | undefined;
-  /** The roles he is to have; undefined: his roles are not looked at. */
+  /** The roles that the user should have; undefined if roles are not changed. */
   readonly roles: readonly WantedRole[] | undefined;
 }
 
-/** What was found and done. */
+/** What the directory found and did. */
 export interface DirectoryOutcome {
   /** Whether the user exists now. */
   readonly exists: boolean;
@@ -42,28 +43,28 @@ export interface DirectoryOutcome {
   readonly granted: readonly string[];
   readonly revoked: readonly string[];
   readonly skipped: readonly SkippedRole[];
-  /** Memberships that somebody else granted and no group justifies. */
+  /** Memberships that other roles granted and no group justifies. */
   readonly kept: readonly string[];
 }
 
-/** A user whom the directory created, or granted a role. */
+/** A user that the directory created, or granted a role. */
 export interface DirectoryUser {
   readonly user: string;
-  /** `jwt_token:<issuer>` of one who was created at a first login. */
+  /** `jwt_token:<issuer>` of a user that was created at the first login; else undefined. */
   readonly origin: string | undefined;
   /**
-   * Milliseconds since the epoch, of the last login with a token through this process since it
-   * started; undefined for none.
+   * The last login with a token through this process, in milliseconds since the epoch; undefined
+   * if there was none since its start.
    */
   readonly lastLogin: number | undefined;
   /** The roles that the directory granted. */
   readonly roles: readonly string[];
 }
 
-/** What may be asked of the directory's role, in a setting. */
+/** What a setting may need of the directory's role. */
 export type DirectoryTask = 'create' | 'grant';
 
-/** What the database knows. */
+/** What the database has, and what must change. */
 interface State {
   readonly exists: boolean;
   readonly plan: RolePlan;
@@ -74,20 +75,17 @@ interface RolesRow {
   readonly exists: boolean;
   readonly can_login: boolean;
   readonly superuser: boolean;
-  /** Whether the role that we are connected as has become a superuser meanwhile. */
+  /** Whether the directory's own role has become a superuser. */
   readonly unfit: boolean;
   readonly roles: readonly RoleFacts[];
 }
 
 const CREATION_FAILED = 'JWT provisioning: failed to create role';
 
-/**
- * One transaction against the one of another process; more than a few in a row is something else
- * than bad luck.
- */
+/** Attempts at a transaction that conflicts with one of another process. */
 const ATTEMPTS = 5;
 
-/** Last logins that are remembered; a name takes at most 63 bytes. */
+/** Last logins that are remembered. A name takes at most 63 bytes. */
 const LAST_LOGINS = 10_000;
 
 const NOTHING: RolePlan = { changes: [], skipped: [], kept: [] };
@@ -103,16 +101,16 @@ export class Directory {
   }
 
   /**
-   * Sees to it that the user exists, if that is asked for, and has the roles. Nothing is left
-   * half-done when it fails.
+   * Creates the user if that is asked for, and grants and revokes roles. If it fails, nothing is
+   * changed.
    *
-   * @throws PgError 57P03 when the directory is away; 28000 when the database refuses; the signal's
+   * @throws PgError 57P03 if the directory is away, 28000 if the database refuses; the signal's
    *   reason
    */
   async prepare(request: DirectoryRequest, signal: AbortSignal): Promise<DirectoryOutcome> {
     signal.throwIfAborted();
-    // A change that was begun is finished, whether or not somebody still waits for it.
-    return unlessAborted(signal, this.#prepare(request));
+    // A change that was begun is finished, also for a login that was given up.
+    return orAborted(this.#prepare(request), signal);
   }
 
   async #prepare(request: DirectoryRequest): Promise<DirectoryOutcome> {
@@ -125,25 +123,31 @@ export class Directory {
   }
 
   /**
-   * Why the directory's role is not able to do a task, or may not be used at all; undefined when it
-   * is.
+   * Why the directory's role cannot do a task, or must not be used at all; undefined if there is no
+   * problem.
    *
-   * @throws PgError 57P03 when the directory is away
+   * @throws PgError 57P03 if the directory is away
    */
   async problem(task?: DirectoryTask): Promise<string | undefined> {
     const { role, superuser, creates, grants } = await this.#pool.run('', ({ client }) =>
-      look(client),
+      readFacts(client),
     );
     if (superuser)
-      return `${role} is a superuser: its grants could not be told from those of others. Give a role that is none`;
+      return (
+        `${role} is a superuser: its grants could not be told from those of others. ` +
+        'Give a role that is none'
+      );
     if (task === 'create' && !creates)
       return `${role} may not create users: ALTER ROLE … CREATEROLE`;
     if (task === 'grant' && !grants)
-      return `${role} may grant no role: GRANT … TO ${role} WITH ADMIN OPTION, for each that groups stand for`;
+      return (
+        `${role} may grant no role: GRANT … TO ${role} WITH ADMIN OPTION, ` +
+        'for each that groups stand for'
+      );
     return undefined;
   }
 
-  /** A user has logged in with a token; `at` in milliseconds since the epoch. */
+  /** Remembers that a user has logged in with a token; `at` in milliseconds since the epoch. */
   noteLogin(user: string, at: number): void {
     this.#lastLogins.delete(user);
     this.#lastLogins.set(user, at);
@@ -152,9 +156,9 @@ export class Directory {
   }
 
   /**
-   * Everybody whom the directory created, or granted a role, by name.
+   * All users that the directory created or granted a role, by name.
    *
-   * @throws PgError 57P03 when the directory is away
+   * @throws PgError 57P03 if the directory is away
    */
   async users(): Promise<readonly DirectoryUser[]> {
     const { rows } = await this.#pool.run('the users could not be read', ({ client, facts }) =>
@@ -170,12 +174,12 @@ export class Directory {
     }));
   }
 
-  /** Makes new connections from now on, by what the files of the connection say then. */
+  /** Uses new connections from now on, so that changed password and TLS files take effect. */
   reopen(): void {
     this.#pool.reopen();
   }
 
-  /** Lets go of the database. */
+  /** Closes the connections. */
   async close(): Promise<void> {
     await this.#pool.close();
   }
@@ -192,8 +196,8 @@ async function readState(
     throw unavailable(
       `${facts.role} is a superuser, whose grants could not be told from those of others`,
     );
-  // A role without LOGIN is a group of its own, whose members would all be changed; a superuser
-  // needs no role. The backend refuses both.
+  // A role without LOGIN is a group: a change would affect all its members. A superuser needs no
+  // role. The backend refuses a login as either.
   const isUser = row.can_login && !row.superuser;
   const known = isUser || !row.exists ? row.roles : [];
   return {
@@ -206,7 +210,7 @@ function needsChange({ createFor }: DirectoryRequest, { exists, plan }: State): 
   return exists ? plan.changes.length > 0 : createFor !== undefined;
 }
 
-/** Looks again inside a transaction, one at a time for each user, and makes the changes. */
+/** Reads the state again in a transaction, under a lock of the user, and makes the changes. */
 async function change(
   directory: DirectoryClient,
   request: DirectoryRequest,
@@ -256,8 +260,7 @@ async function transact<T>(client: pg.PoolClient, work: () => Promise<T>): Promi
     await client.query('COMMIT');
     return result;
   } catch (error) {
-    // Where even this fails the connection is broken, and the server takes everything back by
-    // itself.
+    // If ROLLBACK fails too, the connection is broken and the server rolls back by itself.
     await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
@@ -275,13 +278,4 @@ function outcomeOf({ exists, plan }: State, created: boolean): DirectoryOutcome 
     skipped: plan.skipped,
     kept: plan.kept,
   };
-}
-
-/** The promise's outcome, or the signal's reason as soon as there is one. */
-function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -1,58 +1,55 @@
 /**
- * What has to change so that a user has the roles that his groups stand for, and no others that we
- * granted. Nothing here asks or tells a database: facts go in, a plan comes out.
+ * Plans the changes after which a user has the roles of the user's groups, and no others that the
+ * directory granted. The plan is made from facts alone; no statement is run here.
  */
 
-/** A role that the user is to have. */
+/** A role that a user should have. */
 export interface WantedRole {
   readonly name: string;
-  /** Whether an operator named it in full: the only way to get one whose name begins with `pg_`. */
+  /** Whether an operator named it in full. A role that begins with `pg_` is granted only then. */
   readonly isListed: boolean;
 }
 
-/** What the database says about a role that is wanted, or that the user is a member of. */
+/** Facts about a role that is wanted, or that the user is a member of. */
 export interface RoleFacts {
   readonly oid: number;
   readonly name: string;
-  /** The user is a member because of us. */
+  /** Whether the directory granted it to the user. */
   readonly ours: boolean;
-  /** He is a member because of somebody else. */
+  /** Whether another role granted it to the user. */
   readonly others: boolean;
-  /** We may grant it. */
+  /** Whether the directory may grant it. */
   readonly grantable: boolean;
-  /** It is a superuser, or a member of one at whatever distance. */
+  /** Whether it is a superuser, or a direct or indirect member of one. */
   readonly superuser: boolean;
-  /** It is, or is a member of, the role that the directory is connected as. */
+  /** Whether it is the directory's own role, or a direct or indirect member of it. */
   readonly directory: boolean;
-  /** It is the user, or a member of the user. */
+  /** Whether it is the user, or a direct or indirect member of the user. */
   readonly circular: boolean;
-  /** It is somebody who was created at a first login. */
+  /** Whether it is a user that was created at the first login. */
   readonly person: boolean;
 }
 
-/** A role that is wanted and not granted, with the reason, for the log. */
+/** A wanted role that is not granted, with the reason for the log. */
 export interface SkippedRole {
   readonly role: string;
   readonly why: string;
 }
 
-/** The changes, and what stays as it is against the wish of the identity provider. */
+/** The changes, and the roles that differ from the user's groups after them. */
 export interface RolePlan {
-  /**
-   * In the order of the roles' OIDs: two logins that change the same roles lock them in the same
-   * order.
-   */
+  /** In the order of the roles' OIDs, so that two logins lock the same roles in the same order. */
   readonly changes: readonly { readonly kind: 'grant' | 'revoke'; readonly role: string }[];
   readonly skipped: readonly SkippedRole[];
-  /** Memberships of somebody else's making that no group justifies. */
+  /** Memberships that other roles granted and no group justifies. They are not changed. */
   readonly kept: readonly string[];
 }
 
 /**
  * Plans the changes.
  *
- * @param severalGrantors whether a membership can be granted by several roles beside each other
- *   (PostgreSQL 16 and later)
+ * @param severalGrantors whether several roles can grant the same membership (PostgreSQL 16 and
+ *   later)
  */
 export function planRoles(
   wanted: readonly WantedRole[],
@@ -79,7 +76,7 @@ export function planRoles(
   return { changes, skipped, kept };
 }
 
-/** Why a role is never granted; undefined when it may be. */
+/** Why a role must not be granted; undefined if it may be. */
 function forbids(role: RoleFacts, { isListed }: WantedRole): string | undefined {
   if (role.directory) return "it is the directory's own role or a member of it";
   if (role.superuser) return 'it is a superuser or a member of one';

@@ -1,7 +1,8 @@
 /**
- * A few connections to the database with the directory's own role. Their session parameters are
- * fixed, whatever the role's own settings or the database's say, and a new one is looked at before
- * it is used: a superuser's grants could not be told from other people's.
+ * The directory's connections to the database, and its errors. The session parameters of a
+ * connection are fixed, so that settings of the role or of the database have no effect. The facts
+ * about the connection's role are read before the first use. The client learns only that the
+ * directory is unavailable or that it refused; the log has the cause.
  */
 
 import pg from 'pg';
@@ -10,58 +11,69 @@ import { cockroach, cockroachSelfQuery } from './cockroach.ts';
 import type { DirectoryFacts } from './dialect.ts';
 import { postgres, postgresSelfQuery } from './postgres.ts';
 
-/** How to reach the database; what TLS and the password rest on is read at each new connection. */
+/** How to reach the database. */
 export interface DirectoryConnection {
-  /** For the log. */
+  /** Names the database in the log. */
   readonly label: string;
   /** A host name, an address, or the directory of a Unix socket. */
   readonly host: string;
   readonly port: number;
   readonly database: string;
   readonly user: string;
-  /** Undefined: the database does not ask for one. */
+  /**
+   * Called for each connection, so that a changed file takes effect. Undefined if the database does
+   * not ask for a password.
+   */
   password(): string | undefined;
-  /** Undefined: no TLS. */
+  /** Called at the start and at each {@link DirectoryPool.reopen}. Undefined for no TLS. */
   tls(): (pg.ClientConfig['ssl'] & object) | undefined;
 }
 
-/** Five logins at a time can be looked after; each takes about a millisecond. */
+/** Connections, and so logins at a time. Each login takes about a millisecond. */
 const POOL_SIZE = 5;
 
-/**
- * From the wish for a connection to having one, and for one statement: what waits longer would
- * better be told to come back.
- */
+/** Milliseconds to wait for a connection. A login that waits longer is refused. */
 const CONNECT_MS = 5000;
+
+/** Milliseconds for one statement. */
 const STATEMENT_MS = 5000;
 
-/** A connection that nobody needed for so long is closed; the kernel probes it meanwhile. */
+/** Milliseconds after which an idle connection is closed. TCP keepalive probes it until then. */
 const IDLE_MS = 10 * 60_000;
 
 /**
- * Parameters of the session, in the startup packet: they come before those of the role and of the
- * database (manual, 19.1.4). Each statement here is committed or taken back as a whole, and sees
- * what was committed before it.
+ * Session parameters in the startup packet, which override those of the role and of the database
+ * (manual, 19.1.4).
  */
 const SESSION = [
   '-c search_path=pg_catalog',
   '-c default_transaction_isolation=read\\ committed',
   '-c default_transaction_read_only=off',
   '-c standard_conforming_strings=on',
-  // The one query of most logins is planned once for a connection; planning it each time takes
+  // Most logins run one query. It is planned once for each connection, since planning it takes
   // longer than running it.
   '-c plan_cache_mode=force_generic_plan',
   `-c statement_timeout=${STATEMENT_MS}`,
   `-c idle_in_transaction_session_timeout=${2 * STATEMENT_MS}`,
 ].join(' ');
 
-/** A connection on which statements may be run, with what is known of its role. */
+/**
+ * SQLSTATEs of errors that are not about the statement (manual, appendix A): connection exceptions,
+ * operator intervention (shutdown, statement timeout), insufficient resources, read-only standby,
+ * lock not available, idle transaction timeout.
+ */
+const TRANSIENT = /^(?:08...|57...|53...|25006|55P03|25P03)$/;
+
+/** SQLSTATEs of conflicts with another transaction that was faster. */
+const CONFLICTS: ReadonlySet<string> = new Set(['40001', '40P01', '23505', '42710']);
+
+/** A connection with the facts about its role. */
 export interface DirectoryClient {
   readonly client: pg.PoolClient;
   readonly facts: DirectoryFacts;
 }
 
-/** The connections of a process. */
+/** The connections of this process. */
 export class DirectoryPool {
   readonly #connection: DirectoryConnection;
   readonly #facts = new WeakMap<pg.PoolClient, DirectoryFacts>();
@@ -73,18 +85,18 @@ export class DirectoryPool {
   }
 
   /**
-   * Runs `work` on a connection, which is closed when that fails: nobody then has to know in which
-   * state it is.
+   * Runs work on a connection. The connection is closed if the work fails, since its state is then
+   * unknown.
    *
-   * @param message for the client, when the database refuses
-   * @throws PgError 57P03 when there is no connection or it may not be used, 28000 when a statement
-   *   is refused
+   * @param message for the client if a statement is refused
+   * @throws PgError 57P03 if there is no connection or it may not be used, 28000 if a statement is
+   *   refused
    */
   async run<T>(message: string, work: (client: DirectoryClient) => Promise<T>): Promise<T> {
     const client = await this.#connect();
     let problem: unknown;
     try {
-      const facts = this.#facts.get(client) ?? (await look(client));
+      const facts = this.#facts.get(client) ?? (await readFacts(client));
       this.#facts.set(client, facts);
       return await work({ client, facts });
     } catch (error) {
@@ -95,14 +107,14 @@ export class DirectoryPool {
     }
   }
 
-  /** Makes new connections from now on, by what the connection's files say then. */
+  /** Uses new connections from now on, so that changed files take effect. */
   reopen(): void {
     const old = this.#pool;
     this.#pool = this.#open();
     void old.end();
   }
 
-  /** Closes the connections once they are not in use. */
+  /** Closes each connection when it is no longer in use. */
   async close(): Promise<void> {
     await this.#pool.end();
   }
@@ -121,17 +133,16 @@ export class DirectoryPool {
       client_encoding: 'UTF8',
       max: POOL_SIZE,
       connectionTimeoutMillis: CONNECT_MS,
-      // The server ends a statement that takes too long; a server that says nothing any more
-      // cannot.
+      // The server ends a slow statement by itself. This one is for a server that is silent.
       query_timeout: 2 * STATEMENT_MS,
       idleTimeoutMillis: IDLE_MS,
       keepAlive: true,
       allowExitOnIdle: true,
     });
-    // The pool drops an idle connection that ends; the next login makes another one, or finds out
-    // why it cannot.
+    // The pool drops an idle connection that ends. The next login opens another one, or fails
+    // with the cause.
     pool.on('error', () => undefined);
-    // One that ends while it is in use fails its statement, and also says so here.
+    // A connection that ends while it is in use fails its statement and also emits this event.
     pool.on('connect', (client) => client.on('error', () => undefined));
     return pool;
   }
@@ -140,21 +151,26 @@ export class DirectoryPool {
     try {
       return await this.#pool.connect();
     } catch (error) {
-      // Whatever refuses us here is no answer about a user: a wrong password is the operator's, and
+      // An error here says nothing about the user: a wrong password is the directory's own, and
       // later logins may succeed.
       throw unavailable(`${this.#connection.label}: ${describe(error)}`, error);
     }
   }
 }
 
-/** What the database says about the role of a connection, now. */
-export async function look(client: pg.PoolClient): Promise<DirectoryFacts> {
+/**
+ * Reads the facts about the role of a connection.
+ *
+ * @throws PgError 57P03 if the role's settings set another role
+ */
+export async function readFacts(client: pg.PoolClient): Promise<DirectoryFacts> {
   const { rows: identities } = await client.query(
     'SELECT current_user::text AS role, session_user = current_user AS same, version() AS version',
   );
   const { role, same, version } = identities[0];
-  if (!same)
+  if (!same) {
     throw unavailable(`the settings of the role set another one, ${role}: ALTER ROLE … RESET role`);
+  }
   const isCockroach = String(version).includes('CockroachDB');
   const { rows } = await client.query(isCockroach ? cockroachSelfQuery : postgresSelfQuery);
   const { superuser, creates, grants, version: number } = rows[0];
@@ -168,26 +184,7 @@ export async function look(client: pg.PoolClient): Promise<DirectoryFacts> {
   };
 }
 
-/*
- * What can go wrong with the directory, as errors: it is away or not fit for its task, which is
- * 57P03 and says to try again later, or it refused a change. The client learns which of the two;
- * the cause is in the log.
- */
-
-/**
- * Classes and codes of errors that are about the connection or the moment, and not about the
- * statement (manual, appendix A): connection exceptions, operator intervention (shutdown, statement
- * timeout), insufficient resources, read-only standby, a lock not had in time, a transaction left
- * idle.
- */
-const PASSING = /^(?:08...|57...|53...|25006|55P03|25P03)$/;
-
-/**
- * Errors after which the same transaction may succeed: conflicts with another one that was faster.
- */
-const CONFLICTS: ReadonlySet<string> = new Set(['40001', '40P01', '23505', '42710']);
-
-/** The directory cannot be asked, or may not be used as it is: 57P03. */
+/** The error of a directory that cannot be reached, or must not be used as it is: 57P03. */
 export function unavailable(reason: string, cause?: unknown): PgError {
   return new PgError({
     code: 'directory_unavailable',
@@ -199,10 +196,13 @@ export function unavailable(reason: string, cause?: unknown): PgError {
   });
 }
 
-/** What the failure of a statement means for the login, for which it tried to do something. */
+/**
+ * The error of a login whose statement failed: 57P03 if the connection or the moment is the cause,
+ * else 28000 with the message.
+ */
 export function failure(error: unknown, message: string): PgError {
   if (error instanceof PgError) return error;
-  if (!(error instanceof pg.DatabaseError) || PASSING.test(error.code ?? ''))
+  if (!(error instanceof pg.DatabaseError) || TRANSIENT.test(error.code ?? ''))
     return unavailable(describe(error), error);
   return new PgError({
     code: 'directory_refusal',
@@ -214,8 +214,8 @@ export function failure(error: unknown, message: string): PgError {
 }
 
 /**
- * Whether the whole transaction is worth another attempt. PostgreSQL reports a catalog row that
- * changed meanwhile as XX000.
+ * Whether the same transaction may succeed at another attempt. PostgreSQL reports a catalog row
+ * that another transaction changed as XX000.
  */
 export function isConflict(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
@@ -225,8 +225,6 @@ export function isConflict(error: unknown): boolean {
   );
 }
 
-/** With the SQLSTATE; a failed attempt at several addresses has no text of its own. */
 function describe(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(errorText).join(', ');
   return error instanceof pg.DatabaseError ? `${error.message} (${error.code})` : errorText(error);
 }

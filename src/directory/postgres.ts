@@ -1,30 +1,30 @@
 /**
- * PostgreSQL 15 and later. A membership is ours when its grantor is the role that we are connected
- * as, so GRANT and REVOKE name the grantor; before 16 that changes nothing but is checked. Only
- * ADMIN OPTION that we hold ourselves counts: what is granted through an inherited one is recorded
- * as the intermediate role's (user.c, select_best_admin).
+ * The statements for PostgreSQL 15 and later. A membership is the directory's own if its grantor is
+ * the directory's role, so GRANT and REVOKE name the grantor (before 16 this is checked and has no
+ * other effect). Only a direct ADMIN OPTION counts: a grant through an inherited one is recorded
+ * with the intermediate role as its grantor (user.c, select_best_admin).
  */
 
 import pg from 'pg';
 import { type Dialect, ORIGIN_PREFIX } from './dialect.ts';
 
-/** Whether a role that the row `r` stands for was created at a first login. */
-const IS_PERSON = `pg_catalog.starts_with(pg_catalog.shobj_description(r.oid, 'pg_authid'), '${ORIGIN_PREFIX}')`;
+/** The comment on the role of row `r`. */
+const COMMENT = `pg_catalog.shobj_description(r.oid, 'pg_authid')`;
 
-/**
- * The first half of the key of our advisory locks, so that they do not meet those of others: "sso"
- * in ASCII.
- */
+/** Whether the role of row `r` was created at a first login. */
+const IS_PERSON = `pg_catalog.starts_with(${COMMENT}, '${ORIGIN_PREFIX}')`;
+
+/** The first half of the key of the advisory locks: "sso" in ASCII. */
 const LOCK_CLASS = 0x73_73_6f;
 
 const { escapeIdentifier, escapeLiteral } = pg;
 
-/** The dialect. */
+/** The dialect of PostgreSQL. */
 export const postgres: Dialect = {
   rolesQuery: {
     name: 'pgsso-roles',
-    // Aggregates instead of EXISTS: the planner may hash the latter, and read every user that we
-    // have created for it.
+    // Aggregates are used instead of EXISTS, which the planner may turn into a hash of every user
+    // that the directory has created.
     text: `
 WITH RECURSIVE self AS (
   SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user
@@ -42,16 +42,19 @@ WITH RECURSIVE self AS (
 ), facts AS (
   SELECT r.oid::bigint AS oid, r.rolname AS name, COALESCE(membership.ours, false) AS ours,
     COALESCE(membership.others, false) AS others, COALESCE(own.admin, false) AS grantable,
-    above.superuser, above.directory, COALESCE(above.circular, false) AS circular, COALESCE(${IS_PERSON}, false) AS person
+    above.superuser, above.directory, COALESCE(above.circular, false) AS circular,
+    COALESCE(${IS_PERSON}, false) AS person
   FROM relevant JOIN pg_catalog.pg_roles r ON r.oid = relevant.oid, LATERAL (
     SELECT pg_catalog.bool_or(m.grantor = (SELECT oid FROM self)) AS ours,
       pg_catalog.bool_or(m.grantor <> (SELECT oid FROM self)) AS others
-    FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = (SELECT oid FROM subject)
+    FROM pg_catalog.pg_auth_members m
+    WHERE m.roleid = r.oid AND m.member = (SELECT oid FROM subject)
   ) membership, LATERAL (
     SELECT pg_catalog.bool_or(m.admin_option) AS admin
     FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = (SELECT oid FROM self)
   ) own, LATERAL (
-    SELECT pg_catalog.bool_or(s.rolsuper) AS superuser, pg_catalog.bool_or(s.oid = (SELECT oid FROM self)) AS directory,
+    SELECT pg_catalog.bool_or(s.rolsuper) AS superuser,
+      pg_catalog.bool_or(s.oid = (SELECT oid FROM self)) AS directory,
       pg_catalog.bool_or(s.oid = (SELECT oid FROM subject)) AS circular
     FROM reach JOIN pg_catalog.pg_roles s ON s.oid = reach.oid WHERE reach.start = r.oid
   ) above
@@ -64,8 +67,7 @@ SELECT EXISTS (SELECT FROM subject) AS exists,
   },
   lock: `SELECT pg_catalog.pg_advisory_xact_lock(${LOCK_CLASS}, pg_catalog.hashtext($1))`,
   usersQuery: `
-SELECT r.rolname AS user, CASE WHEN ${IS_PERSON} THEN pg_catalog.shobj_description(r.oid, 'pg_authid') END AS origin,
-  ours.roles
+SELECT r.rolname AS user, CASE WHEN ${IS_PERSON} THEN ${COMMENT} END AS origin, ours.roles
 FROM pg_catalog.pg_roles r, LATERAL (
   SELECT ARRAY(
     SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
@@ -78,8 +80,8 @@ ORDER BY 1`,
   create(user, origin, { severalGrantors }) {
     const name = escapeIdentifier(user);
     return [
-      // 16 and later would make us a member of the user if the role's own settings say so (manual,
-      // createrole_self_grant).
+      // From 16 on the directory's role would become a member of the user if the role's own
+      // settings say so (manual, createrole_self_grant).
       ...(severalGrantors ? ["SET LOCAL createrole_self_grant = ''"] : []),
       `CREATE ROLE ${name} LOGIN`,
       `COMMENT ON ROLE ${name} IS ${escapeLiteral(origin)}`,
@@ -92,8 +94,8 @@ ORDER BY 1`,
 };
 
 /**
- * The facts about the connection's own role, as `superuser`, `creates`, `grants`, and `version` as
- * a number.
+ * The query for the facts about the connection's own role: `superuser`, `creates`, `grants`, and
+ * `version` as a number.
  */
 export const postgresSelfQuery = `
 SELECT s.rolsuper AS superuser, s.rolcreaterole AS creates,

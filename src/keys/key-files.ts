@@ -4,9 +4,10 @@
  * in: the directory is ours alone, and the files are read as strictly as the network.
  */
 
-import { createHash, randomUUID } from 'node:crypto';
-import { open, readFile, rename, unlink } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isErrno, replaceFile } from '../lib/files.ts';
 import { isJsonObject } from '../lib/json.ts';
 
 /** Raised when the form changes; a file of another form is not read. */
@@ -53,9 +54,9 @@ export class KeyFiles implements KeyStore {
   async read(issuer: string, origin: string): Promise<KeptKeys | undefined> {
     let text: string;
     try {
-      text = await readFile(this.#pathOf(issuer), 'utf8');
+      text = await readFile(join(this.#directory, nameOf(issuer)), 'utf8');
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      if (isErrno(error, 'ENOENT')) return undefined;
       throw error;
     }
     const file: unknown = JSON.parse(text);
@@ -69,13 +70,8 @@ export class KeyFiles implements KeyStore {
       : undefined;
   }
 
-  /**
-   * Written whole under another name, flushed, then renamed: a crash leaves the old file or the new
-   * one.
-   */
+  /** Replaces the issuer's file, durably. */
   async write({ issuer, origin, fetchedAt, jwks }: KeptKeys): Promise<void> {
-    const path = this.#pathOf(issuer);
-    const temporary = `${path}.${randomUUID()}.tmp`;
     const content = {
       format: FORMAT,
       issuer,
@@ -83,25 +79,13 @@ export class KeyFiles implements KeyStore {
       fetchedAt: new Date(fetchedAt).toISOString(),
       jwks,
     };
-    try {
-      const file = await open(temporary, 'wx', 0o600);
-      try {
-        await file.writeFile(`${JSON.stringify(content)}\n`);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
-    } catch (error) {
-      await unlink(temporary).catch(() => undefined);
-      throw error;
-    }
+    await replaceFile(this.#directory, nameOf(issuer), `${JSON.stringify(content)}\n`);
   }
+}
 
-  /** An issuer may hold any character; its digest is a file name of one length. */
-  #pathOf(issuer: string): string {
-    return join(this.#directory, `keys.${digest(issuer).slice(0, 32)}.json`);
-  }
+/** An issuer may hold any character; its digest is a file name of one length. */
+function nameOf(issuer: string): string {
+  return `keys.${digest(issuer).slice(0, 32)}.json`;
 }
 
 function digest(text: string): string {

@@ -1,6 +1,7 @@
 /**
- * Files that are there whole, or not at all, whenever the machine stops: written under another
- * name, flushed, and then named.
+ * Files of the data directory, and files that hold a secret. A file is written under a temporary
+ * name, flushed and then named, so that a crash at any moment leaves the old file or the new one.
+ * A file with a secret is refused if others can read it, as libpq refuses such a `.pgpass`.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -9,11 +10,38 @@ import { join } from 'node:path';
 import { errorText, PgError } from './errors.ts';
 
 /**
- * Writes a flushed file under a temporary name, `settings.<uuid>.tmp`, which the caller gives its
- * own or removes.
+ * Bytes. A password file of a megabyte has lines for 20,000 users; no password file and no key is
+ * larger.
  */
-export async function writeTemporary(directory: string, text: string): Promise<string> {
-  const path = join(directory, `settings.${randomUUID()}.tmp`);
+const SECRET_SIZE_LIMIT = 1024 * 1024;
+
+/** The mode bits of group and world. */
+const OTHERS = 0o077;
+
+/** Replaces the file of that name, or creates it, durably and with mode 0600. */
+export async function replaceFile(directory: string, name: string, text: string): Promise<void> {
+  const temporary = await writeTemporary(directory, name, text);
+  try {
+    await rename(temporary, join(directory, name));
+  } catch (error) {
+    await removeIfThere(temporary);
+    throw error;
+  }
+  await syncDirectory(directory);
+}
+
+/**
+ * Writes a flushed file of mode 0600 under a temporary name, `<name>.<uuid>.tmp`. The caller
+ * renames, links or removes it.
+ *
+ * @returns the path of the file
+ */
+export async function writeTemporary(
+  directory: string,
+  name: string,
+  text: string,
+): Promise<string> {
+  const path = join(directory, `${name}.${randomUUID()}.tmp`);
   const file = await open(path, 'wx', 0o600);
   try {
     await file.writeFile(text);
@@ -27,19 +55,7 @@ export async function writeTemporary(directory: string, text: string): Promise<s
   return path;
 }
 
-/** Puts a file in the place of the one of that name, durably. */
-export async function replaceFile(directory: string, name: string, text: string): Promise<void> {
-  const temporary = await writeTemporary(directory, text);
-  try {
-    await rename(temporary, join(directory, name));
-  } catch (error) {
-    await removeIfThere(temporary);
-    throw error;
-  }
-  await syncDirectory(directory);
-}
-
-/** A new name is durable when the directory is (fsync(2)). */
+/** Flushes a directory: only then is a new name in it durable (fsync(2)). */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
@@ -49,39 +65,20 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Removes a file that may be gone already. */
+/** Removes a file. A file that does not exist is no error. */
 export async function removeIfThere(path: string): Promise<void> {
   await unlink(path).catch((error: unknown) => {
     if (!isErrno(error, 'ENOENT')) throw error;
   });
 }
 
-/** Whether a system call failed with that code. */
-export function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
-}
-
-/*
- * Files that hold a secret: passwords, private keys. One that others may read is not used, as libpq
- * does not use it either, so that a slip of the file's mode shows at the start and not after
- * somebody has found it.
- */
-
 /**
- * A password file of a megabyte has lines for 20,000 users; a larger one is something else, and so
- * is a larger key.
- */
-const SIZE_LIMIT = 1024 * 1024;
-
-const OTHERS = 0o077;
-
-/**
- * The bytes of a file that only its owner can read; what was checked is what is read, since both go
- * through one handle.
+ * The bytes of a file that only its owner can read. The checks and the reading use one handle, so
+ * that the file cannot be exchanged between them.
  *
  * @param what names the file's kind in the error
- * @throws PgError F0000 when it cannot be read, is no plain file, or group or world have access to
- *   it
+ * @throws PgError F0000 if the file cannot be read, is not a plain file, or group or world have
+ *   access to it
  */
 export async function readPrivateFile(what: string, path: string): Promise<Buffer> {
   try {
@@ -91,7 +88,8 @@ export async function readPrivateFile(what: string, path: string): Promise<Buffe
       if (!status.isFile()) throw new Error('it is not a plain file');
       if ((status.mode & OTHERS) !== 0)
         throw new Error('group or world has access to it; it has to be 0600 or stricter');
-      if (status.size > SIZE_LIMIT) throw new Error(`it is larger than ${SIZE_LIMIT} bytes`);
+      if (status.size > SECRET_SIZE_LIMIT)
+        throw new Error(`it is larger than ${SECRET_SIZE_LIMIT} bytes`);
       return await file.readFile();
     } finally {
       await file.close();
@@ -101,7 +99,7 @@ export async function readPrivateFile(what: string, path: string): Promise<Buffe
   }
 }
 
-/** A file that an option or a parameter names cannot be used. */
+/** The error of a file that an option or a parameter names and that cannot be used. */
 export function unusableFile(what: string, path: string, error: unknown): PgError {
   return new PgError({
     code: 'unusable_file',
@@ -109,4 +107,9 @@ export function unusableFile(what: string, path: string, error: unknown): PgErro
     fault: 'us',
     cause: error,
   });
+}
+
+/** Whether a system call failed with that code, such as `ENOENT`. */
+export function isErrno(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }

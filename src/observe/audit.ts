@@ -1,14 +1,15 @@
 /**
- * The audit trail: one event for each login, accepted or refused, and one for each end of a
- * session. An event holds what is needed to understand it at night, the full reason of a refusal
- * included, and nothing with which somebody could log in.
+ * The audit trail: one event for each login, accepted or refused, and one for each session that
+ * ends. An event holds what an operator needs to understand it, including the full reason of a
+ * refusal. It never holds a credential.
  */
 import { errorText, PgError } from '../lib/errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics, Statistics } from './metrics.ts';
+import type { Metrics } from './metrics.ts';
 
 /**
- * What is known of a login; it fills as the login goes on, so that a refusal tells how far it came.
+ * What is known of a login. The members are set as the login proceeds, so the event of a refusal
+ * shows how far the login came.
  */
 export interface LoginRecord {
   /** Number of the connection in this process. */
@@ -17,13 +18,13 @@ export interface LoginRecord {
   readonly client: string;
   /** TLS version, or `plain`. */
   transport?: string | undefined;
-  method?: 'token' | 'native' | 'cancel' | undefined;
+  method?: 'token' | 'native' | undefined;
   user?: string | undefined;
   database?: string | undefined;
   applicationName?: string | undefined;
   principal?: string | undefined;
   issuer?: string | undefined;
-  /** The name of the API key that decided the user. */
+  /** Name of the API key that decided the user. */
   apiKey?: string | undefined;
   /** When the token expires, ISO 8601. */
   tokenExpires?: string | undefined;
@@ -32,11 +33,11 @@ export interface LoginRecord {
   /** Roles that were granted and revoked for this login. */
   granted?: readonly string[];
   revoked?: readonly string[];
-  /** Roles that a group stands for and that were not granted, each with the reason. */
+  /** Roles that a group of the token names and that were not granted, each with the reason. */
   notGranted?: readonly string[];
-  /** Roles that no group stands for and that somebody else granted. */
+  /** Roles that no group of the token names and that stay, because somebody else granted them. */
   notRevoked?: readonly string[];
-  /** Host and port, or socket, that the session went to. */
+  /** Host and port, or socket, of the backend that the session is connected to. */
   backend?: string | undefined;
 }
 
@@ -49,28 +50,24 @@ export interface SessionEndRecord {
   readonly error: string | undefined;
 }
 
-/** Writes the audit events to the log, and counts them. */
+/** Writes the audit events to the log and counts them. */
 export class Audit {
   readonly #log: Log;
   readonly #metrics: Metrics;
-  readonly #statistics: Statistics;
 
-  constructor(log: Log, metrics: Metrics, statistics: Statistics) {
+  constructor(log: Log, metrics: Metrics) {
     this.#log = log;
     this.#metrics = metrics;
-    this.#statistics = statistics;
   }
 
-  /** A session begins. */
+  /** A login is accepted and its session begins. `durationMs` is the time that the login took. */
   accepted(login: LoginRecord, durationMs: number): void {
-    this.#statistics.accepted(login.method === 'token' ? 'token' : 'native', durationMs);
     this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
     this.#metrics.login({ outcome: 'accepted', method: login.method, durationMs });
   }
 
-  /** A login is refused; errors that are our own fault are logged as such, with their stack. */
+  /** A login is refused. An error that is not a PgError is a bug and is logged with its stack. */
   refused(login: LoginRecord, error: unknown, durationMs: number): void {
-    this.#statistics.refused(error instanceof PgError ? error.code : 'internal_error');
     const event = { event: 'login', outcome: 'refused', ...login, durationMs };
     if (error instanceof PgError) {
       const { code, sqlstate, message, detail, fault } = error;
@@ -94,16 +91,17 @@ export class Audit {
   }
 
   /**
-   * A client went away in the middle of a login: at the password prompt, psql does so as a habit.
+   * A client leaves during a login. psql does so regularly: it closes the connection to ask for a
+   * password and connects again.
    */
   abandoned(login: LoginRecord, reason: string): void {
     this.#log.debug({ event: 'login', outcome: 'abandoned', ...login, reason }, 'login abandoned');
     this.#metrics.login({ outcome: 'abandoned', method: login.method });
   }
 
-  /** A session that was accepted has ended. */
+  /** A session has ended. */
   ended(login: LoginRecord, end: SessionEndRecord): void {
-    this.#statistics.ended(end.bytesToBackend, end.bytesToClient);
+    this.#metrics.sessionEnded();
     this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
   }
 }

@@ -1,11 +1,14 @@
 /**
- * What happens to the keys of issuers, as one line in the log for what an operator may have to act
- * on, and as counts.
+ * Logs and counts what happens to the keys of issuers. The log has what an operator may have to act
+ * on; the rest is only counted.
  */
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 
-/** Logs and counts. Its methods are those that the key source calls. */
+/**
+ * The listener of the key source. It has the shape of `KeyEvents` in keys/key-source.ts without
+ * importing it, since this room imports only `lib`.
+ */
 export class KeyLog {
   readonly #log: Log;
   readonly #metrics: Metrics;
@@ -19,7 +22,13 @@ export class KeyLog {
     this.#metrics.keyFetch(issuer, 'ok');
   }
 
-  /** An issuer is away: its last good keys serve, or nobody of it gets in. */
+  /**
+   * A fetch has failed. The last good keys of the issuer stay in use; without any, its tokens are
+   * refused.
+   *
+   * @param retryIn milliseconds until the next attempt
+   * @param keysAge age of the last good keys in milliseconds; undefined if there are none
+   */
   fetchFailed(
     issuer: string,
     { reason, retryIn, keysAge }: { reason: string; retryIn: number; keysAge: number | undefined },
@@ -54,6 +63,7 @@ export class KeyLog {
     this.#metrics.keyRefetchRefused(issuer);
   }
 
+  /** The file with the last good keys of an issuer could not be read or written. */
   notKept(issuer: string, reason: string): void {
     this.#log.warn(
       { event: 'keys', outcome: 'not_kept', issuer, reason },
@@ -61,7 +71,8 @@ export class KeyLog {
     );
   }
 
-  verified(before: boolean): void {
-    this.#metrics.signature(before);
+  /** @param known whether the signature was verified for an earlier login */
+  verified(known: boolean): void {
+    this.#metrics.signature(known);
   }
 }

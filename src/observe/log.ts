@@ -1,32 +1,23 @@
 /**
- * The log: one JSON object a line on stderr for machines, or a line a person can read on a
- * terminal. What must never be logged has no field here; the redaction below is the second lock on
- * that door, for an object that is logged whole by mistake.
+ * The log: one JSON object per line for machines, or a readable line on a terminal. No event has a
+ * field for a secret. The redaction below is a second safeguard, for an object that is logged whole
+ * by mistake.
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
 
-/** `json` for machines, `pretty` for a terminal. */
+/** `json` writes JSON lines; `pretty` writes lines for a terminal. */
 export type LogFormat = 'json' | 'pretty';
 
-/** The levels that `--log-level` allows, most talkative first. */
+/** The levels that `--log-level` allows, from the most to the least verbose. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export type Log = Logger;
 
-/** Members that hold secrets wherever they appear. */
+/** Names of members that are redacted, at the top of an event and one level below. */
 const SECRETS = ['token', 'password', 'secret', 'privateKey', 'authorization'];
 
-/**
- * The process's own standard error. Nobody may be reading it any more; that must not end the
- * sessions.
- */
-function standardError(): DestinationStream {
-  process.stderr.on('error', () => undefined);
-  return process.stderr;
-}
-
-/** A log that writes to the stream, one line an event. */
+/** Creates a log that writes one line per event to the stream, by default to stderr. */
 export function createLog(
   format: LogFormat,
   level: LogLevel,
@@ -44,16 +35,23 @@ export function createLog(
   );
 }
 
-/** A JSON line as `12:30:01 info  message key=value …`. */
+/** An error of stderr, such as a closed pipe, is ignored: it must not end the sessions. */
+function standardError(): DestinationStream {
+  process.stderr.on('error', () => undefined);
+  return process.stderr;
+}
+
+/** Turns a JSON line into `12:30:01 info  message key=value …`. */
 function prettyLine(line: string): string {
   const { time, level, msg, ...fields }: Record<string, unknown> = JSON.parse(line);
+  const start = [String(time).slice(11, 19), String(level).padEnd(5), String(msg ?? '')];
   const details = Object.entries(fields).map(([name, value]) => `${name}=${prettyValue(value)}`);
-  return `${[String(time).slice(11, 19), String(level).padEnd(5), String(msg ?? ''), ...details].join(' ')}\n`;
+  return `${[...start, ...details].join(' ')}\n`;
 }
 
 /**
- * Quoted unless it is one plain word: a user name is a stranger's text, and the terminal must not
- * obey it.
+ * A value that is not one plain word is quoted and escaped, since a client chooses texts such as
+ * the user name and could send control sequences to the terminal.
  */
 function prettyValue(value: unknown): string {
   if (typeof value === 'string' && /^[\w@.:/+-]+$/.test(value)) return value;
@@ -63,15 +61,14 @@ function prettyValue(value: unknown): string {
   );
 }
 
-/*
- * An event that a stranger can cause as often as he likes. It is logged when it first happens and
- * then at most once a second, with how often it happened meanwhile, so that a flood shows in the
- * log without filling the disk.
- */
-
+/** Time between two lines of one {@link RepeatedEvent}. */
 const INTERVAL_MS = 1000;
 
-/** One kind of event. */
+/**
+ * An event that clients can cause as often as they like. The first one is logged at once. After
+ * that there is at most one line per second, with the number of events since the last line, so a
+ * flood is visible and does not fill the disk.
+ */
 export class RepeatedEvent {
   readonly #log: Log;
   readonly #event: string;
@@ -81,8 +78,8 @@ export class RepeatedEvent {
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * @param text what happened and which option decides it
-   * @param count called each time, for the metrics
+   * @param text the message: what happened, and the option that sets the limit
+   * @param count called for each event, for the metrics
    */
   constructor(log: Log, event: string, text: string, count: () => void) {
     this.#log = log;
@@ -91,7 +88,7 @@ export class RepeatedEvent {
     this.#count = count;
   }
 
-  /** It has happened once more. */
+  /** Counts one event and logs it, now or with the next line. */
   happened(): void {
     this.#unlogged++;
     this.#count();

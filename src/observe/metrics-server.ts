@@ -1,27 +1,25 @@
 /**
- * `--metrics-listen`: /metrics for Prometheus, /healthz and /readyz for whoever restarts processes
- * and spreads load. It knows no login and changes nothing; names of issuers and counts are all it
- * shows, and it belongs on an address that only operators reach.
+ * The HTTP server of `--metrics-listen`: /metrics for Prometheus, /healthz and /readyz for
+ * supervisors and load balancers. It is read-only and has no authentication. It shows counts and
+ * the names of issuers, so it belongs on an address that only operators reach.
  */
-
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { errorText } from '../lib/errors.ts';
 import type { Metrics } from './metrics.ts';
 
-/** Scrapers and probes at once; more than any installation has. */
+/** Open connections. An installation has a few scrapers and probes. */
 const CONNECTION_LIMIT = 32;
 
-/** A probe sends a few hundred bytes at once. */
+/** Time for a request to arrive. A probe sends a few hundred bytes. */
 const REQUEST_MS = 5000;
 
-/** An address that is listened on. */
 interface Address {
   readonly host: string;
   readonly port: number;
 }
 
-/** The listening server. */
+/** The server, which listens until it is closed. */
 export class MetricsServer {
   readonly #server: Server;
 
@@ -30,10 +28,10 @@ export class MetricsServer {
   }
 
   /**
-   * Listens.
+   * Starts to listen.
    *
-   * @param unready why no client should be sent here now; undefined when there is no reason
-   * @throws Error that names the option and the address
+   * @param unready returns why /readyz should answer 503; undefined means ready
+   * @throws Error that names the option and the address if it cannot listen
    */
   static async open(
     { host, port }: Address,
@@ -63,13 +61,13 @@ export class MetricsServer {
     return new MetricsServer(server);
   }
 
-  /** The address it got, which tells the port when 0 was asked for. */
+  /** The address in use, with the actual port if port 0 was requested. */
   get address(): Address {
     const { address, port } = this.#server.address() as AddressInfo;
     return { host: address, port };
   }
 
-  /** Ends it at once. */
+  /** Stops at once and closes every connection. */
   close(): void {
     this.#server.close();
     this.#server.closeAllConnections();

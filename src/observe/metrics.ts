@@ -1,11 +1,11 @@
 /**
- * What is counted, in Prometheus's form. Every refusal has a code and can be seen in a graph; no
- * label holds what a stranger chose, since each new value of a label costs memory for ever.
- * docs/metrics.md describes each name, and a test holds the two together.
+ * The metrics of the process, for Prometheus and for SHOW STATS. No label holds text that a client
+ * chose, because each new value of a label takes memory that is never freed. docs/metrics.md
+ * describes each metric, and a test compares the two.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
-/** Bytes of a running session, counted up by whoever copies them. */
+/** Bytes of a running session. The session updates them. */
 interface Traffic {
   readonly toBackend: number;
   readonly toClient: number;
@@ -15,27 +15,46 @@ interface Traffic {
 export interface LoginOutcome {
   readonly outcome: 'accepted' | 'refused' | 'abandoned';
   readonly method: string | undefined;
-  /** Of a refusal; PgError's. */
+  /** Code and fault of the PgError, for a refusal. */
   readonly code?: string;
   readonly fault?: string;
   readonly durationMs?: number;
 }
 
-/** What is known of an issuer's keys at the moment of a look. */
+/** What is known of an issuer's keys at the time of a scrape. */
 interface IssuerState {
   readonly issuer: string;
   readonly fetchedAt: number | undefined;
   readonly lastError: string | undefined;
 }
 
-/** From a warm cache beside the backend to a login that runs into `--login-timeout`. */
+/** The figures of SHOW STATS, since the start of the process. */
+export interface Figures {
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly accepted: { readonly token: number; readonly native: number };
+  /** Refused logins by code. */
+  readonly refused: ReadonlyMap<string, number>;
+  /** Duration of accepted logins in milliseconds; undefined if there are none. */
+  readonly loginMs: { readonly mean: number; readonly max: number } | undefined;
+  readonly sessionsEnded: number;
+  /** Bytes of all sessions, including those that are running. */
+  readonly bytes: Traffic;
+}
+
+/** In seconds. A login takes 2 ms with warm caches, and at most `--login-timeout`. */
 const DURATION_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+
+const DURATION_NAME = 'pgsso_login_duration_seconds';
 
 /** The metrics of a process. */
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #startedAt: number;
   readonly #running = new Set<Traffic>();
   readonly #ended = { toBackend: 0, toClient: 0 };
+  #sessionsEnded = 0;
+  #longestLoginMs = 0;
 
   readonly #logins = new Counter({
     name: 'pgsso_logins_total',
@@ -44,7 +63,7 @@ export class Metrics {
     registers: [this.#registry],
   });
   readonly #durations = new Histogram({
-    name: 'pgsso_login_duration_seconds',
+    name: DURATION_NAME,
     help: 'From the connection to the first prompt or the refusal.',
     labelNames: ['method', 'outcome'],
     buckets: DURATION_BUCKETS,
@@ -79,7 +98,9 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor() {
+  /** @param startedAt milliseconds since the epoch, for SHOW STATS */
+  constructor(startedAt: number) {
+    this.#startedAt = startedAt;
     const registers = [this.#registry];
     const running = this.#running;
     new Gauge({
@@ -90,8 +111,7 @@ export class Metrics {
         this.set(running.size);
       },
     });
-    const total = (direction: keyof Traffic): number =>
-      [...running].reduce((sum, traffic) => sum + traffic[direction], this.#ended[direction]);
+    const bytes = (): Traffic => this.#bytes();
     new Counter({
       name: 'pgsso_session_bytes_total',
       help: 'Bytes copied in sessions.',
@@ -99,18 +119,22 @@ export class Metrics {
       registers,
       collect() {
         this.reset();
-        this.inc({ direction: 'to_backend' }, total('toBackend'));
-        this.inc({ direction: 'to_client' }, total('toClient'));
+        const { toBackend, toClient } = bytes();
+        this.inc({ direction: 'to_backend' }, toBackend);
+        this.inc({ direction: 'to_client' }, toClient);
       },
     });
   }
 
+  /** A login has ended. */
   login({ outcome, method = 'none', code = '', fault = '', durationMs }: LoginOutcome): void {
     this.#logins.inc({ method, outcome, code, fault });
-    if (durationMs !== undefined) this.#durations.observe({ method, outcome }, durationMs / 1000);
+    if (durationMs === undefined) return;
+    this.#durations.observe({ method, outcome }, durationMs / 1000);
+    if (outcome === 'accepted') this.#longestLoginMs = Math.max(this.#longestLoginMs, durationMs);
   }
 
-  /** A session begins; returns what is to be called when it has ended. */
+  /** A session at a backend begins. The caller calls the returned function when it has ended. */
   sessionBegins(traffic: Traffic): () => void {
     this.#running.add(traffic);
     return () => {
@@ -118,6 +142,11 @@ export class Metrics {
       this.#ended.toBackend += traffic.toBackend;
       this.#ended.toClient += traffic.toClient;
     };
+  }
+
+  /** A session at a backend or at the console has ended. */
+  sessionEnded(): void {
+    this.#sessionsEnded++;
   }
 
   loginDropped(): void {
@@ -128,6 +157,7 @@ export class Metrics {
     this.#cancelsDropped.inc();
   }
 
+  /** @param known whether the signature was verified for an earlier login */
   signature(known: boolean): void {
     this.#signatures.inc({ known: String(known) });
   }
@@ -141,9 +171,9 @@ export class Metrics {
   }
 
   /**
-   * Shows the keys of each issuer.
+   * Adds the metrics about the keys of each issuer.
    *
-   * @param look at the time of a scrape; `now` in milliseconds since the epoch
+   * @param look returns the state at a scrape; `now` is in milliseconds since the epoch
    */
   watchIssuers(
     look: () => { readonly now: number; readonly issuers: readonly IssuerState[] },
@@ -174,80 +204,53 @@ export class Metrics {
   }
 
   /**
-   * Adds what Node.js tells of the process: CPU, memory, delay of the event loop. It measures all
-   * the time, so only where somebody looks.
+   * Adds the metrics of Node.js about the process, such as CPU time and memory. They are measured
+   * all the time, so only a process with a metrics server should call this.
    */
   watchProcess(): void {
     collectDefaultMetrics({ register: this.#registry });
   }
 
-  /** Every metric as text, and its media type. */
+  /** Returns every metric in Prometheus's text format, and its media type. */
   async scrape(): Promise<{ readonly text: string; readonly type: string }> {
     return { text: await this.#registry.metrics(), type: this.#registry.contentType };
   }
-}
 
-/*
- * The figures of a process since it started, for SHOW STATS: what happened to logins and sessions,
- * counted where it is logged.
- */
-
-/** What was counted. */
-export interface StatisticsReading {
-  /** Milliseconds since the epoch. */
-  readonly startedAt: number;
-  readonly accepted: { readonly token: number; readonly native: number };
-  /** Refusals by their code. */
-  readonly refused: ReadonlyMap<string, number>;
-  /** Sessions that have ended, and their bytes. */
-  readonly ended: number;
-  readonly bytesToBackend: number;
-  readonly bytesToClient: number;
-  /** How long accepted logins took, in milliseconds. */
-  readonly loginMs: { readonly total: number; readonly max: number };
-}
-
-/** Counts. */
-export class Statistics {
-  readonly #startedAt: number;
-  readonly #accepted = { token: 0, native: 0 };
-  /** The codes are ours, so there is a bounded number of them. */
-  readonly #refused = new Map<string, number>();
-  readonly #loginMs = { total: 0, max: 0 };
-  #ended = 0;
-  #bytesToBackend = 0;
-  #bytesToClient = 0;
-
-  /** @param startedAt milliseconds since the epoch */
-  constructor(startedAt: number) {
-    this.#startedAt = startedAt;
-  }
-
-  accepted(method: 'token' | 'native', durationMs: number): void {
-    this.#accepted[method]++;
-    this.#loginMs.total += durationMs;
-    this.#loginMs.max = Math.max(this.#loginMs.max, durationMs);
-  }
-
-  refused(code: string): void {
-    this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1);
-  }
-
-  ended(bytesToBackend: number, bytesToClient: number): void {
-    this.#ended++;
-    this.#bytesToBackend += bytesToBackend;
-    this.#bytesToClient += bytesToClient;
-  }
-
-  read(): StatisticsReading {
+  /** Returns the figures of SHOW STATS. */
+  async figures(): Promise<Figures> {
+    const accepted = { token: 0, native: 0 };
+    const refused = new Map<string, number>();
+    for (const { labels, value } of (await this.#logins.get()).values) {
+      const { outcome, method, code = '' } = labels;
+      if (outcome === 'accepted') accepted[method === 'token' ? 'token' : 'native'] += value;
+      if (outcome === 'refused')
+        refused.set(String(code), (refused.get(String(code)) ?? 0) + value);
+    }
+    const count = accepted.token + accepted.native;
     return {
       startedAt: this.#startedAt,
-      accepted: { ...this.#accepted },
-      refused: new Map(this.#refused),
-      ended: this.#ended,
-      bytesToBackend: this.#bytesToBackend,
-      bytesToClient: this.#bytesToClient,
-      loginMs: { ...this.#loginMs },
+      accepted,
+      refused,
+      loginMs:
+        count === 0
+          ? undefined
+          : { mean: (await this.#acceptedMs()) / count, max: this.#longestLoginMs },
+      sessionsEnded: this.#sessionsEnded,
+      bytes: this.#bytes(),
     };
+  }
+
+  /** Time that all accepted logins took together, in milliseconds. */
+  async #acceptedMs(): Promise<number> {
+    const sum = `${DURATION_NAME}_sum`;
+    return (await this.#durations.get()).values
+      .filter(({ metricName, labels }) => metricName === sum && labels.outcome === 'accepted')
+      .reduce((total, { value }) => total + value * 1000, 0);
+  }
+
+  #bytes(): Traffic {
+    const total = (direction: keyof Traffic): number =>
+      [...this.#running].reduce((sum, traffic) => sum + traffic[direction], this.#ended[direction]);
+    return { toBackend: total('toBackend'), toClient: total('toClient') };
   }
 }

@@ -19,7 +19,7 @@ import { errorText } from '../lib/errors.ts';
 import { Audit } from '../observe/audit.ts';
 import { KeyLog } from '../observe/key-log.ts';
 import type { Log, LogFormat, LogLevel } from '../observe/log.ts';
-import { Metrics, Statistics } from '../observe/metrics.ts';
+import { Metrics } from '../observe/metrics.ts';
 import { MetricsServer } from '../observe/metrics-server.ts';
 import { ClientCertificate, type ClientTlsOptions } from '../session/client-tls.ts';
 import { serveConnection } from '../session/connection.ts';
@@ -101,8 +101,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
 
     const { superusers, nativeLogins, loginTimeout } = options;
     const reservedUsers = [...options.reservedUsers, ...(directory ? [directory.user] : [])];
-    const metrics = new Metrics();
-    const statistics = new Statistics(Date.now());
+    const metrics = new Metrics(Date.now());
     const registry = new SessionRegistry();
     const providers = openProviders(options, new KeyFiles(dataDir), new KeyLog(log, metrics));
     closing.push(() => providers.close());
@@ -127,7 +126,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       directory: directory?.directory,
       apiKeyUses,
       sessions: registry,
-      statistics,
+      metrics,
       operators: new Operators(options.admins, options.viewers),
       version,
       now: Date.now,
@@ -146,7 +145,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
       registry,
       console,
       log,
-      audit: new Audit(log, metrics, statistics),
+      audit: new Audit(log, metrics),
       metrics,
     };
     fetched.start(() => settings.current.values);

@@ -1,51 +1,52 @@
 /**
- * API keys: secrets that, in a claim of a valid token, decide the SQL user. They are kept with the
- * settings, and a snapshot carries them, so that a login reads both at one moment and no key
- * outlives its DROP. Only a digest of the secret is kept.
+ * API keys: secrets in a claim of a valid token that decide the SQL user. The settings store holds
+ * them as digests, and a snapshot carries them, so that a login reads settings and keys of one
+ * moment and a dropped key is refused at once.
  */
 
 import { createHash, randomBytes } from 'node:crypto';
 import { PgError } from '../lib/errors.ts';
 import { quote } from './values.ts';
 
-/** A key as it is kept. */
+/** A key as it is stored. */
 export interface ApiKey {
   readonly name: string;
-  /** The SQL user that it stands for, folded. */
+  /** The SQL user that the key stands for, folded. */
   readonly user: string;
   /** SHA-256 of the secret, in hex. */
   readonly digest: string;
-  /** Who created it, and when, in ms since the epoch. */
+  /** The SQL user who created it. */
   readonly createdBy: string;
+  /** Milliseconds since the epoch. */
   readonly createdAt: number;
-  /** From when on it is good for nothing, in ms since the epoch; undefined: it does not expire. */
+  /** Milliseconds since the epoch, from which the key is refused; undefined: never. */
   readonly expiresAt: number | undefined;
 }
 
-/** All keys, by name. */
+/** All keys by name. */
 export type ApiKeys = ReadonlyMap<string, ApiKey>;
 
-/** What an operator asks for; of a new key the store knows the digest alone. */
+/** A change that an operator asks for. The store gets only the digest of a new key. */
 export type ApiKeyChange =
   | ({ readonly kind: 'create' } & Pick<ApiKey, 'name' | 'user' | 'digest' | 'expiresAt'>)
   | { readonly kind: 'drop'; readonly name: string };
 
-/** Where there are none. */
+/** No keys. */
 export const noApiKeys: ApiKeys = new Map();
 
-/** Each token with a key is held against all of them. */
+/** The number of keys. Each token with a key is compared with all of them. */
 export const API_KEY_LIMIT = 1000;
 
-/** Bits are 256, where 128 would do. */
+/** 256 bits. 128 would be enough against guessing. */
 const SECRET_BYTES = 32;
 
-/** So that a scanner of repositories, or a person, can tell what it is. */
+/** Begins each secret, so that scanners of repositories recognise it. */
 const PREFIX = 'pgsso_';
 const SECRET = new RegExp(`^${PREFIX}[A-Za-z0-9_-]{${Math.ceil((SECRET_BYTES * 4) / 3)}}$`);
 
 const DIGEST = /^[0-9a-f]{64}$/;
 
-/** A secret that nobody else has. */
+/** A new random secret. */
 export function newSecret(): string {
   return PREFIX + randomBytes(SECRET_BYTES).toString('base64url');
 }
@@ -55,7 +56,7 @@ export function isSecret(text: string): boolean {
   return SECRET.test(text);
 }
 
-/** What is kept of a secret. A fast hash does: nobody can go through 2²⁵⁶ secrets. */
+/** The digest of a secret. A fast hash is enough, since nobody can try 2²⁵⁶ secrets. */
 export function digestOf(secret: string): string {
   return createHash('sha256').update(secret).digest('hex');
 }
@@ -63,8 +64,8 @@ export function digestOf(secret: string): string {
 /**
  * The keys after a change.
  *
- * @throws PgError 42710 for a name that is taken, 42704 for one that there is not, 54000 when there
- *   are too many
+ * @throws PgError 42710 for the name of an existing key, 42704 for an unknown name, 54000 if there
+ *   are too many keys
  */
 export function applyApiKeyChange(
   keys: ApiKeys,
@@ -84,9 +85,9 @@ export function applyApiKeyChange(
 }
 
 /**
- * A key as it was stored, checked again.
+ * Checks a key that was read from the store.
  *
- * @throws Error that names it
+ * @throws Error that names the key
  */
 export function checkApiKey(key: ApiKey): ApiKey {
   const { name, user, digest, createdAt, expiresAt } = key;
@@ -94,7 +95,7 @@ export function checkApiKey(key: ApiKey): ApiKey {
     throw new Error(`API key ${quote(name)} is without a name or a user`);
   if (!DIGEST.test(digest))
     throw new Error(`API key ${quote(name)}: its digest is no SHA-256 in hex`);
-  // An expiry that is no time must not become none.
+  // An invalid expiry must not mean "never expires".
   if (![createdAt, expiresAt ?? 0].every((time) => Number.isFinite(time))) {
     throw new Error(`API key ${quote(name)}: a time that is none`);
   }

@@ -1,55 +1,48 @@
 /**
- * Certificate authorities in PEM. The reference is content when one block of a bundle parses; here
- * every block has to, so that a bundle cut in half is found when it is set and not when an identity
- * provider renews its certificate.
+ * Certificate authorities in PEM. CockroachDB accepts a bundle if one of its blocks parses. Here
+ * every block must parse, so that a truncated bundle is found when it is set, and not when an
+ * identity provider renews its certificate.
  */
 
 import { X509Certificate } from 'node:crypto';
-import { PgError } from '../lib/errors.ts';
+import { invalidSetting } from './values.ts';
 
 const BEGIN = '-----BEGIN CERTIFICATE-----';
 const END = '-----END CERTIFICATE-----';
 const ANY_BEGIN = '-----BEGIN ';
 
 /**
- * A bundle of certificates in PEM; text between the blocks is allowed, as openssl writes it. The
- * empty text is no bundle.
+ * Checks a bundle of certificates in PEM. Text between the blocks is allowed, as openssl writes it.
+ * The empty text is allowed and means no bundle.
  *
  * @returns the text as given
- * @throws PgError 22023, which says nothing about the text: it is a sensitive setting
+ * @throws PgError 22023, which says nothing about the text: the setting is sensitive
  */
 export function parseCertificates(text: string): string {
-  if (text !== '' && !holdsCertificatesOnly(text)) {
-    throw new PgError({
-      code: 'invalid_setting_value',
-      message: 'JWT authentication issuer custom CA certificate not valid',
-    });
+  try {
+    if (text !== '') certificatesIn(text);
+    return text;
+  } catch {
+    // The cause is left out, since OpenSSL's text would repeat parts of the value.
+    throw invalidSetting('JWT authentication issuer custom CA certificate not valid');
   }
-  return text;
 }
 
-function holdsCertificatesOnly(text: string): boolean {
+/**
+ * The certificates of a PEM text, in its order.
+ *
+ * @throws Error if there is none, if a block is not a certificate, or if one does not parse
+ */
+function certificatesIn(text: string): X509Certificate[] {
+  const certificates: X509Certificate[] = [];
   let begin = text.indexOf(ANY_BEGIN);
-  if (begin === -1) return false;
   while (begin !== -1) {
     const end = text.indexOf(END, begin);
-    if (
-      !text.startsWith(BEGIN, begin) ||
-      end === -1 ||
-      !isCertificate(text.slice(begin, end + END.length))
-    )
-      return false;
+    if (!text.startsWith(BEGIN, begin) || end === -1)
+      throw new Error('a block is not a whole certificate');
+    certificates.push(new X509Certificate(text.slice(begin, end + END.length)));
     begin = text.indexOf(ANY_BEGIN, end);
   }
-  return true;
-}
-
-function isCertificate(block: string): boolean {
-  try {
-    return new X509Certificate(block).raw.length > 0;
-  } catch {
-    // OpenSSL's reason would repeat parts of the value; that it does not parse is all there is to
-    // say.
-    return false;
-  }
+  if (certificates.length === 0) throw new Error('it holds no certificate');
+  return certificates;
 }

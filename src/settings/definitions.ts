@@ -1,20 +1,19 @@
 /**
- * Everything that can be SET, one row a setting. SHOW, validation, the manual and what a login
- * reads all come from this table. Names, defaults and error texts are CockroachDB's for its cluster
- * settings; those that begin with `pgsso.` are our own.
+ * The table of settings, one row for each. SHOW, validation, the manual and what a login reads all
+ * come from this table. Names, defaults and error texts are those of CockroachDB's cluster
+ * settings. Settings that begin with `pgsso.` exist only here.
  */
-import { PgError } from '../lib/errors.ts';
 import { parseCertificates } from './certificates.ts';
 import { parseAudiences, parseIssuerAddress, parseIssuers } from './issuers.ts';
 import { parseKeySet } from './jwks.ts';
 import { parseIdentityRules, parseRoleRules } from './maps.ts';
 import { parseProvisioningPattern } from './pattern.ts';
-import { formatDuration, parseBoolean, parseDuration } from './values.ts';
+import { formatDuration, invalidSetting, parseBoolean, parseDuration } from './values.ts';
 
-/** A setting's text, understood. */
+/** The result of parsing a setting's text. */
 export interface Parsed<T> {
   readonly value: T;
-  /** As SHOW prints it and the store keeps it: `15s` for `00:00:15`. */
+  /** The canonical form, which SHOW prints and the store holds: `15s` for `00:00:15`. */
   readonly text: string;
 }
 
@@ -22,28 +21,169 @@ export interface Parsed<T> {
 export interface Definition<T> {
   /** `setting_type` of SHOW: boolean, string, duration. */
   readonly type: 'b' | 's' | 'd';
-  /** Other names that are understood, but not shown. */
+  /** Other names that SET accepts. SHOW does not print them. */
   readonly aliases: readonly string[];
-  /** The default as text, in canonical form. */
+  /** The default in canonical form. */
   readonly default: string;
   readonly description: string;
-  /** Whether SHOW PUBLIC lists it. */
-  readonly public: boolean;
-  /** Whether only those who may change it see its value; its error texts never show it. */
+  /** Whether only users who may change it see the value. Error texts never show it. */
   readonly sensitive: boolean;
-  /** Throws PgError 22023 with the contract's text. */
+  /**
+   * Parses and checks a text.
+   *
+   * @throws PgError 22023
+   */
   parse(text: string): Parsed<T>;
 }
 
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+
+/** The table, in the order of the manual. */
+export const definitions = {
+  'server.jwt_authentication.enabled': boolean({
+    description:
+      'whether a JSON web token is taken as the password of a SQL login that asks for it',
+  }),
+  'server.jwt_authentication.jwks': structured({
+    default: '{"keys":[]}',
+    description:
+      'the public keys that verify tokens: one JSON web key or a JWK set; ignored while keys ' +
+      'are fetched automatically',
+    parse: parseKeySet,
+  }),
+  'server.jwt_authentication.issuers.configuration': structured({
+    aliases: ['server.jwt_authentication.issuers'],
+    description:
+      'whose tokens are taken: one issuer, a JSON array of issuers, or {"issuer_jwks_map": ' +
+      '{…}} from issuers to the URIs of their key sets',
+    parse: parseIssuers,
+  }),
+  'server.jwt_authentication.audience': structured({
+    description:
+      'the audiences of which a token must name at least one: one audience or a JSON array',
+    parse: parseAudiences,
+  }),
+  'server.jwt_authentication.claim': string({
+    description: 'the claim that names the principal; empty for the subject (sub)',
+  }),
+  'server.jwt_authentication.api_key_claim': string({
+    description:
+      'the claim in which a token may bring an API key of CREATE API KEY, which decides the ' +
+      'user before the principal does; empty for none',
+  }),
+  'server.jwt_authentication.jwks_auto_fetch.enabled': boolean({
+    description:
+      'whether the keys are fetched from the issuer, by its discovery document or the ' +
+      'configured URI',
+  }),
+  'server.jwt_authentication.issuers.custom_ca': structured({
+    aliases: ['server.jwt_authentication.issuer_custom_ca'],
+    sensitive: true,
+    description:
+      "the certificate authorities, in PEM, that the issuers' servers are verified with; " +
+      'empty for those of the system',
+    parse: parseCertificates,
+  }),
+  'server.jwt_authentication.client.timeout': duration({
+    default: '15s',
+    maximum: DAY,
+    description: 'how long one request to an issuer may take',
+  }),
+  'server.jwt_authentication.authorization.enabled': boolean({
+    description:
+      "whether the user's roles follow the groups that the identity provider names at each login",
+  }),
+  'server.jwt_authentication.group_claim': string({
+    default: 'groups',
+    description:
+      "the claim that holds the user's groups; a path such as realm_access.roles reaches " +
+      'into nested claims',
+  }),
+  'server.jwt_authentication.userinfo_group_key': string({
+    default: 'groups',
+    description:
+      "the member of the userinfo endpoint's answer that holds the user's groups when the " +
+      'token names none',
+  }),
+  'security.provisioning.jwt.enabled': boolean({
+    description: 'whether a user who logs in with a valid token and does not exist is created',
+  }),
+  'server.identity_map.configuration': structured({
+    description:
+      'which SQL users an external identity may be, one rule a line: issuer, identity or ' +
+      '/expression, SQL user',
+    parse: parseIdentityRules,
+  }),
+  'pgsso.clock_tolerance': duration({
+    default: '5s',
+    maximum: MINUTE,
+    description:
+      "how far an issuer's clock may be ahead when the dates nbf and iat of a token are " +
+      'checked; never applied to exp',
+  }),
+  'pgsso.role_map.configuration': structured({
+    description:
+      'which roles the groups of the identity provider stand for, one rule a line: group or ' +
+      '/expression, role; empty if each group is the role of its own name',
+    parse: parseRoleRules,
+  }),
+  'pgsso.provisioning.pattern': structured({
+    description:
+      'a regular expression that the names of users who may be created at their first login ' +
+      'match; empty for every name',
+    parse: parseProvisioningPattern,
+  }),
+  'pgsso.jwks_max_age': duration({
+    default: '24h0m0s',
+    maximum: 30 * DAY,
+    description:
+      "how old an issuer's last good keys may become while it cannot be reached; 0 to use " +
+      'them only while they are fresh',
+  }),
+  'pgsso.allow_insecure_http': boolean({
+    description:
+      'whether identity providers on other hosts may be asked over http without TLS: never ' +
+      'where anybody else is on the network',
+  }),
+  'pgsso.client_credentials.issuer': structured({
+    description:
+      "the issuer at which an OAuth client's id and secret, given as user and password, are " +
+      'exchanged for a token; empty to take tokens only',
+    parse: parseIssuerAddress,
+  }),
+  'pgsso.client_credentials.audience': string({
+    description:
+      'the audience that a token is asked for with client credentials; empty to leave it to ' +
+      'the issuer',
+  }),
+  'pgsso.client_credentials.scope': string({
+    description:
+      'the scope that a token is asked for with client credentials; empty to leave it to the ' +
+      'issuer',
+  }),
+} as const satisfies Record<string, Definition<unknown>>;
+
+/** The name of a setting, as SHOW prints it. An alias is not one. */
+export type SettingName = keyof typeof definitions;
+
+/** The type of a setting's parsed value. */
+export type SettingValue<N extends SettingName> = ReturnType<
+  (typeof definitions)[N]['parse']
+>['value'];
+
+/** The names of all settings, in the order of the table. */
+export const settingNames: readonly SettingName[] = Object.freeze(
+  Object.keys(definitions) as SettingName[],
+);
+
+/** What a row gives; the functions below add the rest. */
 interface Row {
   readonly default?: string;
   readonly description: string;
   readonly aliases?: readonly string[];
   readonly sensitive?: true;
 }
-
-const MINUTE = 60_000;
-const DAY = 24 * 60 * MINUTE;
 
 function string(row: Row): Definition<string> {
   return structured({ ...row, parse: (text) => text });
@@ -84,9 +224,9 @@ function duration({
     parse(text) {
       const value = parseDuration(text);
       if (value < 0)
-        throw invalid(`cannot be set to a negative duration: ${formatDuration(value)}`);
+        throw invalidSetting(`cannot be set to a negative duration: ${formatDuration(value)}`);
       if (value > maximum)
-        throw invalid(
+        throw invalidSetting(
           `cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`,
         );
       return { value, text: formatDuration(value) };
@@ -95,131 +235,5 @@ function duration({
 }
 
 function common({ description, aliases = [], sensitive }: Row) {
-  return { description, aliases, sensitive: sensitive ?? false, public: true };
+  return { description, aliases, sensitive: sensitive ?? false };
 }
-
-function invalid(message: string): PgError {
-  return new PgError({ code: 'invalid_setting_value', message });
-}
-
-/** The table, in the order of the manual. */
-export const definitions = {
-  'server.jwt_authentication.enabled': boolean({
-    description:
-      'whether a JSON web token is taken as the password of a SQL login that asks for it',
-  }),
-  'server.jwt_authentication.jwks': structured({
-    default: '{"keys":[]}',
-    description:
-      'the public keys that verify tokens: one JSON web key or a JWK set; ignored while keys are fetched automatically',
-    parse: parseKeySet,
-  }),
-  'server.jwt_authentication.issuers.configuration': structured({
-    aliases: ['server.jwt_authentication.issuers'],
-    description:
-      'whose tokens are taken: one issuer, a JSON array of issuers, or {"issuer_jwks_map": {…}} from issuers to the URIs of their key sets',
-    parse: parseIssuers,
-  }),
-  'server.jwt_authentication.audience': structured({
-    description:
-      'the audiences of which a token must name at least one: one audience or a JSON array',
-    parse: parseAudiences,
-  }),
-  'server.jwt_authentication.claim': string({
-    description: 'the claim that names the principal; empty for the subject (sub)',
-  }),
-  'server.jwt_authentication.api_key_claim': string({
-    description:
-      'the claim in which a token may bring an API key of CREATE API KEY, which decides the user before the principal does; empty for none',
-  }),
-  'server.jwt_authentication.jwks_auto_fetch.enabled': boolean({
-    description:
-      'whether the keys are fetched from the issuer, by its discovery document or the configured URI',
-  }),
-  'server.jwt_authentication.issuers.custom_ca': structured({
-    aliases: ['server.jwt_authentication.issuer_custom_ca'],
-    sensitive: true,
-    description:
-      "the certificate authorities, in PEM, that the issuers' servers are verified with; empty for those of the system",
-    parse: parseCertificates,
-  }),
-  'server.jwt_authentication.client.timeout': duration({
-    default: '15s',
-    maximum: DAY,
-    description: 'how long one request to an issuer may take',
-  }),
-  'server.jwt_authentication.authorization.enabled': boolean({
-    description:
-      "whether the user's roles follow the groups that the identity provider names at each login",
-  }),
-  'server.jwt_authentication.group_claim': string({
-    default: 'groups',
-    description:
-      "the claim that holds the user's groups; a path such as realm_access.roles reaches into nested claims",
-  }),
-  'server.jwt_authentication.userinfo_group_key': string({
-    default: 'groups',
-    description:
-      "the member of the userinfo endpoint's answer that holds the user's groups when the token names none",
-  }),
-  'security.provisioning.jwt.enabled': boolean({
-    description: 'whether a user who logs in with a valid token and does not exist is created',
-  }),
-  'server.identity_map.configuration': structured({
-    description:
-      'which SQL users an external identity may be, one rule a line: issuer, identity or /expression, SQL user',
-    parse: parseIdentityRules,
-  }),
-  'pgsso.clock_tolerance': duration({
-    default: '5s',
-    maximum: MINUTE,
-    description:
-      "how far an issuer's clock may be ahead when the dates nbf and iat of a token are checked; never applied to exp",
-  }),
-  'pgsso.role_map.configuration': structured({
-    description:
-      'which roles the groups of the identity provider stand for, one rule a line: group or /expression, role; empty if each group is the role of its own name',
-    parse: parseRoleRules,
-  }),
-  'pgsso.provisioning.pattern': structured({
-    description:
-      'a regular expression that the names of users who may be created at their first login match; empty for every name',
-    parse: parseProvisioningPattern,
-  }),
-  'pgsso.jwks_max_age': duration({
-    default: '24h0m0s',
-    maximum: 30 * DAY,
-    description:
-      "how old an issuer's last good keys may become while it cannot be reached; 0 to use them only while they are fresh",
-  }),
-  'pgsso.allow_insecure_http': boolean({
-    description:
-      'whether identity providers on other hosts may be asked over http without TLS: never where anybody else is on the network',
-  }),
-  'pgsso.client_credentials.issuer': structured({
-    description:
-      "the issuer at which an OAuth client's id and secret, given as user and password, are exchanged for a token; empty to take tokens only",
-    parse: parseIssuerAddress,
-  }),
-  'pgsso.client_credentials.audience': string({
-    description:
-      'the audience that a token is asked for with client credentials; empty to leave it to the issuer',
-  }),
-  'pgsso.client_credentials.scope': string({
-    description:
-      'the scope that a token is asked for with client credentials; empty to leave it to the issuer',
-  }),
-} as const satisfies Record<string, Definition<unknown>>;
-
-/** The name of a setting, as SHOW prints it. */
-export type SettingName = keyof typeof definitions;
-
-/** What a setting's text is parsed to. */
-export type SettingValue<N extends SettingName> = ReturnType<
-  (typeof definitions)[N]['parse']
->['value'];
-
-/** All names, in the table's order. */
-export const settingNames: readonly SettingName[] = Object.freeze(
-  Object.keys(definitions) as SettingName[],
-);

@@ -1,50 +1,56 @@
 /**
- * Verification keys out of JSON web keys (RFC 7517). What a key may verify is decided here, from
- * the key alone, so that a token's header can never talk a key into another algorithm (RFC 8725,
- * 3.1); and whatever is not a public signature key is refused, a private or symmetric one without a
- * word about its content.
+ * Verification keys from JSON web keys (RFC 7517). The algorithms of a key follow from the key
+ * alone, so that the header of a token cannot choose another one (RFC 8725, 3.1). A key that is not
+ * a public signature key is refused, and no error repeats a private or symmetric key.
  */
 
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
-import { errorText, PgError } from '../lib/errors.ts';
+import { errorText, type PgError } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
-import { quote } from './values.ts';
+import { invalidSetting, quote } from './values.ts';
 
-/** One public key and what it may verify. */
+/** One public key and the algorithms that it may verify. */
 export interface VerificationKey {
   readonly kid: string | undefined;
-  /** The `alg` values of tokens that this key may verify: its own `alg`, or all of its type. */
+  /** The key's own `alg`, or all algorithms of its type. */
   readonly algorithms: readonly string[];
   readonly key: KeyObject;
 }
 
 /**
- * Keys in the order of the set. Several may have the same kid (RFC 7517, 4.5): those whose
- * algorithms fit are candidates.
+ * Keys in the order of the set. Several keys may have the same kid (RFC 7517, 4.5); those with a
+ * fitting algorithm are then candidates.
  */
 export type KeySet = readonly VerificationKey[];
 
-/** More than any identity provider publishes, few enough to read within a tenth of a second. */
+/** The usable keys of a published set, and the reasons why others were left out. */
+export interface PublishedKeys {
+  readonly keys: KeySet;
+  /** One phrase for each key that was left out. */
+  readonly skipped: readonly string[];
+}
+
+/** No identity provider publishes more. This many are read within a tenth of a second. */
 const KEY_LIMIT = 1000;
 
-/** NIST SP 800-131A; RFC 7518, 3.3. */
+/** Bits (NIST SP 800-131A; RFC 7518, 3.3). */
 const RSA_MODULUS_MINIMUM = 2048;
 
-/** OPENSSL_RSA_MAX_MODULUS_BITS: longer ones cannot be used. */
+/** Bits. OpenSSL does not use longer keys (OPENSSL_RSA_MAX_MODULUS_BITS). */
 const RSA_MODULUS_MAXIMUM = 16_384;
 
 /**
- * OpenSSL's limit for large moduli (OPENSSL_RSA_MAX_PUBEXP_BITS): a longer exponent makes each
- * check slow.
+ * OpenSSL's limit for large moduli (OPENSSL_RSA_MAX_PUBEXP_BITS). A longer exponent makes each
+ * verification slow.
  */
 const RSA_EXPONENT_MAXIMUM = 1n << 64n;
 
-/** RFC 7518, 6.2.2, 6.3.2 and 6.4: what only private and symmetric keys have. */
+/** The members of private and symmetric keys only (RFC 7518, 6.2.2, 6.3.2 and 6.4). */
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
 
 /**
- * The members that make up a public key, and the algorithms of its type: RFC 7518, 3.1 and 6; RFC
- * 8037 for Ed25519.
+ * The members of a public key and the algorithms of its type (RFC 7518, 3.1 and 6; RFC 8037 for
+ * Ed25519).
  */
 interface KeyType {
   readonly members: readonly string[];
@@ -63,8 +69,8 @@ const keyTypes: ReadonlyMap<string, KeyType> = new Map([
 ]);
 
 /**
- * The keys of one JWK or of a JWK set; the empty text is the empty set. One bad key refuses the
- * whole text: whoever sets it is there to mend it.
+ * The keys of one JWK or of a JWK set that an operator sets; the empty text is the empty set. One
+ * bad key refuses the whole text, since the operator can correct it.
  *
  * @throws PgError 22023
  */
@@ -80,19 +86,11 @@ export function parseKeySet(text: string): KeySet {
   );
 }
 
-/** The keys of a set that was published, and why those that cannot be used were left out. */
-export interface PublishedKeys {
-  readonly keys: KeySet;
-  /** One phrase for each key that was left out. */
-  readonly skipped: readonly string[];
-}
-
 /**
- * The keys of a JWK set as an issuer publishes it. Who reads it cannot mend it, and issuers publish
- * keys for other purposes in the same set: what cannot be used is left out (RFC 7517, 5:
- * "implementations SHOULD ignore JWKs …").
+ * The keys of a JWK set that an issuer publishes. A key that cannot be used is left out, since the
+ * set may hold keys for other purposes (RFC 7517, 5: "implementations SHOULD ignore JWKs …").
  *
- * @throws Error when it is no set at all
+ * @throws Error if the JSON is not a set
  */
 export function parsePublishedKeys(json: unknown): PublishedKeys {
   if (!isJsonObject(json)) throw new Error('the key set is not a JSON object');
@@ -111,38 +109,8 @@ export function parsePublishedKeys(json: unknown): PublishedKeys {
   return { keys: Object.freeze(keys), skipped };
 }
 
-function readMembers(
-  { keys }: Readonly<Record<string, unknown>>,
-  failure: (problem: string) => Error,
-): readonly unknown[] {
-  if (!Array.isArray(keys)) throw failure('its keys are not an array');
-  if (keys.length > KEY_LIMIT) throw failure(`it has more than ${KEY_LIMIT} keys`);
-  return keys;
-}
-
-function parseMember(jwk: unknown, name: string): VerificationKey {
-  try {
-    return parseKey(jwk);
-  } catch (error) {
-    throw invalid(`${nameMember(jwk, name)} ${errorText(error)}`);
-  }
-}
-
-function nameMember(jwk: unknown, name: string): string {
-  return isJsonObject(jwk) && typeof jwk['kid'] === 'string'
-    ? `${name} (kid ${quote(jwk['kid'])})`
-    : name;
-}
-
-function invalid(problem: string): PgError {
-  return new PgError({
-    code: 'invalid_setting_value',
-    message: `JWT authentication JWKS not a valid JWKS: ${problem}`,
-  });
-}
-
 /**
- * One JSON web key.
+ * Parses one JSON web key.
  *
  * @throws Error whose message continues "the key …"
  */
@@ -173,7 +141,34 @@ export function parseKey(jwk: unknown): VerificationKey {
   });
 }
 
-/** RFC 7517, 4.2 and 4.3: a key that names a purpose must name ours. */
+function readMembers(
+  { keys }: Readonly<Record<string, unknown>>,
+  failure: (problem: string) => Error,
+): readonly unknown[] {
+  if (!Array.isArray(keys)) throw failure('its keys are not an array');
+  if (keys.length > KEY_LIMIT) throw failure(`it has more than ${KEY_LIMIT} keys`);
+  return keys;
+}
+
+function parseMember(jwk: unknown, name: string): VerificationKey {
+  try {
+    return parseKey(jwk);
+  } catch (error) {
+    throw invalid(`${nameMember(jwk, name)} ${errorText(error)}`);
+  }
+}
+
+function nameMember(jwk: unknown, name: string): string {
+  return isJsonObject(jwk) && typeof jwk['kid'] === 'string'
+    ? `${name} (kid ${quote(jwk['kid'])})`
+    : name;
+}
+
+function invalid(problem: string): PgError {
+  return invalidSetting(`JWT authentication JWKS not a valid JWKS: ${problem}`);
+}
+
+/** A key that names a purpose must name verification (RFC 7517, 4.2 and 4.3). */
 function checkPurpose({ use, key_ops: operations }: Readonly<Record<string, unknown>>): void {
   if (use !== undefined && use !== 'sig')
     throw new Error('is not for signatures: its use is not sig');
@@ -186,7 +181,7 @@ function importKey(jwk: Readonly<Record<string, unknown>>, { members }: KeyType)
   const publicPart: JsonWebKey = {};
   for (const member of ['kty', ...members]) {
     const value = jwk[member];
-    // The importer skips characters outside the alphabet; RFC 7515, section 2, allows none.
+    // Node's importer skips characters outside the alphabet. RFC 7515, section 2, allows none.
     if (typeof value !== 'string' || !/^[A-Za-z0-9_-]+$/.test(value))
       throw new Error(`has no valid member ${member}`);
     publicPart[member] = value;
@@ -201,13 +196,14 @@ function importKey(jwk: Readonly<Record<string, unknown>>, { members }: KeyType)
   return key;
 }
 
-/** A short modulus can be factored; with the exponent 1 every message signs itself. */
+/** A short modulus can be factored. With the exponent 1 every message is its own signature. */
 function checkRsa({
   asymmetricKeyDetails: { modulusLength = 0, publicExponent = 0n } = {},
 }: KeyObject): void {
   if (modulusLength < RSA_MODULUS_MINIMUM || modulusLength > RSA_MODULUS_MAXIMUM) {
     throw new Error(
-      `has a modulus of ${modulusLength} bits: ${RSA_MODULUS_MINIMUM} to ${RSA_MODULUS_MAXIMUM} are taken`,
+      `has a modulus of ${modulusLength} bits: ` +
+        `${RSA_MODULUS_MINIMUM} to ${RSA_MODULUS_MAXIMUM} are taken`,
     );
   }
   if (publicExponent < 3n || publicExponent % 2n === 0n || publicExponent > RSA_EXPONENT_MAXIMUM) {

@@ -1,6 +1,6 @@
 /**
- * From what somebody typed to a row of the table: names and aliases in any case, and for a name
- * that is none of them the nearest one.
+ * Finds the row of a setting by the name that an operator typed, and parses a value by that row.
+ * Names and aliases are found in any case. The error of an unknown name proposes the nearest one.
  */
 import { PgError } from '../lib/errors.ts';
 import {
@@ -11,14 +11,12 @@ import {
   type SettingValue,
   settingNames,
 } from './definitions.ts';
-import { quote } from './values.ts';
+import { invalidSetting, quote } from './values.ts';
 
-/**
- * A megabyte holds thousands of keys or rules; what is longer would only make every change slow.
- */
+/** Characters. A megabyte holds thousands of keys or rules; more would slow down every change. */
 const VALUE_LIMIT = 1024 * 1024;
 
-/** Longer than every name. */
+/** Characters. No name is longer. */
 const NAME_LIMIT = 100;
 
 const byName: ReadonlyMap<string, SettingName> = new Map(
@@ -27,11 +25,11 @@ const byName: ReadonlyMap<string, SettingName> = new Map(
   ),
 );
 
-/** Every name and alias, with the setting that it stands for. */
+/** Every name and alias, with the name of its setting. */
 export const knownNames: Iterable<readonly [string, SettingName]> = byName;
 
 /**
- * The setting of that name or alias, in any case.
+ * The name of the setting with that name or alias, in any case.
  *
  * @throws PgError 42704 with a hint that names the nearest setting
  */
@@ -47,19 +45,19 @@ export function findSetting(name: string): SettingName {
 }
 
 /**
- * Parses and validates a text for a setting.
+ * Parses and checks a text for a setting.
  *
- * @throws PgError 22023 with the contract's text; its reason names the setting
+ * @throws PgError 22023, whose detail and reason name the setting
  */
 export function parseSetting<N extends SettingName>(
   name: N,
   text: string,
 ): Parsed<SettingValue<N>> {
-  // The table's type knows each row by its name; here the row of a name that is a type parameter is
-  // needed.
+  // TypeScript cannot find the row's type by a name that is a type parameter.
   const definition: Definition<unknown> = definitions[name];
   try {
-    if (text.length > VALUE_LIMIT) throw tooLong();
+    if (text.length > VALUE_LIMIT)
+      throw invalidSetting(`the value is longer than ${VALUE_LIMIT} characters`);
     return definition.parse(text) as Parsed<SettingValue<N>>;
   } catch (error) {
     if (!(error instanceof PgError)) throw error;
@@ -75,13 +73,6 @@ export function parseSetting<N extends SettingName>(
       cause: error,
     });
   }
-}
-
-function tooLong(): PgError {
-  return new PgError({
-    code: 'invalid_setting_value',
-    message: `the value is longer than ${VALUE_LIMIT} characters`,
-  });
 }
 
 function nearestName(typed: string): SettingName {

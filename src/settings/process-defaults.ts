@@ -1,7 +1,6 @@
 /**
- * Defaults of this process, from `--set NAME=VALUE` and from the environment: what a deployment
- * configures without a console. They take the place of the table's defaults, are never written to
- * the store, and RESET returns to them.
+ * The defaults of this process, from `--set NAME=VALUE` and from environment variables. They
+ * replace the defaults of the table and are never written to the store. RESET returns to them.
  */
 import { errorText, PgError, UsageError } from '../lib/errors.ts';
 import { type SettingName, settingNames } from './definitions.ts';
@@ -14,18 +13,18 @@ const byVariable: ReadonlyMap<string, SettingName> = new Map(
   Array.from(knownNames, ([known, name]) => [variableName(known), name] as const),
 );
 
-/** The environment variable of a setting: upper case, dots as `_`. */
+/** The environment variable of a setting: `PGSSO_SET_` and the name in upper case, dots as `_`. */
 export function variableName(name: string): string {
   return VARIABLE_PREFIX + name.toUpperCase().replaceAll('.', '_');
 }
 
 /**
- * The process's defaults in canonical form. A flag wins over the environment, and a later flag over
- * an earlier one.
+ * Reads the defaults, in canonical form. A flag wins over a variable, and a later flag over an
+ * earlier one.
  *
  * @param flags the values of `--set`
- * @param environment where PGSSO_SET_… are looked for; one that names no setting is an error, too
- * @throws UsageError that names the option or the variable
+ * @param environment all variables; those that begin with `PGSSO_SET_` are read
+ * @throws UsageError that names the option or the variable, also for an unknown setting
  */
 export function readProcessDefaults(
   flags: readonly string[],
@@ -45,7 +44,7 @@ export function readProcessDefaults(
   }
   for (const flag of flags) {
     const equals = flag.indexOf('=');
-    // The text is not repeated: without its `=` it may be a value.
+    // The text is not repeated, since without the `=` it may be a value.
     if (equals === -1) throw new UsageError('--set: give NAME=VALUE');
     const name = findFlag(flag.slice(0, equals));
     defaults.set(name, parseDefault(`--set ${name}`, name, flag.slice(equals + 1)));
@@ -69,7 +68,7 @@ function parseDefault(option: string, name: SettingName, text: string): string {
   }
 }
 
-/** One line: the option, what is wrong, and the hint if there is one. */
+/** One line with the option, the error and its hint. */
 function usageError(option: string, error: unknown): UsageError {
   const hint = error instanceof PgError && error.hint !== undefined ? ` (${error.hint})` : '';
   return new UsageError(`${option}: ${errorText(error)}${hint}`, { cause: error });

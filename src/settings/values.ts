@@ -1,7 +1,7 @@
 /**
- * Simple values as operators write them in SQL, in options and in files, and as `SHOW` writes them
- * back: booleans and durations. The text is bounded and read once from left to right, so no value
- * can cost more than its length.
+ * Booleans and durations: how operators write them in SQL, options and files, and how SHOW prints
+ * them. The text is bounded and read once from left to right. The error of a bad value and the
+ * quoting of an operator's text are here too, for all settings.
  */
 import { PgError } from '../lib/errors.ts';
 
@@ -11,7 +11,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** Longer than any boolean or duration that a person writes. */
+/** Characters. No boolean or duration that a person writes is longer. */
 const TEXT_LIMIT = 100;
 
 const booleans: ReadonlyMap<string, boolean> = new Map([
@@ -26,9 +26,9 @@ const booleans: ReadonlyMap<string, boolean> = new Map([
 ]);
 
 /**
- * The units of Go's time.ParseDuration and of PostgreSQL's interval (manual, 8.5.4) that have one
- * length: a month or a year has several. Finer ones than a millisecond are left out: no setting
- * could use them.
+ * The units of Go's time.ParseDuration and of PostgreSQL's interval (manual, 8.5.4). Months and
+ * years are left out because their lengths vary. Units below a millisecond are left out because no
+ * setting uses them.
  */
 const units: ReadonlyMap<string, number> = new Map(
   Object.entries({
@@ -42,12 +42,9 @@ const units: ReadonlyMap<string, number> = new Map(
   ),
 );
 
-/** The value is of another form than its type allows. */
-function notParsed(text: string, type: string, expected: string): PgError {
-  return new PgError({
-    code: 'invalid_setting_value',
-    message: `could not parse ${quote(text)} as type ${type}: expected ${expected}`,
-  });
+/** The error of a value that a setting does not take: 22023. */
+export function invalidSetting(message: string, hint?: string): PgError {
+  return new PgError({ code: 'invalid_setting_value', message, hint });
 }
 
 /**
@@ -59,7 +56,7 @@ export function quote(text: string): string {
 }
 
 /**
- * A boolean as SQL has it, in any case: `true false on off yes no 1 0`.
+ * Parses a boolean of SQL, in any case: `true false on off yes no 1 0`.
  *
  * @throws PgError 22023
  */
@@ -70,12 +67,12 @@ export function parseBoolean(text: string): boolean {
 }
 
 /**
- * A duration as CockroachDB and PostgreSQL read one: `15s`, `1m30s`, `15 seconds`, `1 day`,
+ * Parses a duration as CockroachDB and PostgreSQL do: `15s`, `1m30s`, `15 seconds`, `1 day`,
  * `00:00:15`, `1 day 02:00:00`. A number without a unit counts seconds, as in an interval; a
  * leading `-` makes the whole negative.
  *
  * @returns milliseconds, a whole number
- * @throws PgError 22023, also for what is finer than a millisecond
+ * @throws PgError 22023, also for a fraction of a millisecond
  */
 export function parseDuration(text: string): number {
   const milliseconds =
@@ -88,6 +85,26 @@ export function parseDuration(text: string): number {
     );
   }
   return milliseconds;
+}
+
+/**
+ * Formats a duration of whole milliseconds as CockroachDB does: `15s`, `1m30s`, `24h0m0s`, `250ms`,
+ * `0s`.
+ */
+export function formatDuration(milliseconds: number): string {
+  const sign = milliseconds < 0 ? '-' : '';
+  const size = Math.abs(milliseconds);
+  if (size === 0) return '0s';
+  if (size < SECOND) return `${sign}${size}ms`;
+  const hours = Math.floor(size / HOUR);
+  const minutes = Math.floor((size % HOUR) / MINUTE);
+  const seconds = `${(size % MINUTE) / SECOND}s`;
+  if (hours > 0) return `${sign}${hours}h${minutes}m${seconds}`;
+  return minutes > 0 ? `${sign}${minutes}m${seconds}` : `${sign}${seconds}`;
+}
+
+function notParsed(text: string, type: string, expected: string): PgError {
+  return invalidSetting(`could not parse ${quote(text)} as type ${type}: expected ${expected}`);
 }
 
 function readDuration(text: string): number | undefined {
@@ -106,7 +123,7 @@ function readDuration(text: string): number | undefined {
       total += Number(hours) * HOUR + Number(minutes) * MINUTE + toMilliseconds(seconds, SECOND);
       continue;
     }
-    // Only a number that stands alone may be without its unit: `1 30s` is a slip, not 31 seconds.
+    // Only a number that stands alone may be without a unit: `1 30s` is a typing error.
     const alone = unit === '' && match.index === start && part.lastIndex === text.length;
     const length = alone ? SECOND : units.get(unit ?? '');
     if (length === undefined) return undefined;
@@ -116,26 +133,8 @@ function readDuration(text: string): number | undefined {
   return negative ? 0 - total : total;
 }
 
-/**
- * The amount in milliseconds, exact as long as it is a whole number of them: 1.001 s are 1001 ms.
- */
+/** The amount in milliseconds. Whole milliseconds are exact: 1.001 s are 1001 ms. */
 function toMilliseconds(amount: string, unit: number): number {
   const [whole = '', fraction = ''] = amount.split('.');
   return Number(whole) * unit + (Number(fraction) * unit) / 10 ** fraction.length;
-}
-
-/**
- * A duration of whole milliseconds as CockroachDB prints it: `15s`, `1m30s`, `24h0m0s`, `250ms`,
- * `0s`.
- */
-export function formatDuration(milliseconds: number): string {
-  const sign = milliseconds < 0 ? '-' : '';
-  const size = Math.abs(milliseconds);
-  if (size === 0) return '0s';
-  if (size < SECOND) return `${sign}${size}ms`;
-  const hours = Math.floor(size / HOUR);
-  const minutes = Math.floor((size % HOUR) / MINUTE);
-  const seconds = `${(size % MINUTE) / SECOND}s`;
-  if (hours > 0) return `${sign}${hours}h${minutes}m${seconds}`;
-  return minutes > 0 ? `${sign}${minutes}m${seconds}` : `${sign}${seconds}`;
 }

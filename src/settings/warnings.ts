@@ -1,15 +1,14 @@
 /**
- * Settings that are allowed and yet let in more people than they seem to. CockroachDB is silent
- * about them; here they come as a WARNING of SET, again at each start, and in SHOW ISSUERS.
+ * Warnings about valid settings that let in no token, or more users than the operator may expect.
+ * They are sent as a WARNING of SET, logged at each start, and sent with SHOW ISSUERS. CockroachDB
+ * does not warn of them.
  */
 import type { SettingName } from './definitions.ts';
 import { isAnchored } from './pattern.ts';
 import type { SettingValues } from './snapshot.ts';
 import { quote } from './values.ts';
 
-/**
- * One sentence or two for each thing that the operator ought to look at; empty when there is none.
- */
+/** One or two sentences for each problem that the operator should look at. */
 export function settingWarnings(values: SettingValues): readonly string[] {
   const lockedOut = values['server.jwt_authentication.enabled'] ? missingSettings(values) : [];
   return [
@@ -18,7 +17,7 @@ export function settingWarnings(values: SettingValues): readonly string[] {
   ];
 }
 
-/** Those without which no token passes, and which are empty. */
+/** The empty settings without which no token is accepted. */
 export function missingSettings(values: SettingValues): readonly SettingName[] {
   const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
   const empty: readonly [SettingName, boolean][] = [
@@ -38,7 +37,7 @@ export function missingSettings(values: SettingValues): readonly SettingName[] {
   return empty.filter(([, isEmpty]) => isEmpty).map(([name]) => name);
 }
 
-/** What lets in more people than it seems to. */
+/** Warnings of settings that let in more users than the operator may expect. */
 export function doubtfulSettings(values: SettingValues): readonly string[] {
   return [
     ...warnOfSharedKeys(values),
@@ -53,7 +52,8 @@ function warnOfSharedKeys(values: SettingValues): string[] {
   if (issuers.length < 2 || fetched || values['server.jwt_authentication.jwks'].length === 0)
     return [];
   return [
-    `there are ${issuers.length} issuers and one set of keys in server.jwt_authentication.jwks: whoever holds the private part of any of these keys can sign for each issuer`,
+    `there are ${issuers.length} issuers and one set of keys in server.jwt_authentication.jwks: ` +
+      'whoever holds the private part of any of these keys can sign for each issuer',
   ];
 }
 
@@ -65,7 +65,8 @@ function warnOfUnmappedIssuers(values: SettingValues): string[] {
     .filter((issuer) => map.rulesFor(issuer).length === 0)
     .map(
       (issuer) =>
-        `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: its tokens can name any user`,
+        `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: ` +
+        'its tokens can name any user',
     );
 }
 
@@ -93,5 +94,8 @@ function isLoose({ pattern }: { readonly pattern?: string }): boolean {
 }
 
 function loose(what: string): string {
-  return `${what} is not anchored at both ends with ^ and $: it also matches what merely contains what it describes`;
+  return (
+    `${what} is not anchored at both ends with ^ and $: ` +
+    'it also matches what merely contains what it describes'
+  );
 }

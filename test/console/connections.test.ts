@@ -1,8 +1,7 @@
 /**
- * The console as clients meet it: over its socket and over a listener, by drivers, by psql and byte
+ * Connections to the console: over its socket and over a listener, with drivers, with psql and byte
  * by byte.
  */
-
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
@@ -67,7 +66,7 @@ async function refusal(work: Promise<unknown>): Promise<pg.DatabaseError> {
   } catch (error) {
     return error as pg.DatabaseError;
   }
-  throw new Error('it was taken');
+  throw new Error('it was accepted');
 }
 
 async function rawConsole(): Promise<RawClient> {
@@ -79,7 +78,7 @@ async function rawConsole(): Promise<RawClient> {
   return client;
 }
 
-t.test('the socket is for the owner alone and needs no login', async (t) => {
+t.test('only the owner can open the socket, and it needs no login', async (t) => {
   const { mode } = await stat(join(dataDir, `.s.PGSQL.${port}`));
   t.equal(mode & 0o777, 0o600);
   const rows = await withClient(socket, async (client) => {
@@ -92,7 +91,7 @@ t.test('the socket is for the owner alone and needs no login', async (t) => {
   });
 });
 
-t.test('a change is in force for the next login', async (t) => {
+t.test('a change applies to the next login', async (t) => {
   await withClient(socket, async (admin) => {
     await admin.query("SET CLUSTER SETTING server.jwt_authentication.audience = 'others'");
     t.match(
@@ -107,7 +106,7 @@ t.test('a change is in force for the next login', async (t) => {
 });
 
 t.test(
-  'over a listener: admins change, viewers look, others are refused, superusers by token too',
+  'over a listener admins change, viewers read, others and superusers with a token are refused',
   async (t) => {
     await withClient(listener('alice'), async (client) => {
       const { rows } = await client.query('SELECT current_user');
@@ -150,27 +149,24 @@ t.test('a native login opens the console when the backend accepts it', async (t)
   t.match(
     await refusal(withClient({ ...native, user: 'alice' }, async () => undefined)),
     { code: '28000' },
-    'trust is no proof',
+    'a backend that trusts everybody proves nothing',
   );
 });
 
-t.test(
-  'the connection that a login was proved on is closed before the console answers',
-  async (t) => {
-    await withClient(listener('alice'), async () => {
-      for (;;) {
-        const { rows } = await database.query(
-          "SELECT count(*)::int AS n FROM pg_stat_activity WHERE usename = 'alice'",
-        );
-        // The server's process ends in its own time; the connection is closed already.
-        if (rows[0].n === 0) break;
-      }
-      t.pass();
-    });
-  },
-);
+t.test('the connection to the backend is closed before the console answers', async (t) => {
+  await withClient(listener('alice'), async () => {
+    for (;;) {
+      const { rows } = await database.query(
+        "SELECT count(*)::int AS n FROM pg_stat_activity WHERE usename = 'alice'",
+      );
+      // The connection is closed already, but the process of the server ends later.
+      if (rows[0].n === 0) break;
+    }
+    t.pass();
+  });
+});
 
-t.test('sessions are listed and can be ended', async (t) => {
+t.test('sessions are listed and can be canceled', async (t) => {
   const client = new pg.Client(
     listener('bob', { database: 'postgres', application_name: 'reports' }),
   );
@@ -205,7 +201,7 @@ t.test('sessions are listed and can be ended', async (t) => {
   });
 });
 
-t.test('postgres, by its defaults', async (t) => {
+t.test('the driver postgres works with its defaults', async (t) => {
   const sql = postgres({
     host: '127.0.0.1',
     port,
@@ -231,36 +227,39 @@ t.test('postgres, by its defaults', async (t) => {
   await sql.end();
 });
 
-t.test('pg, by its defaults: prepared statements, errors and transactions', async (t) => {
-  await withClient(socket, async (client) => {
-    const prepared = { name: 'set', text: 'SET CLUSTER SETTING pgsso.clock_tolerance = $1' };
-    for (const value of ['1s', '2s']) await client.query({ ...prepared, values: [value] });
-    t.match(await refusal(client.query({ ...prepared, values: ['soon'] })), { code: '22023' });
-    t.match(await refusal(client.query({ ...prepared, values: [null] })), { code: '22004' });
-    t.match(await refusal(client.query('SHOW $1', ['x'])), { code: '42601' });
-    await client.query('BEGIN');
-    await client.query({ ...prepared, values: ['9s'] });
-    t.match(await refusal(client.query('SELECT 1 FROM x')), { code: '0A000' });
-    t.match(await refusal(client.query('SHOW VERSION')), { code: '25P02' });
-    t.match(await client.query('COMMIT'), { command: 'ROLLBACK' });
-    t.strictSame((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [
-      { 'pgsso.clock_tolerance': '2s' },
-    ]);
-    const notices: string[] = [];
-    client.on('notice', ({ severity, message }) => notices.push(`${severity}: ${message}`));
-    await client.query(`SET CLUSTER SETTING server.identity_map.configuration = 'i /x y'`);
-    t.match(notices, [/^WARNING: .*not anchored/]);
-    await client.query('RESET CLUSTER SETTING server.identity_map.configuration');
-    t.match(await client.query('SELECT 1 AS one'), {
-      rows: [{ one: 1 }],
-      command: 'SELECT',
-      rowCount: 1,
+t.test(
+  'the driver pg works with its defaults: prepared statements, errors and transactions',
+  async (t) => {
+    await withClient(socket, async (client) => {
+      const prepared = { name: 'set', text: 'SET CLUSTER SETTING pgsso.clock_tolerance = $1' };
+      for (const value of ['1s', '2s']) await client.query({ ...prepared, values: [value] });
+      t.match(await refusal(client.query({ ...prepared, values: ['soon'] })), { code: '22023' });
+      t.match(await refusal(client.query({ ...prepared, values: [null] })), { code: '22004' });
+      t.match(await refusal(client.query('SHOW $1', ['x'])), { code: '42601' });
+      await client.query('BEGIN');
+      await client.query({ ...prepared, values: ['9s'] });
+      t.match(await refusal(client.query('SELECT 1 FROM x')), { code: '0A000' });
+      t.match(await refusal(client.query('SHOW VERSION')), { code: '25P02' });
+      t.match(await client.query('COMMIT'), { command: 'ROLLBACK' });
+      t.strictSame((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [
+        { 'pgsso.clock_tolerance': '2s' },
+      ]);
+      const notices: string[] = [];
+      client.on('notice', ({ severity, message }) => notices.push(`${severity}: ${message}`));
+      await client.query(`SET CLUSTER SETTING server.identity_map.configuration = 'i /x y'`);
+      t.match(notices, [/^WARNING: .*not anchored/]);
+      await client.query('RESET CLUSTER SETTING server.identity_map.configuration');
+      t.match(await client.query('SELECT 1 AS one'), {
+        rows: [{ one: 1 }],
+        command: 'SELECT',
+        rowCount: 1,
+      });
     });
-  });
-});
+  },
+);
 
 t.test(
-  'psql: several statements, \\d and the password-less socket',
+  'psql: several statements, \\d and the socket without a password',
   { skip: (await run('psql', ['--version'])).status !== 0 },
   async (t) => {
     const env = { PGHOST: dataDir, PGPORT: String(port), PGDATABASE: 'pgsso', PGUSER: 'op' };
@@ -289,7 +288,7 @@ t.test(
 );
 
 t.test(
-  'the extended protocol byte by byte: portals in pieces, errors skip to Sync, empty statements',
+  'the extended protocol: partial portals, skipping to Sync after an error, empty statements',
   async (t) => {
     const client = await rawConsole();
     const text = (value: string): Buffer => Buffer.from(`${value}\0`);
@@ -328,14 +327,14 @@ t.test(
       ),
       `1tT2TDDDs${'D'.repeat(settingNames.length - 3)}CZ`,
     );
-    t.equal(await answer(execute('p', 0)), 'EZ', 'Sync has ended the portal');
+    t.equal(await answer(execute('p', 0)), 'EZ', 'Sync ends the portal');
     t.equal(
       await answer(parse('', 'nonsense'), bind('', '', 0), execute('', 0)),
       'EZ',
-      'one error, and the rest is skipped',
+      'one error, then messages are skipped',
     );
     t.equal(await answer(parse('', ''), bind('', '', 0), describe('P'), execute('', 0)), '12nIZ');
-    t.equal(await answer(parse('a', 'HELP')), 'EZ', 'the name is taken');
+    t.equal(await answer(parse('a', 'HELP')), 'EZ', 'the name exists already');
     t.equal(await answer(formatMessage('C', text('Sa')), parse('a', 'HELP')), '31Z');
     t.equal(await answer(parse('', 'SHOW VERSION; HELP')), 'EZ', 'one statement only');
     t.equal(
@@ -374,7 +373,7 @@ t.test(
     t.equal(
       await answer(...[1, 2, 3, 4, 5].map((number) => parse(`long${number}`, long))),
       '1111EZ',
-      'what is kept is bounded',
+      'the size of prepared statements is bounded',
     );
     client.send(query('DISCARD ALL'));
     t.equal((await client.until(0x5a)).types, 'CZ');
@@ -385,21 +384,25 @@ t.test(
     t.equal(
       (await client.until(0x5a)).types,
       'EZ',
-      'nothing runs of a text that is not understood',
+      'no statement of a text with a syntax error runs',
     );
-    t.equal((await client.until(0x5a)).types, 'TDCEZ', 'the first that fails is the last');
+    t.equal(
+      (await client.until(0x5a)).types,
+      'TDCEZ',
+      'the first statement that fails is the last',
+    );
     client.send(Buffer.from([0x64, 0, 0, 0, 4]), query('-- nothing'));
-    t.equal((await client.until(0x5a)).types, 'IZ', 'left-over COPY data is dropped');
+    t.equal((await client.until(0x5a)).types, 'IZ', 'COPY data is ignored');
     client.close();
   },
 );
 
-t.test('what is no protocol ends the connection, and nothing else', async (t) => {
+t.test('a protocol error closes the connection, and nothing else does', async (t) => {
   const broken: [string, Buffer][] = [
     ['an unknown type', Buffer.from([0x7e, 0, 0, 0, 4])],
-    ['a length that nobody needs', Buffer.from([0x51, 0x7f, 0xff, 0xff, 0xff])],
-    ['a query without its end', formatMessage('Q', Buffer.from('SHOW VERSION'))],
-    ['a Bind that is cut', formatMessage('B', Buffer.from([0, 0, 0, 1]))],
+    ['a length above the limit', Buffer.from([0x51, 0x7f, 0xff, 0xff, 0xff])],
+    ['a query without a terminator', formatMessage('Q', Buffer.from('SHOW VERSION'))],
+    ['a truncated Bind', formatMessage('B', Buffer.from([0, 0, 0, 1]))],
     ['a Parse with a wrong count', formatMessage('P', Buffer.from([0, 0, 0xff, 0xff]))],
     ['a Describe of nothing', formatMessage('D', Buffer.from([0x41, 0]))],
   ];
@@ -415,13 +418,13 @@ t.test('what is no protocol ends the connection, and nothing else', async (t) =>
   t.equal(
     parseErrorFields(last?.body ?? Buffer.alloc(0)).code,
     '22021',
-    'text that is not UTF-8 fails the query alone',
+    'text that is not UTF-8 fails only the query',
   );
   t.equal((await client.until(0x5a)).types, 'Z');
   client.close();
 });
 
-t.test('at shutdown a console connection over a listener is told and ended', async (t) => {
+t.test('a shutdown ends a console connection over a listener with an error message', async (t) => {
   const own = await startFrontEnd(backend, { admins: ['alice'] });
   t.teardown(() => own.close());
   const client = new pg.Client({ ...listener('alice'), port: own.port });

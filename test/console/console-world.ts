@@ -1,4 +1,4 @@
-/** A console in memory: its parts, a settings file of its own, and sessions on it. */
+/** A console in memory for tests, with its services, a settings file and sessions. */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,22 +12,24 @@ import { type ConsoleServices, ConsoleSession, type Outcome } from '../../src/co
 import { parseQueryText } from '../../src/console/statements/grammar.ts';
 import { noEvents, staticKeys } from '../../src/keys/key-source.ts';
 import { createLog } from '../../src/observe/log.ts';
-import { Statistics } from '../../src/observe/metrics.ts';
+import { Metrics } from '../../src/observe/metrics.ts';
 import { SessionRegistry } from '../../src/session/registry.ts';
 import { FileStore } from '../../src/settings/store/file-store.ts';
 
 const NOW = Date.UTC(2026, 10, 23, 12);
 
-/** What the log of a console was told. */
+/** A console in memory. */
 export interface World {
-  readonly parts: ConsoleServices;
+  readonly services: ConsoleServices;
+  /** The lines of its log. */
   readonly logged: string[];
+  /** Opens a session; the role is admin by default. */
   session(role?: Role): ConsoleSession;
-  /** Runs a text, statement by statement; returns what the last one gave. */
+  /** Runs the statements of a text and returns the outcome of the last one. */
   run(text: string, session?: ConsoleSession, parameters?: readonly string[]): Promise<Outcome>;
 }
 
-/** Makes a console; it goes with the test file. */
+/** Makes a console. It is closed when the test file ends. */
 export async function makeConsole(): Promise<World> {
   const directory = await mkdtemp(join(tmpdir(), 'pgsso-console-'));
   const settings = await FileStore.open({
@@ -42,7 +44,7 @@ export async function makeConsole(): Promise<World> {
   });
   const logged: string[] = [];
   const apiKeyUses = new ApiKeyUses();
-  const parts: ConsoleServices = {
+  const services: ConsoleServices = {
     settings,
     authenticator: new Authenticator({
       keys: staticKeys,
@@ -58,17 +60,17 @@ export async function makeConsole(): Promise<World> {
     directory: undefined,
     apiKeyUses,
     sessions: new SessionRegistry(),
-    statistics: new Statistics(NOW),
+    metrics: new Metrics(NOW),
     operators: new Operators(['alice'], ['vera']),
     version: '1.2.3',
     now: () => NOW,
     log: createLog('json', 'trace', { write: (line) => logged.push(line) }),
   };
   const session = (role: Role = 'admin'): ConsoleSession =>
-    new ConsoleSession({ name: 'alice', role, client: '::1' }, parts);
+    new ConsoleSession({ name: 'alice', role, client: '::1' }, services);
   const usual = session();
   return {
-    parts,
+    services,
     logged,
     session,
     async run(text, on = usual, parameters = []) {

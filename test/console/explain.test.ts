@@ -1,8 +1,7 @@
 /**
- * EXPLAIN LOGIN and `pgsso explain` against real logins: over generated settings and tokens they
- * say the same.
+ * EXPLAIN LOGIN and `pgsso explain` give the same result as real logins, for generated settings and
+ * tokens.
  */
-
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
@@ -46,7 +45,7 @@ async function logIn(user: string, password: string): Promise<string | undefined
   }
 }
 
-/** What each setting is now and then; the first value lets logins in. */
+/** Values of each setting. With the first ones logins are accepted. */
 const settings: Readonly<Record<string, readonly string[]>> = {
   'server.jwt_authentication.enabled': ['true', 'false'],
   'server.jwt_authentication.issuers.configuration': [ISSUER, `["x","${ISSUER}"]`, 'x', ''],
@@ -60,7 +59,7 @@ const settings: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** Mostly the first, so that a login often gets far. */
+/** Generates the first value most of the time, so that many logins pass several checks. */
 const mostly = <T>(usual: T, ...others: readonly T[]): fc.Arbitrary<T> =>
   fc.oneof(
     { weight: 8, arbitrary: fc.constant(usual) },
@@ -89,12 +88,11 @@ const login = fc.record({
 });
 
 /**
- * Behind the eleven checks and the one on roles come those that not every login has, and the
- * backend's own.
+ * The checks after the one on roles apply only to some logins, or are made by the backend.
  */
 const isLater = (check: keyof typeof checks): boolean => checks[check].number > checks.role.number;
 
-t.test('EXPLAIN LOGIN says what the login does', async (t) => {
+t.test('EXPLAIN LOGIN gives the result of the login', async (t) => {
   let admitted = 0;
   const failed = new Set<string>();
   await fc.assert(
@@ -125,12 +123,12 @@ t.test('EXPLAIN LOGIN says what the login does', async (t) => {
     }),
     { numRuns: 200, seed: 20261123 },
   );
-  t.ok(admitted > 20, `${admitted} logins were let in`);
+  t.ok(admitted > 20, `${admitted} logins were accepted`);
   t.ok(failed.size >= 8, `refused by ${[...failed].join(', ')}`);
 });
 
 t.test(
-  'the rows name what was found, what was expected and the setting, and the log has no token',
+  'the rows show what was found, what was expected and the setting; the log has no token',
   async (t) => {
     await admin.query('BEGIN');
     for (const [name, [value]] of Object.entries(settings))
@@ -179,29 +177,38 @@ async function explain(
   return { status, ...output };
 }
 
-t.test('pgsso explain says the same without a server, with exit status 0 and 1', async (t) => {
-  // The test's own settings are defaults of that process; here they come from its store.
-  await admin.query(
-    `SET CLUSTER SETTING server.jwt_authentication.jwks = '${(await admin.query('SHOW CLUSTER SETTING server.jwt_authentication.jwks')).rows[0]['server.jwt_authentication.jwks']}'`,
-  );
-  const good = await explain(['--data-dir', dataDir, '--user', 'alice'], `${token('alice')}\n`);
-  t.match(good, {
-    status: 0,
-    stdout: /passed {7}audience .*\n[\s\S]*The checks let the login in, as alice\.\n$/,
-    stderr: '',
-  });
-  const bad = await explain(['--data-dir', dataDir, '--json'], token('alice', { aud: 'billing' }));
-  t.equal(bad.status, 1);
-  t.match(JSON.parse(bad.stdout), {
-    admitted: false,
-    code: 'invalid_audience',
-    message: 'JWT authentication: invalid audience',
-  });
-  const bySet = await explain(['--set', 'server.jwt_authentication.enabled=true'], token('alice'));
-  t.match(bySet, { status: 1, stdout: /failed {7}issuer/ });
-  t.match(await explain(['--data-dir', '/nowhere'], ''), {
-    status: 1,
-    stderr: /^pgsso: --data-dir: .*\n$/,
-  });
-  t.match(await explain(['--set', 'x=y'], ''), { status: 2, stderr: /--set/ });
-});
+t.test(
+  'pgsso explain gives the same result without a server, with exit status 0 or 1',
+  async (t) => {
+    // The key set of this test is a default of the server. `pgsso explain` reads only its store.
+    const jwks = 'server.jwt_authentication.jwks';
+    const { rows } = await admin.query(`SHOW CLUSTER SETTING ${jwks}`);
+    await admin.query(`SET CLUSTER SETTING ${jwks} = '${rows[0][jwks]}'`);
+    const good = await explain(['--data-dir', dataDir, '--user', 'alice'], `${token('alice')}\n`);
+    t.match(good, {
+      status: 0,
+      stdout: /passed {7}audience .*\n[\s\S]*The checks let the login in, as alice\.\n$/,
+      stderr: '',
+    });
+    const bad = await explain(
+      ['--data-dir', dataDir, '--json'],
+      token('alice', { aud: 'billing' }),
+    );
+    t.equal(bad.status, 1);
+    t.match(JSON.parse(bad.stdout), {
+      admitted: false,
+      code: 'invalid_audience',
+      message: 'JWT authentication: invalid audience',
+    });
+    const bySet = await explain(
+      ['--set', 'server.jwt_authentication.enabled=true'],
+      token('alice'),
+    );
+    t.match(bySet, { status: 1, stdout: /failed {7}issuer/ });
+    t.match(await explain(['--data-dir', '/nowhere'], ''), {
+      status: 1,
+      stderr: /^pgsso: --data-dir: .*\n$/,
+    });
+    t.match(await explain(['--set', 'x=y'], ''), { status: 2, stderr: /--set/ });
+  },
+);

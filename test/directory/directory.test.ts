@@ -1,6 +1,6 @@
 /**
- * Users and roles on every PostgreSQL that is installed: what is created, granted, revoked and left
- * alone, alone and all at once.
+ * Users and roles on every installed PostgreSQL: what is created, granted, revoked and not changed,
+ * by one login and by many at the same time.
  */
 
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
 const manual = readFileSync(new URL('../../../docs/directory.md', import.meta.url), 'utf8');
 
-/** The statements that docs/directory.md tells an operator to run, for the roles of this test. */
+/** The statements of docs/directory.md for an operator, with the roles of this test. */
 function setUp(version: number): string[] {
   const heading = version >= 16 ? '### PostgreSQL 16 and later' : '### PostgreSQL 15';
   const [, block = ''] = /```sql\n(.*?)```/s.exec(manual.slice(manual.indexOf(heading))) ?? [];
@@ -90,15 +90,11 @@ for (const version of installedVersions()) {
     const directory = new Directory(connectionOf(database));
     t.teardown(() => directory.close());
     const { rows } = await database.query('SHOW server_version_num');
-    t.equal(
-      Math.floor(rows[0].server_version_num / 10_000),
-      version,
-      'the version that was asked for',
-    );
+    t.equal(Math.floor(rows[0].server_version_num / 10_000), version, 'the requested version');
 
     const prepare = (request: DirectoryRequest, from = directory) =>
       from.prepare(request, new AbortController().signal);
-    /** What was logged while `work` ran, of statements that contain the text. */
+    /** The number of statements with the text that were logged while `work` ran. */
     const statements = async (text: string, work: () => Promise<unknown>): Promise<number> => {
       const before = database.log().length;
       await work();
@@ -115,7 +111,7 @@ for (const version of installedVersions()) {
     });
 
     t.test(
-      'a user who does not exist is created with LOGIN, no password, no other right, and his origin',
+      'a missing user is created with LOGIN, no password, no other right, and the origin',
       async (t) => {
         t.match(await prepare(first('alice')), {
           exists: true,
@@ -124,8 +120,9 @@ for (const version of installedVersions()) {
           revoked: [],
         });
         const { rows } = await database.query(
-          `SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolpassword, rolconnlimit,
-          shobj_description(oid, 'pg_authid') AS origin FROM pg_authid WHERE rolname = 'alice'`,
+          `SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,
+            rolpassword, rolconnlimit, shobj_description(oid, 'pg_authid') AS origin
+          FROM pg_authid WHERE rolname = 'alice'`,
         );
         t.strictSame(rows, [
           {
@@ -184,13 +181,13 @@ for (const version of installedVersions()) {
       t.strictSame(await memberships(database, 'bob'), []);
     });
 
-    t.test('where nothing changes there is one statement, and no transaction', async (t) => {
+    t.test('a login that changes nothing takes one statement and no transaction', async (t) => {
       await prepare(existing('bob', 'readers'));
       const all = await statements('', () => prepare(existing('bob', 'readers')));
       t.equal(all, 1);
     });
 
-    t.test('what a person granted stays, and is reported', async (t) => {
+    t.test('a grant by another role stays, and is reported', async (t) => {
       await database.query('CREATE ROLE carol LOGIN');
       await database.query('GRANT analysts TO carol');
       t.match(await prepare(existing('carol', 'readers')), {
@@ -214,7 +211,8 @@ for (const version of installedVersions()) {
     });
 
     t.test(
-      'superusers, pg_ roles, the directory itself, circles, other users and roles without ADMIN OPTION are not granted',
+      'superusers, pg_ roles, the directory, circles, users and roles without ADMIN OPTION ' +
+        'are not granted',
       async (t) => {
         for (const sql of [
           'CREATE ROLE dave LOGIN',
@@ -283,21 +281,18 @@ for (const version of installedVersions()) {
       await heir.close();
     });
 
-    t.test(
-      'a group role, a superuser and somebody who does not exist are not touched',
-      async (t) => {
-        for (const user of ['analysts', 'chief', 'nobody at all']) {
-          t.match(
-            await prepare(existing(user, 'readers')),
-            { created: false, granted: [], revoked: [] },
-            user,
-          );
-        }
-        t.match(await prepare(existing('nobody at all')), { exists: false });
-      },
-    );
+    t.test('a group role, a superuser and a missing user are not changed', async (t) => {
+      for (const user of ['analysts', 'chief', 'nobody at all']) {
+        t.match(
+          await prepare(existing(user, 'readers')),
+          { created: false, granted: [], revoked: [] },
+          user,
+        );
+      }
+      t.match(await prepare(existing('nobody at all')), { exists: false });
+    });
 
-    t.test('names that look like SQL are names', async (t) => {
+    t.test('names that look like SQL are only names', async (t) => {
       const names = [
         'x"; DROP ROLE readers; --',
         "o'brien",
@@ -324,7 +319,7 @@ for (const version of installedVersions()) {
     });
 
     t.test(
-      'logins of many users, with roles in every order, at once and from two processes: no deadlock, nothing lost',
+      'many logins at the same time, in two processes, cause no deadlock and lose nothing',
       async (t) => {
         const other = new Directory(connectionOf(database));
         const users = Array.from({ length: 12 }, (_, i) => `user${i}`);
@@ -358,7 +353,8 @@ for (const version of installedVersions()) {
       await person.query('GRANT team_b TO frank');
       const changing = refusal(prepare(existing('frank', 'developers', 'team_b')));
       const waiting =
-        "FROM pg_stat_activity WHERE application_name = 'pgsso directory' AND wait_event_type = 'Lock'";
+        "FROM pg_stat_activity WHERE application_name = 'pgsso directory' " +
+        "AND wait_event_type = 'Lock'";
       for (;;) {
         const { rowCount } = await database.query(`SELECT pg_terminate_backend(pid) ${waiting}`);
         if (rowCount) break;
@@ -376,7 +372,7 @@ for (const version of installedVersions()) {
     });
 
     t.test(
-      "a user who cannot be created is refused with the contract's message, and gets no role",
+      "a user that cannot be created is refused with the contract's message and gets no role",
       async (t) => {
         const lame = new Directory(connectionOf(database, 'bob', 'postgres'));
         const error = await refusal(prepare(first('greta', 'readers'), lame));
@@ -390,7 +386,7 @@ for (const version of installedVersions()) {
       },
     );
 
-    t.test('a superuser is no directory, from the start or later', async (t) => {
+    t.test('a superuser is refused as directory, from the start or later', async (t) => {
       const mighty = new Directory(connectionOf(database, 'postgres'));
       t.match(await mighty.problem(), /postgres is a superuser/);
       t.match(await refusal(prepare(existing('bob', 'readers'), mighty)), {
@@ -407,7 +403,7 @@ for (const version of installedVersions()) {
       t.match(await prepare(existing('bob', 'readers')), { exists: true });
     });
 
-    t.test('the settings of its role and of the database do not reach the session', async (t) => {
+    t.test('settings of the role and of the database have no effect', async (t) => {
       for (const sql of [
         'ALTER ROLE pgsso_directory SET search_path = public',
         'ALTER ROLE pgsso_directory SET default_transaction_read_only = on',
@@ -426,13 +422,14 @@ for (const version of installedVersions()) {
       });
       await fresh.close();
       const { rows } = await database.query(
-        `SELECT count(*) FROM pg_auth_members WHERE roleid = 'henry'::regrole AND to_jsonb(pg_auth_members) @> '{"set_option": true}'`,
+        `SELECT count(*) FROM pg_auth_members
+          WHERE roleid = 'henry'::regrole AND to_jsonb(pg_auth_members) @> '{"set_option": true}'`,
       );
       t.equal(rows[0].count, '0', 'the directory did not become a member of the user');
       await database.query('ALTER ROLE pgsso_directory RESET ALL');
     });
 
-    t.test('who is known, where from, and with which roles', async (t) => {
+    t.test('the users are listed with origin, last login and roles', async (t) => {
       directory.noteLogin('alice', 1000);
       const users = new Map((await directory.users()).map((user) => [user.user, user]));
       t.strictSame(users.get('alice'), {
@@ -450,19 +447,22 @@ for (const version of installedVersions()) {
       t.notOk(users.has('erin'));
     });
 
-    t.test('away: refused with 57P03 and the reason; back: served again', async (t) => {
-      await database.stop();
-      t.match(await refusal(prepare(existing('bob', 'readers'))), {
-        sqlstate: '57P03',
-        message: 'the directory of users and roles is not available',
-        reason: /ENOENT|ECONNREFUSED|terminat|57P01/,
-        fault: 'backend',
-      });
-      await database.restart();
-      t.match(await prepare(existing('bob', 'readers')), { exists: true });
-    });
+    t.test(
+      'logins are refused with 57P03 while the database is away, and served when it is back',
+      async (t) => {
+        await database.stop();
+        t.match(await refusal(prepare(existing('bob', 'readers'))), {
+          sqlstate: '57P03',
+          message: 'the directory of users and roles is not available',
+          reason: /ENOENT|ECONNREFUSED|terminat|57P01/,
+          fault: 'backend',
+        });
+        await database.restart();
+        t.match(await prepare(existing('bob', 'readers')), { exists: true });
+      },
+    );
 
-    t.test('a login that is given up does not wait for the directory', async (t) => {
+    t.test('an aborted login does not wait for the directory', async (t) => {
       const abort = new AbortController();
       const waiting = directory.prepare(existing('bob', 'readers'), abort.signal);
       abort.abort(new Error('gone'));

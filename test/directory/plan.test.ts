@@ -1,6 +1,6 @@
 /**
- * The plan for any roles and wishes: what it may never contain, and that carrying it out leaves
- * nothing to plan.
+ * The plan for arbitrary roles: what it never contains, and that nothing is left to plan after its
+ * changes.
  */
 
 import fc from 'fast-check';
@@ -34,7 +34,7 @@ const forbidden = (role: RoleFacts, wish: WantedRole): boolean =>
   (role.name.startsWith('pg_') && !wish.isListed);
 
 t.test(
-  'only wanted, permitted and grantable roles are granted; only our own memberships are revoked',
+  'only wanted, permitted and grantable roles are granted; only own memberships are revoked',
   async () => {
     fc.assert(
       fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
@@ -54,20 +54,17 @@ t.test(
   },
 );
 
-t.test(
-  'the changes come in the order of OIDs, whatever the order of wishes and facts',
-  async () => {
-    fc.assert(
-      fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
-        const { changes } = planRoles(wanted, given, several);
-        const oids = changes.map(({ role }) => given.find(({ name }) => name === role)?.oid ?? 0);
-        return oids.every((oid, i) => i === 0 || oid >= (oids[i - 1] ?? 0));
-      }),
-    );
-  },
-);
+t.test('the changes are in the order of OIDs, in whatever order the roles are given', async () => {
+  fc.assert(
+    fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
+      const { changes } = planRoles(wanted, given, several);
+      const oids = changes.map(({ role }) => given.find(({ name }) => name === role)?.oid ?? 0);
+      return oids.every((oid, i) => i === 0 || oid >= (oids[i - 1] ?? 0));
+    }),
+  );
+});
 
-t.test('when a plan has been carried out there is nothing left to change', async () => {
+t.test('after the changes of a plan there is nothing left to change', async () => {
   fc.assert(
     fc.property(wishes, roles, fc.boolean(), (wanted, given, several) => {
       const { changes } = planRoles(wanted, given, several);

@@ -1,12 +1,15 @@
 /** The manual and the program say the same. */
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { formatManual } from '../../scripts/settings-manual.ts';
 import { rules } from '../../src/console/statements/grammar.ts';
 
-const page = (name: string): string =>
-  readFileSync(new URL(`../../../docs/${name}`, import.meta.url), 'utf8');
+/** The repository, seen from build/test/docs. */
+const root = new URL('../../../', import.meta.url);
+
+const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
+const page = (name: string): string => read(`docs/${name}`);
 
 t.test('docs/settings.md is what the table of settings says; npm run docs writes it', async (t) => {
   t.equal(page('settings.md'), formatManual());
@@ -16,3 +19,53 @@ t.test('docs/console.md has every statement of HELP', async (t) => {
   for (const { help } of rules)
     if (help) t.match(page('console.md'), `\`${help.syntax.replaceAll('|', '\\|')}\``, help.syntax);
 });
+
+t.test('the files that docs/architecture.md names exist', async (t) => {
+  const named = page('architecture.md').matchAll(/`([\w-]+\/[\w./-]*\w\.(?:ts|mjs))`/g);
+  for (const [, path = ''] of named) {
+    const places = [`src/${path}`, path].filter((place) => existsSync(new URL(place, root)));
+    t.not(places.length, 0, path);
+  }
+});
+
+t.test('docs/architecture.md has the rooms in the order of scripts/house.mjs', async (t) => {
+  const [, list = ''] = /ROOMS = \[(.*?)\]/s.exec(read('scripts/house.mjs')) ?? [];
+  const rooms = [...list.matchAll(/'(\w+)'/g)].map(([, room = '']) => room);
+  t.match(page('architecture.md'), `    ${rooms.join(' → ')}\n`);
+  for (const room of [...rooms, 'observe'])
+    t.match(page('architecture.md'), `\`src/${room}/\` |`, room);
+});
+
+t.test('the links of the manual lead somewhere', async (t) => {
+  const pages = [
+    'README.md',
+    'CHANGELOG.md',
+    ...readdirSync(new URL('docs/', root)).map((name) => `docs/${name}`),
+  ];
+  for (const from of pages) {
+    for (const [, path = '', anchor = ''] of read(from).matchAll(
+      /\]\((?!http)([^)#]*)#?([^)]*)\)/g,
+    )) {
+      const target = path === '' ? new URL(from, root) : new URL(path, new URL(from, root));
+      t.ok(existsSync(target), `${from} links to ${path}`);
+      if (anchor !== '')
+        t.ok(
+          anchorsOf(readFileSync(target, 'utf8')).has(anchor),
+          `${from} links to ${path}#${anchor}`,
+        );
+    }
+  }
+});
+
+/** The anchors that GitHub gives the headings of a page. */
+function anchorsOf(text: string): Set<string> {
+  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading);
+  return new Set(
+    headings.map((heading) =>
+      heading
+        .toLowerCase()
+        .replace(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}

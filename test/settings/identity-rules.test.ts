@@ -1,6 +1,4 @@
-/**
- * The identity map: how its text is read, whom its rules match, and which of them match too much.
- */
+/** The identity map: how it is parsed, what its rules match, and which rules are not anchored. */
 
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
@@ -25,7 +23,7 @@ function refusalOf(map: string): PgError {
   throw new Error('the map was taken');
 }
 
-t.test('a rule names its issuer exactly, and its identity in any case', async (t) => {
+t.test('a rule matches its issuer exactly and its identity in any case', async (t) => {
   const table: [string, string, string, (string | undefined)[]][] = [
     ['a literal', 'iss Bob@Example.com robert', 'bOB@example.COM', ['robert']],
     ['a literal is no expression', 'iss b.b robert', 'bab', [undefined]],
@@ -51,7 +49,7 @@ t.test('a rule names its issuer exactly, and its identity in any case', async (t
   t.same(parseIdentityRules('').rules, []);
 });
 
-t.test('an error names the line', async (t) => {
+t.test('the error of a map names the line', async (t) => {
   const table: [string, string][] = [
     ['iss a b\n\niss bob', 'unable to parse line 3: "iss bob"'],
     ['iss a b c # d', 'unable to parse line 1: "iss a b c"'],
@@ -70,7 +68,7 @@ t.test('an error names the line', async (t) => {
   for (const [map, message] of table) t.equal(refusalOf(map).message, message);
 });
 
-t.test('the published example with a reversed range is refused, with what was meant', async (t) => {
+t.test('the published example with a reversed range is refused with a hint', async (t) => {
   const { message, hint } = refusalOf('iss /^([9-0]*)$ \\1');
   t.match(
     message,
@@ -79,7 +77,7 @@ t.test('the published example with a reversed range is refused, with what was me
   t.match(hint, /0-9 was probably meant/);
 });
 
-t.test('what a map may cost is bounded', async (t) => {
+t.test('the cost of a map is bounded', async (t) => {
   const line = (expression: string): string => `iss /${expression} user\n`;
   t.match(refusalOf(line('a'.repeat(4097))).message, /longer than 4096 characters/);
   t.match(
@@ -123,6 +121,7 @@ t.test('an expression is anchored when each alternative is, at both ends', async
     '^a\\Q$\\E',
     '\\^a$',
     '^(?i)*a$',
+    '^(?){0}a$',
     '^\\Q\\E*a$',
     '',
     '(?i-s:^a$)',

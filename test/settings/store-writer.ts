@@ -1,6 +1,6 @@
 /**
- * A process of its own that changes settings until it is done or killed, and tells of each change
- * that was acknowledged.
+ * A process that changes a setting until it is done or killed, and prints a line for each
+ * acknowledged change.
  */
 import type { SettingName } from '../../src/settings/definitions.ts';
 import { findSetting } from '../../src/settings/lookup.ts';

@@ -1,4 +1,4 @@
-/** What may be written into a setting, kind by kind, and what is said about the rest. */
+/** The values of settings by type: which are accepted, and the errors of the others. */
 
 import { generateKeyPairSync } from 'node:crypto';
 import fc from 'fast-check';
@@ -22,7 +22,7 @@ function refusalOf(parse: () => unknown): string {
   throw new Error('the value was taken');
 }
 
-t.test('booleans have the forms of SQL, in any case', async (t) => {
+t.test('booleans are accepted in the forms of SQL, in any case', async (t) => {
   for (const text of ['true', 'TRUE', 'on', 'Yes', '1', ' true '])
     t.equal(parseBoolean(text), true, text);
   for (const text of ['false', 'off', 'OFF', 'no', '0']) t.equal(parseBoolean(text), false, text);
@@ -36,7 +36,7 @@ t.test('booleans have the forms of SQL, in any case', async (t) => {
 });
 
 t.test(
-  'durations are read as CockroachDB and PostgreSQL write them, and printed in one form',
+  'durations are accepted as CockroachDB and PostgreSQL write them, and printed in one form',
   async (t) => {
     const table: [string, number, string][] = [
       ['15s', 15_000, '15s'],
@@ -62,7 +62,7 @@ t.test(
   },
 );
 
-t.test('what is no duration of whole milliseconds is refused', async (t) => {
+t.test('a text that is not a duration of whole milliseconds is refused', async (t) => {
   const odd = [
     '',
     '-',
@@ -93,7 +93,7 @@ t.test('what is no duration of whole milliseconds is refused', async (t) => {
   }
 });
 
-t.test('a duration that was printed reads as itself', async () => {
+t.test('a printed duration parses to itself', async () => {
   fc.assert(
     fc.property(
       fc.integer({ min: -(10 ** 12), max: 10 ** 12 }),
@@ -135,7 +135,7 @@ t.test(
   },
 );
 
-t.test('other JSON is no issuer', async (t) => {
+t.test('other JSON is refused as issuers', async (t) => {
   const map = (address: string): string => `{"issuer_jwks_map": {"a": ${address}}}`;
   for (const text of [
     'null',
@@ -158,20 +158,23 @@ t.test('other JSON is no issuer', async (t) => {
   }
 });
 
-t.test('audiences are one plain string or an array; an empty one is none', async (t) => {
-  t.same(parseAudiences(''), []);
-  t.same(parseAudiences('audience1{}[]!@#'), ['audience1{}[]!@#']);
-  t.same(parseAudiences('["a", "b", "a", ""]'), ['a', 'b']);
-  for (const text of ['{}', 'null', '7', '"a"', '[["a"]]']) {
-    t.match(
-      refusalOf(() => parseAudiences(text)),
-      /^JWT authentication audiences JSON not valid: /,
-      text,
-    );
-  }
-});
+t.test(
+  'audiences are one plain string or an array, and the empty string is left out',
+  async (t) => {
+    t.same(parseAudiences(''), []);
+    t.same(parseAudiences('audience1{}[]!@#'), ['audience1{}[]!@#']);
+    t.same(parseAudiences('["a", "b", "a", ""]'), ['a', 'b']);
+    for (const text of ['{}', 'null', '7', '"a"', '[["a"]]']) {
+      t.match(
+        refusalOf(() => parseAudiences(text)),
+        /^JWT authentication audiences JSON not valid: /,
+        text,
+      );
+    }
+  },
+);
 
-t.test('a custom CA is PEM of which every block parses, and no error repeats it', async (t) => {
+t.test('every block of a custom CA must parse, and no error repeats the text', async (t) => {
   const { cert } = makeAuthority();
   const cut = `${cert}\n${cert.slice(0, cert.length / 2)}`;
   t.equal(parseCertificates(''), '');
@@ -196,7 +199,7 @@ t.test('a custom CA is PEM of which every block parses, and no error repeats it'
   );
 });
 
-t.test('what a key may verify follows from its type and its alg', async (t) => {
+t.test('the algorithms of a key follow from its type and its alg', async (t) => {
   const rsa = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
   const table: [SigningAlgorithm, readonly string[]][] = [
     ['RS256', rsa],
@@ -223,7 +226,7 @@ t.test('a set may be one key, a set, or empty; keys may share a kid', async (t) 
   );
 });
 
-t.test('whatever is no usable public signature key is refused', async (t) => {
+t.test('a key that is not a usable public signature key is refused', async (t) => {
   const rsa = publicJwk(testKey('RS256'));
   const ec = publicJwk(testKey('ES256'));
   const jwkOf = (key: { export(options: { format: 'jwk' }): object }) => ({
@@ -261,14 +264,14 @@ t.test('whatever is no usable public signature key is refused', async (t) => {
   }
 });
 
-t.test('no error shows a private key, not even one in broken JSON', async (t) => {
+t.test('no error shows a private key, also in broken JSON', async (t) => {
   const { d } = testKey('ES256').privateKey.export({ format: 'jwk' });
   for (const text of [`{"keys":[{"kty":"EC","d":"${d}"}]}`, `{"d":"${d}" x`, `"${d}`, `${d}`]) {
     t.notOk(refusalOf(() => parseKeySet(text)).includes(String(d)));
   }
 });
 
-t.test('text that is no key set is refused', async (t) => {
+t.test('a text that is not a key set is refused', async (t) => {
   for (const text of [
     'issuer1',
     '{}',

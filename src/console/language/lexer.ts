@@ -1,19 +1,19 @@
 /**
- * The text of a query as tokens, after the manual's section 4.1 "Lexical Structure": as much of it
- * as operators and drivers write. What SQL there is besides is only to be recognised as SQL, so
- * every visible character that begins nothing else is a symbol.
+ * Splits the text of a query into tokens, as section 4.1 "Lexical Structure" of the manual says, as
+ * far as operators and drivers use it. Other SQL only has to be recognized as such, so every
+ * visible ASCII character that begins no other token is a symbol.
  */
 import { PgError } from '../../lib/errors.ts';
 
-/** What a token is; `end` stands behind the last one. */
+/** Kinds of tokens. `end` marks the end of the query. */
 export type TokenKind = 'word' | 'quoted' | 'string' | 'number' | 'parameter' | 'symbol' | 'end';
 
 /** One token. */
 export interface Token {
   readonly kind: TokenKind;
-  /** Without quotes and escapes; a word as it was written. */
+  /** Without quotes and escapes. A word keeps its case. */
   readonly text: string;
-  /** Where it begins and ends in the query, in UTF-16 units. */
+  /** Offsets in the query, in UTF-16 units. */
   readonly start: number;
   readonly end: number;
 }
@@ -21,14 +21,14 @@ export interface Token {
 const SPACE = /\s+/y;
 const LINE_COMMENT = /--[^\n\r]*/y;
 const WORD = /[\p{L}_][\p{L}\p{N}\p{M}_$]*/uy;
-/** Also `15s` and `1m30s`, which are durations when they stand alone. */
+/** Includes durations such as `15s` and `1m30s`. */
 const NUMBER = /(?:\d|\.\d)[\p{L}\p{N}_.]*/uy;
 const PARAMETER = /\$(\d{1,5})(?![\p{L}\p{N}_])/uy;
 const DOLLAR_TAG = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy;
 const COMMENT_EDGE = /\/\*|\*\//g;
 const SYMBOL = /[!-/:-@[-^`{-~]/y;
 
-/** PostgreSQL's escapes that are one letter (manual 4.1.2.2). */
+/** Escapes of one letter in `E'…'` strings (manual 4.1.2.2). */
 const LETTER_ESCAPES: ReadonlyMap<string, string> = new Map([
   ['b', '\b'],
   ['f', '\f'],
@@ -38,107 +38,94 @@ const LETTER_ESCAPES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * Takes the query apart. Linear in its length.
+ * Splits a query into tokens, in time linear in its length.
  *
- * @throws PgError 42601 with the position for what is not finished or no token at all
+ * @throws PgError 42601 with the position, for an unterminated token or an invalid character
  */
 export function tokenize(query: string): readonly Token[] {
   const tokens: Token[] = [];
   let at = 0;
-  const match = (pattern: RegExp): RegExpExecArray | undefined => {
-    pattern.lastIndex = at;
-    return pattern.exec(query) ?? undefined;
-  };
-  const add = (kind: TokenKind, text: string, length: number): void => {
-    tokens.push({ kind, text, start: at, end: at + length });
-    at += length;
-  };
   while (at < query.length) {
-    const skipped = match(SPACE) ?? match(LINE_COMMENT);
-    if (skipped) {
-      at += skipped[0].length;
+    const spaceEnd = endOfSpace(query, at);
+    if (spaceEnd !== undefined) {
+      at = spaceEnd;
       continue;
     }
-    if (query.startsWith('/*', at)) {
-      at = commentEnd(query, at);
-      continue;
-    }
-    const found = nextToken(query, at, match);
-    add(found.kind, found.text, found.length);
+    const token = readToken(query, at);
+    tokens.push(token);
+    at = token.end;
   }
   tokens.push({ kind: 'end', text: '', start: at, end: at });
   return tokens;
 }
 
-interface Found {
-  readonly kind: TokenKind;
-  readonly text: string;
-  readonly length: number;
+/** Returns where the white space or comment ends that begins here; undefined if there is none. */
+function endOfSpace(query: string, at: number): number | undefined {
+  if (query.startsWith('/*', at)) return commentEnd(query, at);
+  const space = matchAt(SPACE, query, at) ?? matchAt(LINE_COMMENT, query, at);
+  return space && at + space[0].length;
 }
 
-function nextToken(
-  query: string,
-  at: number,
-  match: (pattern: RegExp) => RegExpExecArray | undefined,
-): Found {
-  const character = query[at];
-  if ((character === 'e' || character === 'E') && query[at + 1] === "'") {
-    const end = quoteEnd(query, at + 1, "'", /['\\]/g);
-    if (end === undefined) throw syntaxError('unterminated quoted string', query, at);
-    return {
-      kind: 'string',
-      text: readEscapes(query.slice(at + 2, end), query, at + 2),
-      length: end + 1 - at,
-    };
+function readToken(query: string, start: number): Token {
+  const token =
+    readQuoted(query, start) ?? readPlain(query, start) ?? readDollarQuoted(query, start);
+  if (token) return token;
+  if (matchAt(SYMBOL, query, start))
+    return { kind: 'symbol', text: query.charAt(start), start, end: start + 1 };
+  const character = String.fromCodePoint(query.codePointAt(start) ?? 0);
+  throw syntaxError(`syntax error at or near "${character}"`, query, start);
+}
+
+/** Reads a string, a string with escapes or a quoted identifier. */
+function readQuoted(query: string, start: number): Token | undefined {
+  if (query[start] === '"') {
+    const end = quoteEnd(query, start, '"', /"/g);
+    if (end === undefined) throw syntaxError('unterminated quoted identifier', query, start);
+    if (end === start + 1) throw syntaxError('zero-length delimited identifier', query, start);
+    const text = query.slice(start + 1, end).replaceAll('""', '"');
+    return { kind: 'quoted', text, start, end: end + 1 };
   }
-  if (character === "'") {
-    const end = quoteEnd(query, at, "'", /'/g);
-    if (end === undefined) throw syntaxError('unterminated quoted string', query, at);
-    return {
-      kind: 'string',
-      text: query.slice(at + 1, end).replaceAll("''", "'"),
-      length: end + 1 - at,
-    };
-  }
-  if (character === '"') {
-    const end = quoteEnd(query, at, '"', /"/g);
-    if (end === undefined) throw syntaxError('unterminated quoted identifier', query, at);
-    if (end === at + 1) throw syntaxError('zero-length delimited identifier', query, at);
-    return {
-      kind: 'quoted',
-      text: query.slice(at + 1, end).replaceAll('""', '"'),
-      length: end + 1 - at,
-    };
-  }
-  const word = match(WORD);
-  if (word) return { kind: 'word', text: word[0], length: word[0].length };
-  const number = match(NUMBER);
-  if (number) return { kind: 'number', text: number[0], length: number[0].length };
-  const parameter = match(PARAMETER);
-  if (parameter)
-    return { kind: 'parameter', text: parameter[1] ?? '', length: parameter[0].length };
-  const tag = match(DOLLAR_TAG)?.[0];
-  if (tag !== undefined) {
-    const end = query.indexOf(tag, at + tag.length);
-    if (end === -1) throw syntaxError('unterminated dollar-quoted string', query, at);
-    return {
-      kind: 'string',
-      text: query.slice(at + tag.length, end),
-      length: end + tag.length - at,
-    };
-  }
-  const symbol = match(SYMBOL);
-  if (symbol) return { kind: 'symbol', text: symbol[0], length: 1 };
-  throw syntaxError(
-    `syntax error at or near "${String.fromCodePoint(query.codePointAt(at) ?? 0)}"`,
-    query,
-    at,
-  );
+  const hasEscapes = /^e'$/i.test(query.slice(start, start + 2));
+  if (!hasEscapes && query[start] !== "'") return undefined;
+  const quote = hasEscapes ? start + 1 : start;
+  const end = quoteEnd(query, quote, "'", hasEscapes ? /['\\]/g : /'/g);
+  if (end === undefined) throw syntaxError('unterminated quoted string', query, start);
+  const body = query.slice(quote + 1, end);
+  const text = hasEscapes ? readEscapes(body, query, quote + 1) : body.replaceAll("''", "'");
+  return { kind: 'string', text, start, end: end + 1 };
+}
+
+/** Reads a word, a number or a parameter. */
+function readPlain(query: string, start: number): Token | undefined {
+  const word = matchAt(WORD, query, start)?.[0];
+  if (word !== undefined) return { kind: 'word', text: word, start, end: start + word.length };
+  const number = matchAt(NUMBER, query, start)?.[0];
+  if (number !== undefined)
+    return { kind: 'number', text: number, start, end: start + number.length };
+  const parameter = matchAt(PARAMETER, query, start);
+  if (!parameter) return undefined;
+  const [whole, digits = ''] = parameter;
+  return { kind: 'parameter', text: digits, start, end: start + whole.length };
+}
+
+/** Reads a dollar-quoted string (manual 4.1.2.4). */
+function readDollarQuoted(query: string, start: number): Token | undefined {
+  const tag = matchAt(DOLLAR_TAG, query, start)?.[0];
+  if (tag === undefined) return undefined;
+  const end = query.indexOf(tag, start + tag.length);
+  if (end === -1) throw syntaxError('unterminated dollar-quoted string', query, start);
+  const text = query.slice(start + tag.length, end);
+  return { kind: 'string', text, start, end: end + tag.length };
+}
+
+function matchAt(pattern: RegExp, query: string, at: number): RegExpExecArray | undefined {
+  pattern.lastIndex = at;
+  return pattern.exec(query) ?? undefined;
 }
 
 /**
- * Where the quote at `start` ends; one that is doubled, or behind a backslash if the pattern looks
- * for those, does not end it.
+ * Returns where the quote that begins at `start` ends. A doubled quote does not end it, and neither
+ * does a quote after a backslash if `special` matches backslashes.
  */
 function quoteEnd(
   query: string,
@@ -183,7 +170,7 @@ function readEscapes(body: string, query: string, start: number): string {
         octal === undefined
           ? Number.parseInt(hex ?? short ?? long ?? '', 16)
           : Number.parseInt(octal, 8);
-      // PostgreSQL takes \x and octal numbers for bytes; beyond ASCII one alone is no text.
+      // In PostgreSQL \x and octal escapes are bytes. A single byte above 0x7f is not valid UTF-8.
       if (
         code === 0 ||
         code > 0x10ffff ||
@@ -201,7 +188,7 @@ function readEscapes(body: string, query: string, start: number): string {
   );
 }
 
-/** An error of the language, 42601. */
+/** Makes a syntax error, 42601. */
 export function syntaxError(message: string, query: string, at: number): PgError {
   return new PgError({
     code: 'syntax_error',
@@ -210,7 +197,7 @@ export function syntaxError(message: string, query: string, at: number): PgError
   });
 }
 
-/** The POSITION of an ErrorResponse: counts characters, from 1. */
+/** Returns the POSITION field of an ErrorResponse: a count of characters, from 1. */
 export function positionOf(query: string, at: number): number {
   return Array.from(query.slice(0, at)).length + 1;
 }

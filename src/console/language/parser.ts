@@ -1,29 +1,29 @@
 /**
- * From the text of a query to its statements. The whole text is read before any of it runs: a
- * mistake in the third statement leaves the first one undone.
+ * Parses the text of a query into statements. The whole text is parsed before any statement runs,
+ * so after a mistake in the third statement the first one has not run either.
  */
 import type { Statement } from '../session.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { notSupported, type Rule, StatementReader } from './reader.ts';
 
 /**
- * Words with which SQL statements begin that the console does not have, or has only in part;
- * PostgreSQL's and CockroachDB's.
+ * First words of the statements of PostgreSQL and CockroachDB that the console does not support, or
+ * supports in part. They give a better error message than a syntax error.
  */
 const SQL_STATEMENTS: ReadonlySet<string> = new Set(
   (
-    'ALTER ANALYZE BACKUP CALL CANCEL CHECKPOINT CLOSE CLUSTER COMMENT COPY CREATE DEALLOCATE DECLARE DELETE DISCARD DO DROP EXECUTE ' +
-    'EXPLAIN EXPORT FETCH GRANT IMPORT INSERT LISTEN LOAD LOCK MERGE MOVE NOTIFY PAUSE PREPARE REASSIGN REFRESH REINDEX RELEASE ' +
-    'RESTORE RESUME REVOKE SAVEPOINT SCRUB SECURITY SELECT TABLE TRUNCATE UNLISTEN UPDATE UPSERT USE VACUUM VALUES WITH'
+    'ALTER ANALYZE BACKUP CALL CANCEL CHECKPOINT CLOSE CLUSTER COMMENT COPY CREATE DEALLOCATE ' +
+    'DECLARE DELETE DISCARD DO DROP EXECUTE EXPLAIN EXPORT FETCH GRANT IMPORT INSERT LISTEN LOAD ' +
+    'LOCK MERGE MOVE NOTIFY PAUSE PREPARE REASSIGN REFRESH REINDEX RELEASE RESTORE RESUME REVOKE ' +
+    'SAVEPOINT SCRUB SECURITY SELECT TABLE TRUNCATE UNLISTEN UPDATE UPSERT USE VACUUM VALUES WITH'
   ).split(' '),
 );
 
 /**
- * The statements of a query, separated by semicolons. Empty ones are left out.
+ * Parses the statements of a query, which semicolons separate. Empty statements are left out.
  *
- * @param rules the grammar; of two rules that fit, the first one counts
- *
- * @throws PgError 42601 with the position; 42704 for the name of a setting that there is not; 0A000
+ * @param rules the grammar; the first rule that matches is used
+ * @throws PgError with the position: 42601 for a syntax error, 42704 for an unknown setting, 0A000
  *   for other SQL
  */
 export function parseStatements(query: string, rules: readonly Rule[]): readonly Statement[] {

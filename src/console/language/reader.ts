@@ -1,74 +1,78 @@
 /**
- * The tokens of one statement, read from left to right. What is not as expected is a syntax error
- * at that place.
+ * What the grammar is written with: the rule of a statement, the reader of its tokens, and the
+ * values in it.
  */
 import { PgError } from '../../lib/errors.ts';
 import type { Statement } from '../session.ts';
 import { positionOf, syntaxError, type Token } from './lexer.ts';
 
-/** A value in a statement: written there, or the number of a parameter from 1. */
-export type Value = { readonly text: string } | { readonly parameter: number };
-
-/** A kind of statement. */
+/** The rule of one kind of statement. */
 export interface Rule {
-  /** The words with which it begins; the rule with the most words that fit is the one. */
+  /** The words with which the statement begins. The longest match decides which rule is used. */
   readonly begins: string;
-  /** For HELP and the manual; left out for what only drivers send. */
+  /** For HELP and the manual. Missing for statements that only drivers send. */
   readonly help?: { readonly syntax: string; readonly does: string };
   /**
-   * Reads what follows the words; the end of the statement is looked for by the parser. Throws
-   * PgError 42601.
+   * Parses what follows the words. The parser checks that nothing is left.
+   *
+   * @throws PgError 42601 with the position
    */
   parse(reader: StatementReader): Omit<Statement, 'parameterCount'>;
 }
 
-/** What a token is cut to in an error. */
+/** A value in a statement: a literal, or the number of a parameter, from 1. */
+export type Value = { readonly text: string } | { readonly parameter: number };
+
+/** Characters of a token in an error message. */
 const SHOWN = 60;
 
-/** Reads one statement. */
+/**
+ * Reads the tokens of one statement from left to right. The methods `take…` advance only if they
+ * match; the others throw a syntax error.
+ */
 export class StatementReader {
   readonly #query: string;
-  /** Up to and with the one of kind `end`, or the semicolon. */
   readonly #tokens: readonly Token[];
   readonly #last: Token;
   #next = 0;
-  /** The highest parameter that was read. */
+  /** The number of the highest parameter so far. */
   parameterCount = 0;
 
+  /** @param last the token after the statement: a semicolon or the end of the query */
   constructor(query: string, tokens: readonly Token[], last: Token) {
     this.#query = query;
     this.#tokens = tokens;
     this.#last = last;
   }
 
-  /** The token to come. */
+  /** The next token. */
   get token(): Token {
     return this.#tokens[this.#next] ?? this.#last;
   }
 
-  /** Whether nothing is left. */
+  /** Whether no token is left. */
   get atEnd(): boolean {
     return this.token === this.#last;
   }
 
-  /** The POSITION at which the statement begins. */
+  /** POSITION of the first token. */
   get beginning(): number {
     return positionOf(this.#query, (this.#tokens[0] ?? this.#last).start);
   }
 
-  /** The POSITION of the token to come. */
+  /** POSITION of the next token. */
   get position(): number {
     return positionOf(this.#query, this.token.start);
   }
 
-  /** Takes all that is left if it is this text, white space aside. */
+  /** Takes the rest of the statement if it is this text. White space may differ. */
   takeAll(text: string): boolean {
     const rest = this.#query.slice(this.token.start, this.#last.start).replace(/\s+/g, ' ').trim();
     if (rest === text) this.#next = this.#tokens.length;
     return rest === text;
   }
 
-  /** Takes these words, in any case, if they come next. */
+  /** Takes these words if they are next, in upper or lower case. */
   takeWords(words: string): boolean {
     const wanted = words.split(' ');
     const fits = wanted.every((word, index) => {
@@ -79,26 +83,26 @@ export class StatementReader {
     return fits;
   }
 
-  /** Takes one of these words, in upper case; undefined when none comes next. */
-  takeOneOf(words: readonly string[]): string | undefined {
-    return words.find((word) => this.takeWords(word));
+  /** Takes the first of these phrases that is next; undefined if none is. */
+  takeOneOf(phrases: readonly string[]): string | undefined {
+    return phrases.find((words) => this.takeWords(words));
   }
 
-  /** Takes a symbol if it comes next. */
+  /** Takes this symbol if it is next. */
   takeSymbol(symbol: string): boolean {
     const fits = this.token.kind === 'symbol' && this.token.text === symbol;
     if (fits) this.#next++;
     return fits;
   }
 
-  /** Takes a number if one comes next. */
+  /** Takes a number if it is next. */
   takeNumber(): string | undefined {
     return this.token.kind === 'number' ? this.#take().text : undefined;
   }
 
   /**
-   * Takes a name of words and quoted parts with dots between, and where it stands. Words are folded
-   * to lower case.
+   * Reads a name of words and quoted identifiers with dots between them. Words are folded to lower
+   * case. `position` is the POSITION at which the name begins.
    */
   name(): { readonly name: string; readonly position: number } {
     const { position } = this;
@@ -107,12 +111,12 @@ export class StatementReader {
     return { name, position };
   }
 
-  /** Takes `=` or TO. */
+  /** Reads `=` or TO. */
   equals(): void {
     if (!this.takeSymbol('=') && !this.takeWords('TO')) throw this.unexpected();
   }
 
-  /** Takes a value: a string, a number with or without a sign, a parameter, or a name. */
+  /** Reads a value: a string, a number with or without a sign, a parameter, or a name. */
   value(): Value {
     const { kind, text } = this.token;
     if (kind === 'string') return { text: this.#take().text };
@@ -130,7 +134,7 @@ export class StatementReader {
     return { text: `${sign ?? ''}${number}` };
   }
 
-  /** The error for the token to come. */
+  /** Makes the syntax error for the next token. */
   unexpected(): PgError {
     const { kind, start, end } = this.token;
     const shown = this.#query.slice(start, end);
@@ -153,7 +157,12 @@ export class StatementReader {
   }
 }
 
-/** The text of a value once the parameters are bound. */
+/**
+ * Returns the text of a value.
+ *
+ * @param parameters the bound parameters
+ * @throws PgError if the parameter is not bound
+ */
 export function textOf(value: Value, parameters: readonly string[]): string {
   if ('text' in value) return value.text;
   const text = parameters[value.parameter - 1];
@@ -164,7 +173,7 @@ export function textOf(value: Value, parameters: readonly string[]): string {
   });
 }
 
-/** An error for a statement that begins with that word, 0A000. */
+/** Makes the error for a SQL statement that the console does not support, 0A000. */
 export function notSupported(word: string, position: number): PgError {
   return new PgError({
     code: 'not_supported',

@@ -1,6 +1,6 @@
 /**
- * CREATE, SHOW and DROP API KEY: keys that decide the user when a token brings one in the claim for
- * them.
+ * CREATE API KEY, SHOW API KEYS and DROP API KEY. A token can carry an API key in a claim; the key
+ * then decides the SQL user of the login.
  */
 import { PgError } from '../../lib/errors.ts';
 import { foldName, isUsableName, isUsableText } from '../../lib/text.ts';
@@ -9,10 +9,10 @@ import { quote } from '../../settings/values.ts';
 import { type Rule, textOf } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
 
-/** As long as the name of a role may be. */
+/** Bytes, as for the name of a role. */
 const NAME_LIMIT = 63;
 
-/** ISO 8601: a day, which begins in UTC, or a time with its offset. */
+/** ISO 8601: a date, which means its first moment in UTC, or a time with an offset. */
 const TIME =
   /^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?(?:Z|[+-]\d{2}:\d{2}))?$/i;
 
@@ -20,7 +20,9 @@ const createApiKey: Rule = {
   begins: 'CREATE API KEY',
   help: {
     syntax: "CREATE API KEY name FOR USER user [EXPIRES 'time']",
-    does: 'makes a key for a user and shows it, this once; time as 2027-01-31 or 2027-01-31T12:00:00Z',
+    does:
+      'makes a key for a user and shows it, this once; ' +
+      'time as 2027-01-31 or 2027-01-31T12:00:00Z',
   },
   parse(reader) {
     const name = reader.value();
@@ -100,16 +102,18 @@ const dropApiKey: Rule = {
   },
 };
 
+/** The statements about API keys. */
 export const apiKeyRules: readonly Rule[] = [createApiKey, showApiKeys, dropApiKey];
 
 function checkName(name: string): string {
   if (isUsableText(name) && Buffer.byteLength(name) <= NAME_LIMIT) return name;
   throw invalid(
-    `${quote(name)} cannot be the name of an API key: 1 to ${NAME_LIMIT} bytes, all of them visible`,
+    `${quote(name)} cannot be the name of an API key: ` +
+      `1 to ${NAME_LIMIT} bytes, all of them visible`,
   );
 }
 
-/** Folded, as the user of any token. */
+/** Returns the name folded, as the user of a token login is. */
 function checkUser(user: string): string {
   const folded = foldName(user);
   if (isUsableName(folded)) return folded;
@@ -119,10 +123,11 @@ function checkUser(user: string): string {
 function readTime(text: string, now: number): number {
   const day = TIME.exec(text)?.[1];
   const time = day === undefined ? Number.NaN : Date.parse(text.replace(' ', 'T'));
-  // Date.parse takes the 31st of February for a day of March.
+  // Date.parse turns February 30 into a day of March, so the date is compared with its result.
   if (day === undefined || Number.isNaN(time) || isoOf(Date.parse(day))?.slice(0, 10) !== day) {
     throw invalid(
-      `could not parse ${quote(text)} as a time: expected one such as 2027-01-31 or 2027-01-31T12:00:00Z`,
+      `could not parse ${quote(text)} as a time: ` +
+        'expected one such as 2027-01-31 or 2027-01-31T12:00:00Z',
     );
   }
   if (time <= now) throw invalid(`an API key that expires at ${isoOf(time)} would be of no use`);

@@ -1,20 +1,24 @@
 /**
- * EXPLAIN LOGIN: what each check of a login would say to a token, and which setting decides it.
- * Nothing is decided, no token is logged.
+ * EXPLAIN LOGIN: runs the checks of a login on a token and shows the result of each one with the
+ * setting that decides it. Nobody is logged in, and the token is not logged.
  */
 import { explainLogin as explain } from '../../auth/explain.ts';
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
 import { type Rule, textOf, type Value } from '../language/reader.ts';
+import type { Operators } from '../operators.ts';
 import { textColumns } from '../results.ts';
 
-/** How long keys may take to come, in ms; their source has its own limit for a request. */
-const TIMEOUT = 60_000;
+/** Time to fetch the issuer's keys. A single request has a shorter limit of its own. */
+const TIMEOUT_MS = 60_000;
 
+/** EXPLAIN LOGIN. DATABASE pgsso adds the check whether the user is an operator. */
 export const explainLogin: Rule = {
   begins: 'EXPLAIN LOGIN',
   help: {
     syntax: "EXPLAIN LOGIN 'token' [FOR USER name] [DATABASE name]",
-    does: 'a row for each check of a login with this token: the result, what was found, what was expected, what decides it',
+    does:
+      'a row for each check of a login with this token: ' +
+      'the result, what was found, what was expected, what decides it',
   },
   parse(reader) {
     const token = reader.value();
@@ -39,7 +43,7 @@ export const explainLogin: Rule = {
           services.authenticator,
           request,
           services.settings.current.values,
-          AbortSignal.timeout(TIMEOUT),
+          AbortSignal.timeout(TIMEOUT_MS),
         );
         const rows = checks.map(({ check, result, found, expected, decidedBy }) => [
           check,
@@ -48,20 +52,18 @@ export const explainLogin: Rule = {
           expected,
           decidedBy,
         ]);
-        if (database !== undefined && textOf(database, parameters) === CONSOLE_DATABASE) {
-          const role = identity && services.operators.roleOf(identity.user, 'token');
-          const result =
-            identity === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
-          rows.push([
-            'console',
-            result,
-            identity && (role ?? 'neither'),
-            'admin or viewer',
-            '--admin, --viewer',
-          ]);
-        }
+        if (database !== undefined && textOf(database, parameters) === CONSOLE_DATABASE)
+          rows.push(consoleCheck(services.operators, identity?.user));
         return { rows };
       },
     };
   },
 };
+
+/** @param user undefined if a check before has failed */
+function consoleCheck(operators: Operators, user: string | undefined): (string | undefined)[] {
+  const role = user === undefined ? undefined : operators.roleOf(user, 'token');
+  const result = user === undefined ? 'not reached' : role === undefined ? 'failed' : 'passed';
+  const found = user === undefined ? undefined : (role ?? 'neither');
+  return ['console', result, found, 'admin or viewer', '--admin, --viewer'];
+}

@@ -1,4 +1,4 @@
-/** Every statement of the console, in the order in which HELP lists them. */
+/** The grammar: the rules of all statements, and HELP, which lists them. */
 import { parseStatements } from '../language/parser.ts';
 import type { Rule } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
@@ -34,6 +34,7 @@ const documented: readonly Rule[] = [
   showVersion,
 ];
 
+/** The rules of all statements, in the order of HELP. */
 export const rules: readonly Rule[] = [
   ...documented,
   helpRule(documented),
@@ -42,12 +43,26 @@ export const rules: readonly Rule[] = [
   ...selectRules,
 ];
 
-/* HELP: the statements, from the grammar itself. */
+/** The parser uses the first rule that matches, which must be the one with the most words. */
+const longestFirst = rules.toSorted((left, right) => wordCount(right) - wordCount(left));
 
-/** The rule that lists the others. */
-function helpRule(rules: readonly Rule[]): Rule {
+/**
+ * Parses the statements of a query.
+ *
+ * @throws PgError as {@link parseStatements} does
+ */
+export function parseQueryText(query: string): readonly Statement[] {
+  return parseStatements(query, longestFirst);
+}
+
+function wordCount({ begins }: Rule): number {
+  return begins.split(' ').length;
+}
+
+/** HELP lists the help texts of the other rules and its own. */
+function helpRule(listed: readonly Rule[]): Rule {
   const help = { syntax: 'HELP', does: 'this list' };
-  const rows = [...rules.flatMap((rule) => rule.help ?? []), help].map(({ syntax, does }) => [
+  const rows = [...listed.flatMap((rule) => rule.help ?? []), help].map(({ syntax, does }) => [
     syntax,
     does,
   ]);
@@ -61,16 +76,4 @@ function helpRule(rules: readonly Rule[]): Rule {
       run: () => ({ rows }),
     }),
   };
-}
-
-/** Of two rules that fit, the one with more words counts. */
-const longestFirst = rules.toSorted((left, right) => wordCount(right) - wordCount(left));
-
-function wordCount({ begins }: Rule): number {
-  return begins.split(' ').length;
-}
-
-/** The statements of a query. Throws as {@link parseStatements}. */
-export function parseQueryText(query: string): readonly Statement[] {
-  return parseStatements(query, longestFirst);
 }

@@ -1,16 +1,17 @@
 /**
- * The SELECTs that drivers and pools send on their own: to see whether somebody is there, who it
- * is, and which array types it has. Any other one is refused: the console is no database.
+ * The SELECTs that drivers and pools send on their own: to test the connection, to ask for the user
+ * or the version, and to read the array types. Any other SELECT is refused.
  */
+import { CONSOLE_DATABASE } from '../../session/console-access.ts';
 import { notSupported, type Rule, type StatementReader } from '../language/reader.ts';
 import type { Cell, Column } from '../results.ts';
 import type { ConsoleSession } from '../session.ts';
 import { SERVER_VERSION } from '../variables.ts';
 
-/** A function or keyword without arguments. */
+/** A function or keyword without arguments that can be selected. */
 interface Known {
   readonly words: string;
-  /** Whether parentheses follow. */
+  /** Whether it is written with parentheses. */
   readonly call: boolean;
   readonly type: Column['type'];
   value(session: ConsoleSession): Cell;
@@ -25,15 +26,17 @@ const known: readonly Known[] = [
   },
   { words: 'CURRENT_USER', call: false, type: 'text', value: ({ operator }) => operator.name },
   { words: 'SESSION_USER', call: false, type: 'text', value: ({ operator }) => operator.name },
-  { words: 'CURRENT_DATABASE', call: true, type: 'text', value: () => 'pgsso' },
+  { words: 'CURRENT_DATABASE', call: true, type: 'text', value: () => CONSOLE_DATABASE },
   { words: 'CURRENT_SCHEMA', call: true, type: 'text', value: () => 'public' },
   { words: 'PG_IS_IN_RECOVERY', call: true, type: 'text', value: () => 'f' },
   { words: 'PG_ADVISORY_UNLOCK_ALL', call: true, type: 'text', value: () => '' },
 ];
 
-/** What `postgres` (Node.js) asks for when it connects: the array types; there are none. */
+/** The driver `postgres` (Node.js) reads the array types when it connects. There are none here. */
 const ARRAY_TYPES =
-  "b.oid, b.typarray from pg_catalog.pg_type a left join pg_catalog.pg_type b on b.oid = a.typelem where a.typcategory = 'A' group by b.oid, b.typarray order by b.oid";
+  'b.oid, b.typarray from pg_catalog.pg_type a ' +
+  'left join pg_catalog.pg_type b on b.oid = a.typelem ' +
+  "where a.typcategory = 'A' group by b.oid, b.typarray order by b.oid";
 
 const arrayTypes: readonly Column[] = [
   { name: 'oid', type: 'oid' },
@@ -49,6 +52,9 @@ const select: Rule = {
   },
 };
 
+/** The SELECTs that are supported. */
+export const selectRules: readonly Rule[] = [select];
+
 function parseExpression(reader: StatementReader): ReturnType<Rule['parse']> | undefined {
   const number = reader.takeNumber();
   if (number !== undefined) {
@@ -61,8 +67,6 @@ function parseExpression(reader: StatementReader): ReturnType<Rule['parse']> | u
     return undefined;
   return row([{ name: alias(reader) ?? found.words.toLowerCase(), type: found.type }], found.value);
 }
-
-export const selectRules: readonly Rule[] = [select];
 
 function alias(reader: StatementReader): string | undefined {
   return reader.takeWords('AS') ? reader.name().name : undefined;

@@ -1,4 +1,4 @@
-/** SHOW SESSIONS: who is connected through this process. */
+/** SHOW SESSIONS and CANCEL SESSION: the sessions that run through this process. */
 import { PgError } from '../../lib/errors.ts';
 import { quote } from '../../settings/values.ts';
 import { type Rule, textOf } from '../language/reader.ts';
@@ -20,6 +20,7 @@ const columns: readonly Column[] = [
   { name: 'backend', type: 'text' },
 ];
 
+/** SHOW SESSIONS: a row for each session. */
 export const showSessions: Rule = {
   begins: 'SHOW SESSIONS',
   help: { syntax: 'SHOW SESSIONS', does: 'the sessions that run through this process' },
@@ -49,11 +50,10 @@ export const showSessions: Rule = {
   }),
 };
 
-/*
- * CANCEL SESSION id: ends a session. Both legs are closed; a word to the client could land inside a
- * message.
+/**
+ * CANCEL SESSION id: closes the connections to the client and to the backend. The client gets no
+ * error message, because it could land in the middle of a message of the backend.
  */
-
 export const cancelSession: Rule = {
   begins: 'CANCEL SESSION',
   help: {

@@ -1,15 +1,16 @@
 /**
- * SET CLUSTER SETTING and RESET CLUSTER SETTING: the only statements that change what logins read.
+ * The statements about settings: SET and RESET CLUSTER SETTING, SHOW CLUSTER SETTING, SHOW CLUSTER
+ * SETTINGS and SHOW CLUSTER SETTING HISTORY.
  */
 import { PgError } from '../../lib/errors.ts';
-import type { HistoryEntry } from '../../settings/changes.ts';
-import { isOfApiKey } from '../../settings/changes.ts';
+import { type HistoryEntry, isOfApiKey } from '../../settings/changes.ts';
 import { definitions, type SettingName, settingNames } from '../../settings/definitions.ts';
 import { findSetting } from '../../settings/lookup.ts';
 import { type Rule, type StatementReader, textOf } from '../language/reader.ts';
 import type { Requirement } from '../operators.ts';
 import { textColumns } from '../results.ts';
 
+/** SET CLUSTER SETTING. */
 export const setSetting: Rule = {
   begins: 'SET CLUSTER SETTING',
   help: {
@@ -31,6 +32,7 @@ export const setSetting: Rule = {
   },
 };
 
+/** RESET CLUSTER SETTING. */
 export const resetSetting: Rule = {
   begins: 'RESET CLUSTER SETTING',
   help: { syntax: 'RESET CLUSTER SETTING name', does: 'gives a setting its default again' },
@@ -45,28 +47,7 @@ export const resetSetting: Rule = {
   },
 };
 
-/**
- * Reads the name of a setting.
- *
- * @throws PgError 42704 with the position, and a hint at the nearest name
- */
-function readSetting(reader: StatementReader): SettingName {
-  const { name, position } = reader.name();
-  try {
-    return findSetting(name);
-  } catch (error) {
-    if (!(error instanceof PgError)) throw error;
-    const { code, sqlstate, message, hint } = error;
-    throw new PgError({ code, sqlstate, message, hint, position });
-  }
-}
-
-function changing(name: SettingName): Requirement {
-  return { right: 'modify', to: `set cluster setting '${name}'` };
-}
-
-/* SHOW CLUSTER SETTING name: one row and one column, which is named after the setting. */
-
+/** SHOW CLUSTER SETTING name: one row with one column, which has the name of the setting. */
 export const showSetting: Rule = {
   begins: 'SHOW CLUSTER SETTING',
   help: { syntax: 'SHOW CLUSTER SETTING name', does: 'the value of a setting' },
@@ -81,39 +62,9 @@ export const showSetting: Rule = {
   },
 };
 
-/* SHOW CLUSTER SETTINGS and its variants: the whole table. */
-
 const COLUMNS = ['variable', 'value', 'setting_type', 'description', 'default_value', 'origin'];
 
-function showSettings(begins: string, all: boolean, help?: Rule['help']): Rule {
-  return {
-    begins,
-    ...(help && { help }),
-    parse: () => ({
-      tag: 'SHOW',
-      columns: textColumns(...COLUMNS, ...(all ? ['public'] : [])),
-      requires: { right: 'view', to: 'show cluster settings' },
-      run: (session) => ({
-        rows: settingNames
-          .filter((name) => all || definitions[name].public)
-          .map((name) => {
-            const { type, description, public: isPublic } = definitions[name];
-            const { text, defaultText, origin } = session.stateOf(name);
-            return [
-              name,
-              text,
-              type,
-              description,
-              defaultText,
-              origin,
-              ...(all ? [String(isPublic)] : []),
-            ];
-          }),
-      }),
-    }),
-  };
-}
-
+/** SHOW CLUSTER SETTINGS in its variants: a row for each setting. */
 export const showSettingsRules: readonly Rule[] = [
   showSettings('SHOW CLUSTER SETTINGS', false, {
     syntax: 'SHOW [PUBLIC | ALL] CLUSTER SETTINGS',
@@ -124,8 +75,7 @@ export const showSettingsRules: readonly Rule[] = [
   showSettings('SHOW CLUSTER SETTING ALL', true),
 ];
 
-/* SHOW CLUSTER SETTING HISTORY: what was changed, by whom and when, newest first. */
-
+/** SHOW CLUSTER SETTING HISTORY: a row for each change, the newest first. */
 export const showHistory: Rule = {
   begins: 'SHOW CLUSTER SETTING HISTORY',
   help: {
@@ -153,6 +103,47 @@ export const showHistory: Rule = {
     };
   },
 };
+
+/** @param all adds the column `public`, which CockroachDB has; every setting here is public */
+function showSettings(begins: string, all: boolean, help?: Rule['help']): Rule {
+  return {
+    begins,
+    ...(help && { help }),
+    parse: () => ({
+      tag: 'SHOW',
+      columns: textColumns(...COLUMNS, ...(all ? ['public'] : [])),
+      requires: { right: 'view', to: 'show cluster settings' },
+      run: (session) => ({
+        rows: settingNames.map((name) => {
+          const { type, description } = definitions[name];
+          const { text, defaultText, origin } = session.stateOf(name);
+          const row = [name, text, type, description, defaultText, origin];
+          return all ? [...row, 'true'] : row;
+        }),
+      }),
+    }),
+  };
+}
+
+/**
+ * Reads the name of a setting.
+ *
+ * @throws PgError 42704 with the position, and a hint with the nearest name
+ */
+function readSetting(reader: StatementReader): SettingName {
+  const { name, position } = reader.name();
+  try {
+    return findSetting(name);
+  } catch (error) {
+    if (!(error instanceof PgError)) throw error;
+    const { code, sqlstate, message, hint } = error;
+    throw new PgError({ code, sqlstate, message, hint, position });
+  }
+}
+
+function changing(name: SettingName): Requirement {
+  return { right: 'modify', to: `set cluster setting '${name}'` };
+}
 
 function operationOf(entry: HistoryEntry): string {
   if (isOfApiKey(entry)) return entry.text === undefined ? 'drop' : 'create';

@@ -1,6 +1,6 @@
 /**
- * SHOW ISSUERS: whose tokens are taken, and what is known of their keys. What an operator ought to
- * look at comes as WARNINGs.
+ * SHOW ISSUERS, SHOW STATS, SHOW USERS and SHOW VERSION: the state of the process and of the
+ * directory.
  */
 import type { DirectoryUser } from '../../directory/directory.ts';
 import { PgError } from '../../lib/errors.ts';
@@ -8,7 +8,7 @@ import { settingWarnings } from '../../settings/warnings.ts';
 import type { Rule } from '../language/reader.ts';
 import { type Cell, type Column, textColumns } from '../results.ts';
 
-const columns: readonly Column[] = [
+const issuerColumns: readonly Column[] = [
   { name: 'issuer', type: 'text' },
   { name: 'source', type: 'text' },
   { name: 'keys', type: 'int8' },
@@ -18,15 +18,21 @@ const columns: readonly Column[] = [
   { name: 'last_error', type: 'text' },
 ];
 
+/**
+ * SHOW ISSUERS: the configured issuers and what is known of their keys. Doubtful settings and
+ * settings that could not be read are shown as WARNINGs.
+ */
 export const showIssuers: Rule = {
   begins: 'SHOW ISSUERS',
   help: {
     syntax: 'SHOW ISSUERS',
-    does: 'the issuers, the source, number, ids and age of their keys, why keys could not be had; doubtful settings as warnings',
+    does:
+      'the issuers, the source, number, ids and age of their keys, ' +
+      'why keys could not be had; doubtful settings as warnings',
   },
   parse: () => ({
     tag: 'SHOW',
-    columns,
+    columns: issuerColumns,
     requires: { right: 'view', to: 'show issuers' },
     run({ services: { keys, settings, now } }) {
       const { values } = settings.current;
@@ -54,8 +60,7 @@ export const showIssuers: Rule = {
   }),
 };
 
-/* SHOW STATS: the figures of this process since it started, a row each. */
-
+/** SHOW STATS: a row for each figure of this process since its start. */
 export const showStats: Rule = {
   begins: 'SHOW STATS',
   help: {
@@ -66,16 +71,9 @@ export const showStats: Rule = {
     tag: 'SHOW',
     columns: textColumns('name', 'value'),
     requires: { right: 'view', to: 'show statistics' },
-    run({ services: { statistics, sessions, settings, now } }) {
-      const { accepted, refused, ended, bytesToBackend, bytesToClient, loginMs, startedAt } =
-        statistics.read();
-      const running = sessions.list();
-      const toBackend = running.reduce(
-        (sum, { traffic }) => sum + traffic.toBackend,
-        bytesToBackend,
-      );
-      const toClient = running.reduce((sum, { traffic }) => sum + traffic.toClient, bytesToClient);
-      const logins = accepted.token + accepted.native;
+    async run({ services: { metrics, sessions, settings, now } }) {
+      const { startedAt, accepted, refused, loginMs, sessionsEnded, bytes } =
+        await metrics.figures();
       const rows: Cell[][] = [
         ['started', new Date(startedAt).toISOString()],
         ['uptime_seconds', Math.round((now() - startedAt) / 1000)],
@@ -84,15 +82,12 @@ export const showStats: Rule = {
         ...[...refused]
           .sort(([left], [right]) => (left < right ? -1 : 1))
           .map(([code, count]) => [`logins_refused.${code}`, count]),
-        [
-          'login_ms.mean',
-          logins === 0 ? undefined : Math.round((loginMs.total / logins) * 10) / 10,
-        ],
-        ['login_ms.max', logins === 0 ? undefined : loginMs.max],
-        ['sessions.running', running.length],
-        ['sessions.ended', ended],
-        ['bytes.to_backend', toBackend],
-        ['bytes.to_client', toClient],
+        ['login_ms.mean', loginMs && Math.round(loginMs.mean * 10) / 10],
+        ['login_ms.max', loginMs?.max],
+        ['sessions.running', sessions.list().length],
+        ['sessions.ended', sessionsEnded],
+        ['bytes.to_backend', bytes.toBackend],
+        ['bytes.to_client', bytes.toClient],
         ['settings.version', settings.current.version],
         ['settings.problem', settings.problem],
       ];
@@ -101,16 +96,17 @@ export const showStats: Rule = {
   }),
 };
 
-/*
- * SHOW USERS: whom the directory has created or granted a role, in the database and not in this
- * process alone.
+/**
+ * SHOW USERS: the users that a directory created or granted roles, read from the database. It
+ * includes those of other processes.
  */
-
 export const showUsers: Rule = {
   begins: 'SHOW USERS',
   help: {
     syntax: 'SHOW USERS',
-    does: 'the users whom the directory created or granted a role: origin, last login through this process, roles that it granted',
+    does:
+      'the users whom the directory created or granted a role: ' +
+      'origin, last login through this process, roles that it granted',
   },
   parse: () => ({
     tag: 'SHOW',
@@ -118,30 +114,12 @@ export const showUsers: Rule = {
     requires: { right: 'view', to: 'show users' },
     async run({ services: { directory } }) {
       if (!directory) throw noDirectory();
-      return { rows: (await directory.users()).map(rowOf) };
+      return { rows: (await directory.users()).map(userRow) };
     },
   }),
 };
 
-function rowOf({ user, origin, lastLogin, roles }: DirectoryUser): readonly Cell[] {
-  return [
-    user,
-    origin,
-    lastLogin === undefined ? undefined : new Date(lastLogin).toISOString(),
-    roles.join(', '),
-  ];
-}
-
-function noDirectory(): PgError {
-  return new PgError({
-    code: 'no_directory',
-    message: 'there is no directory of users and roles',
-    hint: 'Start pgsso with --directory: a connection to the backend that may create users and grant roles.',
-  });
-}
-
-/* SHOW VERSION: what runs here. */
-
+/** SHOW VERSION: the versions of pgsso and of Node.js. */
 export const showVersion: Rule = {
   begins: 'SHOW VERSION',
   help: { syntax: 'SHOW VERSION', does: 'the versions of pgsso and of Node.js' },
@@ -154,3 +132,22 @@ export const showVersion: Rule = {
     }),
   }),
 };
+
+function userRow({ user, origin, lastLogin, roles }: DirectoryUser): readonly Cell[] {
+  return [
+    user,
+    origin,
+    lastLogin === undefined ? undefined : new Date(lastLogin).toISOString(),
+    roles.join(', '),
+  ];
+}
+
+function noDirectory(): PgError {
+  return new PgError({
+    code: 'no_directory',
+    message: 'there is no directory of users and roles',
+    hint:
+      'Start pgsso with --directory: ' +
+      'a connection to the backend that may create users and grant roles.',
+  });
+}

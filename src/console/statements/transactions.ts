@@ -1,13 +1,13 @@
 /**
- * BEGIN, COMMIT, ROLLBACK: many drivers wrap everything in a transaction. Changes of settings in
- * one are made by COMMIT, all or none.
+ * BEGIN, COMMIT and ROLLBACK, with which many drivers wrap every statement. COMMIT applies all
+ * changes of settings in the transaction or none.
  */
 import type { Rule, StatementReader } from '../language/reader.ts';
 import type { Statement } from '../session.ts';
 
 /**
- * The modes of a transaction (manual, BEGIN): of no meaning here, since changes are made one after
- * the other anyway.
+ * The modes of a transaction (manual, BEGIN). They have no effect, since the store makes changes
+ * one after the other.
  */
 const MODES = [
   'ISOLATION LEVEL SERIALIZABLE',
@@ -20,18 +20,20 @@ const MODES = [
   'NOT DEFERRABLE',
 ];
 
-/** Reads past the modes of a transaction. */
+/** Skips the modes of a transaction. */
 export function skipModes(reader: StatementReader): void {
   while (reader.takeOneOf(MODES) !== undefined) reader.takeSymbol(',');
 }
 
-function statement(
-  tag: string,
-  run: Statement['run'],
-  ends = false,
-): Omit<Statement, 'parameterCount'> {
-  return { tag, columns: [], requires: undefined, run, ...(ends && { endsTransaction: true }) };
-}
+/** BEGIN, COMMIT, ROLLBACK and their other spellings. */
+export const transactionRules: readonly Rule[] = [
+  begin('BEGIN', 'BEGIN'),
+  begin('START TRANSACTION', 'START TRANSACTION'),
+  commit('COMMIT'),
+  commit('END'),
+  rollback('ROLLBACK'),
+  rollback('ABORT'),
+];
 
 function begin(begins: string, tag: string): Rule {
   return {
@@ -57,7 +59,7 @@ function commit(begins: string): Rule {
         'COMMIT',
         async (session) => {
           if (session.status === 'I') return noTransaction;
-          // A transaction that has failed is rolled back, and the tag says so.
+          // A failed transaction is rolled back, which the tag tells the client.
           return (await session.commit()) ?? { tag: 'ROLLBACK' };
         },
         true,
@@ -76,11 +78,10 @@ function rollback(begins: string): Rule {
   };
 }
 
-export const transactionRules: readonly Rule[] = [
-  begin('BEGIN', 'BEGIN'),
-  begin('START TRANSACTION', 'START TRANSACTION'),
-  commit('COMMIT'),
-  commit('END'),
-  rollback('ROLLBACK'),
-  rollback('ABORT'),
-];
+function statement(
+  tag: string,
+  run: Statement['run'],
+  ends = false,
+): Omit<Statement, 'parameterCount'> {
+  return { tag, columns: [], requires: undefined, run, ...(ends && { endsTransaction: true }) };
+}

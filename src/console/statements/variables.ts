@@ -1,4 +1,7 @@
-/** SET, SHOW and RESET of session variables, and what drivers send to clean up a connection. */
+/**
+ * SET, SHOW and RESET of session variables, and the statements with which drivers and pools clean
+ * up a connection.
+ */
 import { PgError } from '../../lib/errors.ts';
 import { type Rule, type StatementReader, textOf } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
@@ -26,9 +29,10 @@ const setVariable: Rule = {
       return nothing;
     }
     reader.takeOneOf(['SESSION', 'LOCAL']);
-    const wordy = reader.token.text.toUpperCase();
+    const first = reader.token.text.toUpperCase();
     const name = variableName(reader);
-    if (wordy !== 'TIME' && wordy !== 'NAMES') reader.equals();
+    // SET TIME ZONE and SET NAMES have no equals sign.
+    if (first !== 'TIME' && first !== 'NAMES') reader.equals();
     if (reader.takeWords('DEFAULT')) return statement('SET', reset(name));
     const values = [reader.value()];
     while (reader.takeSymbol(',')) values.push(reader.value());
@@ -91,8 +95,7 @@ const deallocate: Rule = {
 };
 
 /**
- * Of what a pool sends to clean up, what can be about nothing here: there are no cursors and no
- * channels.
+ * Statements of pools that have no effect, since there are no cursors and notification channels.
  */
 const nothingToDo: readonly Rule[] = [
   { begins: 'CLOSE ALL', parse: () => statement('CLOSE CURSOR ALL', () => ({})) },
@@ -105,6 +108,7 @@ const nothingToDo: readonly Rule[] = [
   },
 ];
 
+/** The statements about session variables and prepared statements. */
 export const variableRules: readonly Rule[] = [
   setVariable,
   showVariable,
@@ -128,7 +132,7 @@ function inTransaction(what: string): PgError {
   });
 }
 
-/** For the names of prepared statements that there are not. */
+/** Makes the error for an unknown prepared statement, 26000. */
 export function noSuchStatement(name: string): PgError {
   return new PgError({
     code: 'unknown_statement',

@@ -1,7 +1,6 @@
 /**
- * The extended protocol: statements are prepared, bound to parameters and run in messages of their
- * own, which a driver may send all at once. After an error everything up to Sync is skipped (manual
- * 54.2.3).
+ * The extended query protocol (manual 54.2.3): separate messages prepare a statement, bind its
+ * parameters and execute it. After an error all messages up to Sync are skipped.
  */
 import { PgError } from '../../lib/errors.ts';
 import { FRONTEND } from '../../wire/constants.ts';
@@ -26,25 +25,24 @@ import { parseQueryText } from '../statements/grammar.ts';
 import { noSuchStatement } from '../statements/variables.ts';
 import { describeColumns, encodeEnd, encodeRows, errorReply } from './replies.ts';
 
-/** A statement with its parameters. */
+/** A statement with bound parameters. */
 interface Portal {
-  /** Bytes of its parameters. */
+  /** Bytes of the parameters. */
   readonly size: number;
   readonly statement: Statement | undefined;
   readonly parameters: readonly string[];
   readonly formatOf: (index: number) => Format;
-  /** Rows that wait for the next Execute, and what follows them; undefined before the first one. */
+  /** What the next Execute sends: rows, then the end. Undefined before the first Execute. */
   left: { readonly rows: Buffer[]; readonly end: readonly Buffer[] } | undefined;
 }
 
-/**
- * Of prepared statements and of portals each; drivers keep a few hundred. A value has a few
- * megabytes at most.
- */
-const LIMIT = 1000;
+/** Number of prepared statements, and of portals. Drivers cache a few hundred statements. */
+const COUNT_LIMIT = 1000;
+
+/** Bytes of all prepared statements, and of all portals: several values of the maximal size. */
 const SIZE_LIMIT = 16 * 1024 * 1024;
 
-/** OID of text, the type of every parameter that the client gives no type. */
+/** OID of text, the type of a parameter for which the client declares none. */
 const TEXT_OID = 25;
 
 /** The prepared statements and portals of a connection. */
@@ -57,22 +55,22 @@ export class ExtendedQueries {
     this.#session = session;
   }
 
-  /** A simple query ends the unnamed statement and portal. */
+  /** Drops the unnamed statement and portal, as a simple query does. */
   forgetUnnamed(): void {
     this.#session.prepared.delete('');
     this.#portals.delete('');
   }
 
   /**
-   * Answers a message.
+   * Handles a message and returns the replies.
    *
-   * @throws PgError 08P01 for one that is malformed or has no place here: the connection cannot go
-   *   on
+   * @throws PgError 08P01 for a malformed or unexpected message, after which the connection must be
+   *   closed
    */
   async answer(message: Message): Promise<Buffer> {
     if (message.type === FRONTEND.sync) {
       this.#skipping = false;
-      // Portals end with the transaction, which without BEGIN is over now.
+      // Portals end with the transaction. Without BEGIN, Sync ends it.
       if (this.#session.status === 'I') this.#portals.clear();
       return readyForQuery(this.#session.status);
     }
@@ -87,7 +85,7 @@ export class ExtendedQueries {
     }
   }
 
-  /** The message is parsed at once, and acted on later. */
+  /** Parses the message, also one that is skipped, and returns what handles it. */
   #handlerOf({ type, body }: Message): () => Buffer | Promise<Buffer> {
     switch (type) {
       case FRONTEND.parse: {
@@ -216,7 +214,10 @@ export class ExtendedQueries {
   }
 }
 
-/** None: all text; one: for all; otherwise one each. */
+/**
+ * Returns the format of each value. Without formats every value is text, one format applies to all
+ * values, otherwise there is one for each (manual 54.7, Bind).
+ */
 function formatList(formats: readonly number[], count: number): (index: number) => Format {
   if (
     (formats.length > 1 && formats.length !== count) ||
@@ -232,7 +233,7 @@ function formatList(formats: readonly number[], count: number): (index: number) 
 
 function checkRoom(held: ReadonlyMap<string, { readonly size: number }>, size: number): void {
   const bytes = [...held.values()].reduce((sum, one) => sum + one.size, size);
-  if (held.size < LIMIT && bytes <= SIZE_LIMIT) return;
+  if (held.size < COUNT_LIMIT && bytes <= SIZE_LIMIT) return;
   throw new PgError({
     code: 'too_many_statements',
     message: `there are ${held.size} prepared statements or portals already`,
@@ -255,7 +256,9 @@ function severalStatements(): PgError {
 function wrongCount(given: number, name: string, wanted: number): PgError {
   return new PgError({
     code: 'wrong_parameter_count',
-    message: `bind message supplies ${given} parameters, but prepared statement "${name}" requires ${wanted}`,
+    message:
+      `bind message supplies ${given} parameters, ` +
+      `but prepared statement "${name}" requires ${wanted}`,
   });
 }
 

@@ -1,7 +1,6 @@
 /**
- * What a client of the console gets for a statement: rows, warnings and the command tag, or an
- * error. The simple protocol runs a text with any number of statements. The first one that fails is
- * the last.
+ * Runs the statements of a simple query and encodes their replies, for both query protocols: rows,
+ * warnings and the command tag, or an error.
  */
 import { errorText, PgError } from '../../lib/errors.ts';
 import { errorResponse, warningResponse } from '../../wire/messages.ts';
@@ -15,10 +14,10 @@ import { type Column, encodeCell, type Format, typeOf } from '../results.ts';
 import type { ConsoleSession, Outcome, Statement } from '../session.ts';
 
 /**
- * Runs the statements of a text.
+ * Runs the statements of a simple query, up to the first that fails.
  *
- * @param write gets the replies without ReadyForQuery, statement by statement: all together they
- *   could be any number of megabytes
+ * @param write sends the reply of one statement, without ReadyForQuery. Replies are not collected,
+ *   since all of them together could have any size.
  * @throws what `write` throws
  */
 export async function runStatements(
@@ -52,7 +51,7 @@ async function replyTo(
   }
 }
 
-/** RowDescription of the columns in their formats. */
+/** Encodes RowDescription. */
 export function describeColumns(
   columns: readonly Column[],
   formatOf: (index: number) => Format,
@@ -66,7 +65,7 @@ export function describeColumns(
   );
 }
 
-/** A DataRow for each row. */
+/** Encodes a DataRow for each row. */
 export function encodeRows(
   columns: readonly Column[],
   { rows = [] }: Outcome,
@@ -77,7 +76,7 @@ export function encodeRows(
   );
 }
 
-/** The warnings and CommandComplete. */
+/** Encodes the warnings and CommandComplete. */
 export function encodeEnd(
   statement: Statement,
   { rows = [], warnings = [], tag = statement.tag }: Outcome,
@@ -89,8 +88,8 @@ export function encodeEnd(
 }
 
 /**
- * The ErrorResponse for anything that was thrown; what is no PgError is a bug, and the log gets its
- * stack.
+ * Encodes the ErrorResponse for a thrown value and logs it. Anything other than a PgError is a bug
+ * and is logged with its stack.
  */
 export function errorReply(
   error: unknown,
@@ -98,7 +97,7 @@ export function errorReply(
 ): Buffer {
   if (error instanceof PgError) {
     const { code, sqlstate, reason, fault } = error;
-    // Without the message: it quotes the statement, which may hold a token.
+    // The message is left out: it quotes the statement, which may contain a token.
     log[fault === 'client' ? 'debug' : 'warn'](
       { event: 'console', user, client, code, sqlstate, reason, fault },
       'statement failed',

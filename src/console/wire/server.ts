@@ -1,9 +1,8 @@
 /**
- * The server's side of a connection after the login: greeting, then one message after the other
- * until the client leaves (manual 54.2.2 and 54.2.3). An error in a query is answered and the
- * connection goes on; one in the protocol ends it.
+ * The server side of a console connection after the login: it sends the greeting and then answers
+ * one message after the other until the client leaves (manual 54.2.2 and 54.2.3). An error in a
+ * query is reported and the connection stays open; a protocol error closes it.
  */
-
 import { randomBytes } from 'node:crypto';
 import { errorText, PgError } from '../../lib/errors.ts';
 import { closeWithError } from '../../session/lingering-close.ts';
@@ -24,11 +23,14 @@ import { REPORTED, REPORTED_SPELLING } from '../variables.ts';
 import { ExtendedQueries } from './extended-queries.ts';
 import { errorReply, runStatements } from './replies.ts';
 
-/** A setting has at most a megabyte of characters, each of at most 4 bytes. */
+/** A setting has at most a megabyte of characters of at most 4 bytes, plus the statement. */
 const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
 
 /**
- * Serves until the client leaves or the signal, whose reason is a PgError, ends it. Never rejects.
+ * Serves a connection until the client leaves or the signal aborts. The reason of the signal is a
+ * PgError, which is sent to the client. Never rejects.
+ *
+ * @param number of the connection, for BackendKeyData
  */
 export async function serveOperator(
   channel: MessageChannel,
@@ -46,7 +48,7 @@ export async function serveOperator(
       await answer(message, session, extended, write);
     }
   } catch (error) {
-    // A socket's own error means that there is nobody to tell.
+    // Another error comes from the socket, so the client cannot be told.
     if (!(error instanceof PgError))
       return session.log.debug(
         { event: 'console', reason: errorText(error) },
@@ -64,8 +66,8 @@ function greeting({ variables, status }: ConsoleSession, number: number): Buffer
     ...REPORTED.map((name) =>
       parameterStatus(REPORTED_SPELLING[name] ?? name, variables.get(name)),
     ),
-    // Drivers keep it for a cancel request; nothing here runs long enough for one, and the backend
-    // knows no such key.
+    // Drivers expect a cancel key. It is random, since no statement of the console can be canceled
+    // and a request with it must not cancel a query of a backend.
     backendKeyData(number, randomBytes(4)),
     readyForQuery(status),
   ]);
@@ -87,7 +89,7 @@ async function answer(
     case FRONTEND.copyData:
     case FRONTEND.copyDone:
     case FRONTEND.copyFail:
-      // Left over from a COPY that has failed (54.2.6).
+      // Such messages can follow a COPY that has failed (manual 54.2.6) and are ignored.
       return;
     default:
       return write(await extended.answer(message));

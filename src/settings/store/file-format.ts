@@ -1,29 +1,30 @@
-/** The settings file: JSON that a person can read and, with the front-end stopped, repair. */
+/**
+ * The text of a settings file. It is JSON that a person can read and, while the front-end is
+ * stopped, repair. Every value is checked again when a file is read.
+ */
 import { errorText } from '../../lib/errors.ts';
-import { type ApiKey, type ApiKeys, checkApiKey } from '../api-keys.ts';
+import { type ApiKey, checkApiKey } from '../api-keys.ts';
 import type { HistoryEntry } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
 import { findSetting, parseSetting } from '../lookup.ts';
-import type { StoredSetting, StoredSettings } from '../snapshot.ts';
+import type { StoredSetting, StoredState } from '../snapshot.ts';
 
 /**
- * Raised when the form changes, so that an older program refuses a newer file instead of losing
- * what it does not know.
+ * The format of a file without API keys. A new form gets a new number, so that an older program
+ * refuses the file instead of losing what it does not know.
  */
 const FORMAT = 1;
 
-/** With API keys, which programs that read only the format before would lose. */
+/** The format of a file with API keys, which older programs would lose. */
 const KEYS_FORMAT = 2;
 
-/** What a file holds. */
-export interface SettingsFile {
-  readonly stored: StoredSettings;
-  readonly apiKeys: ApiKeys;
+/** The content of a settings file. */
+export interface SettingsFile extends StoredState {
   /** Oldest first. */
   readonly history: readonly HistoryEntry[];
 }
 
-/** The file's text. */
+/** The text of a file. */
 export function formatSettings({ stored, apiKeys, history }: SettingsFile): string {
   const settings = Object.fromEntries(
     [...stored].map(([name, { text, user, at }]) => [
@@ -45,17 +46,16 @@ export function formatSettings({ stored, apiKeys, history }: SettingsFile): stri
 }
 
 /**
- * Reads the file's text; every value is checked again. A file that a person wrote may be without a
- * history.
+ * Parses the text of a file. The history may be absent, in a file that a person wrote.
  *
- * @throws Error that names the setting, where there is one
+ * @throws Error that names the setting if one is wrong
  */
 export function parseSettings(text: string): SettingsFile {
   let file: unknown;
   try {
     file = JSON.parse(text);
   } catch {
-    // The parser's own text quotes the file, which may hold a sensitive value.
+    // The text of JSON.parse quotes the file, which may hold a sensitive value.
     throw new Error('it is damaged: not JSON');
   }
   if (!isObject(file) || !isObject(file['settings']))
@@ -75,6 +75,11 @@ export function parseSettings(text: string): SettingsFile {
   return { stored, apiKeys: keys, history: history.map(parseChange) };
 }
 
+/** Whether two files have the same settings and API keys, with the same users and times. */
+export function sameSettings(left: SettingsFile, right: SettingsFile): boolean {
+  return formatSettings({ ...left, history: [] }) === formatSettings({ ...right, history: [] });
+}
+
 function formatApiKey({ user, digest, createdBy, createdAt, expiresAt }: ApiKey): object {
   const expires = expiresAt === undefined ? null : new Date(expiresAt).toISOString();
   return { user, sha256: digest, createdBy, created: new Date(createdAt).toISOString(), expires };
@@ -83,7 +88,7 @@ function formatApiKey({ user, digest, createdBy, createdAt, expiresAt }: ApiKey)
 function parseApiKey(name: string, key: unknown): ApiKey {
   const { user, sha256, createdBy, created, expires } = isObject(key) ? key : {};
   const isText = [user, sha256, createdBy, created].every((member) => typeof member === 'string');
-  // One without the member is a key that somebody cut: it must not become one for ever.
+  // A key without `expires` was truncated. It must not mean "never expires".
   if (!isText || (expires !== null && typeof expires !== 'string')) {
     throw new Error(
       `API key ${name}: it has not its "user", "sha256", "createdBy", "created" and "expires"`,
@@ -126,11 +131,6 @@ function parseEntry(given: string, entry: unknown): [SettingName, StoredSetting]
   } catch (error) {
     throw new Error(`setting ${given}: ${errorText(error)}`, { cause: error });
   }
-}
-
-/** Whether two files have the same settings and API keys, with who made them and when. */
-export function sameSettings(left: SettingsFile, right: SettingsFile): boolean {
-  return formatSettings({ ...left, history: [] }) === formatSettings({ ...right, history: [] });
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

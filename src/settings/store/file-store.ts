@@ -1,30 +1,33 @@
 /**
- * Settings in the data directory, shared by the processes that use it. Each change is a new file,
- * `settings.<number>.json`; the highest number counts. A new file is written whole under another
- * name, flushed, and then given its own by link(2), which fails if another process was faster: so
- * there is no lock that could be left behind, no change is lost, and a crash at any moment leaves
- * the old file or the new one.
+ * The settings store in the data directory. Several processes may share the directory: a change is
+ * a new settings file, and the others find it because they watch the directory.
  */
 
 import { type FSWatcher, watch } from 'node:fs';
-import { link, readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { errorText, PgError } from '../../lib/errors.ts';
-import { isErrno, removeIfThere, syncDirectory, writeTemporary } from '../../lib/files.ts';
-import { type ApiKeyChange, applyApiKeyChange, noApiKeys } from '../api-keys.ts';
-import type { SettingChange } from '../changes.ts';
+import { Mutex } from '../../lib/keyed-mutex.ts';
+import { type ApiKeyChange, applyApiKeyChange } from '../api-keys.ts';
 import {
   applyChanges,
   canonicalChanges,
   type HistoryEntry,
   historyOf,
   historyOfApiKey,
+  type SettingChange,
   trimHistory,
 } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
 import type { ProcessDefaults, SettingsSnapshot } from '../snapshot.ts';
-import { formatSettings, parseSettings, type SettingsFile, sameSettings } from './file-format.ts';
-import { type Kept, SnapshotHolder } from './snapshot-holder.ts';
+import { type SettingsFile, sameSettings } from './file-format.ts';
+import {
+  type Generation,
+  pathOf,
+  readFingerprint,
+  readNewest,
+  removeTemporaries,
+  writeGeneration,
+} from './settings-files.ts';
+import { SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a file store is made with. */
@@ -32,38 +35,32 @@ export interface FileStoreOptions {
   /** The data directory. */
   readonly directory: string;
   readonly processDefaults: ProcessDefaults;
-  /** Milliseconds since the epoch. */
+  /** The time in milliseconds since the epoch. */
   readonly now: () => number;
-  /** Told when a change by somebody else cannot be taken; the last good settings stay. */
+  /**
+   * Called when a change by another process or a person cannot be read. The last good settings
+   * stay in force.
+   */
   readonly onProblem: (error: Error) => void;
-  /** Asked before a change is written; by default for a process without a directory. */
+  /** Called before a change is written. Default: {@link vetWithoutDirectory}. */
   readonly vet?: Vet;
 }
 
-/** A file with settings, or none yet. */
-interface Generation extends SettingsFile {
-  readonly number: number;
-}
-
-/** What a change makes of a file at a time. */
+/** The content of a file after a change. */
 type Edit = (file: SettingsFile, at: number) => SettingsFile;
 
-const NAME = /^settings\.(\d{1,15})\.json$/;
-
-/** Half-written files of a process that died; nobody writes for longer than this. */
-const TEMPORARY = /^settings\.[0-9a-f-]{36}\.tmp$/;
-const TEMPORARY_MS = 60_000;
-
-/** Where the file system tells of no changes (network drives), they are found by looking. */
+/** Milliseconds between two looks at the directory. Network file systems do not notify. */
 const POLL_MS = 1000;
 
 /** Settings in files. */
 export class FileStore implements SettingsStore {
   readonly #options: FileStoreOptions;
   readonly #holder: SnapshotHolder;
+  /** Runs changes and looks at the directory one after the other. */
+  readonly #turns = new Mutex();
   #generation: Generation;
-  /** What was last seen of the files, to tell whether to read them again. */
-  #seen = '';
+  /** The {@link readFingerprint} of the files that were read last. */
+  #fingerprint = '';
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
   #closed = false;
@@ -71,24 +68,20 @@ export class FileStore implements SettingsStore {
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
     this.#generation = generation;
-    this.#holder = new SnapshotHolder(
-      keptOf(generation),
-      options.processDefaults,
-      options.onProblem,
-    );
+    this.#holder = new SnapshotHolder(generation, options.processDefaults, options.onProblem);
   }
 
   /**
-   * Reads the settings and watches them from then on.
+   * Reads the settings, and watches the directory from then on.
    *
-   * @throws Error that names the file and the setting when they cannot be read; nothing is ever
-   *   written over them then
+   * @throws Error that names the file and the setting if they cannot be read; the file is never
+   *   overwritten then
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
-    await removeTemporaries(options);
+    await removeTemporaries(options.directory, options.now());
     const store = new FileStore(options, await readNewest(options.directory));
-    store.#seen = await look(options.directory);
-    const notice = (): void => void store.#holder.inTurn(() => store.#catchUp());
+    store.#fingerprint = await readFingerprint(options.directory);
+    const notice = (): void => void store.#turns.run(() => store.#catchUp());
     store.#watcher = watch(options.directory, { persistent: false }, notice);
     store.#watcher.on('error', (error) => options.onProblem(error));
     store.#poll = setInterval(notice, POLL_MS).unref();
@@ -104,7 +97,7 @@ export class FileStore implements SettingsStore {
   }
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#holder.inTurn(() => {
+    return this.#turns.run(() => {
       const canonical = canonicalChanges(changes);
       const changed = new Set(changes.map(({ name }) => name));
       return this.#write(changed, (file, at) => ({
@@ -116,7 +109,7 @@ export class FileStore implements SettingsStore {
   }
 
   changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
-    return this.#holder.inTurn(() =>
+    return this.#turns.run(() =>
       this.#write(new Set(), (file, at) => ({
         ...file,
         apiKeys: applyApiKeyChange(file.apiKeys, change, user, at),
@@ -131,15 +124,11 @@ export class FileStore implements SettingsStore {
       .toReversed();
   }
 
-  watch(listener: (snapshot: SettingsSnapshot) => void): () => void {
-    return this.#holder.watch(listener);
-  }
-
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
-    await this.#holder.settled();
+    await this.#turns.settled();
   }
 
   async #write(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
@@ -152,47 +141,48 @@ export class FileStore implements SettingsStore {
   }
 
   async #writeNext(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
-    const { vet = vetWithoutDirectory } = this.#options;
+    const { directory, now, vet = vetWithoutDirectory } = this.#options;
     for (;;) {
-      const newest = this.#checkThere(await readNewest(this.#options.directory));
-      const edited = edit(newest, this.#options.now());
-      // Built before it is written: what cannot be read back is not stored.
-      const snapshot = this.#holder.build(keptOf(edited));
+      const newest = this.#checkPresent(await readNewest(directory));
+      const edited = edit(newest, now());
+      // The snapshot is built first, so that nothing is stored that cannot be read again.
+      const snapshot = this.#holder.build(edited);
       await vet(snapshot.values, changed);
       const next = { ...edited, number: newest.number + 1, history: trimHistory(edited.history) };
-      if (!(await writeGeneration(this.#options.directory, next))) continue;
-      this.#seen = await look(this.#options.directory);
+      if (!(await writeGeneration(directory, next))) continue;
+      this.#fingerprint = await readFingerprint(directory);
       this.#adopt(next, snapshot);
       return snapshot;
     }
   }
 
-  /** Reads what another process, or a person, has written. */
+  /** Reads what another process or a person has written. */
   async #catchUp(): Promise<void> {
     try {
-      const seen = await look(this.#options.directory);
-      if (seen === this.#seen) return;
-      this.#seen = seen;
-      const newest = this.#checkThere(await readNewest(this.#options.directory));
+      const fingerprint = await readFingerprint(this.#options.directory);
+      if (fingerprint === this.#fingerprint) return;
+      this.#fingerprint = fingerprint;
+      const newest = this.#checkPresent(await readNewest(this.#options.directory));
       if (sameSettings(newest, this.#generation)) {
         this.#holder.problem = undefined;
         return;
       }
-      this.#adopt(newest, this.#holder.build(keptOf(newest)));
+      this.#adopt(newest, this.#holder.build(newest));
     } catch (error) {
       this.#holder.report(error);
     }
   }
 
   /**
-   * Settings that were there and are gone were lost, not reset: without an identity map a principal
-   * may be any user, so the last good settings stay, and nothing new is begun on top of nothing.
+   * Refuses a directory whose settings file is gone. Lost settings are not the defaults: without an
+   * identity map a principal may be any user. The last good settings stay in force.
    */
-  #checkThere(newest: Generation): Generation {
+  #checkPresent(newest: Generation): Generation {
     if (newest.number >= this.#generation.number) return newest;
     const expected = pathOf(this.#options.directory, this.#generation.number);
     throw new Error(
-      `${expected}: the settings file is gone; put it back, or restart pgsso to begin with the defaults`,
+      `${expected}: the settings file is gone; ` +
+        'put it back, or restart pgsso to begin with the defaults',
     );
   }
 
@@ -200,15 +190,6 @@ export class FileStore implements SettingsStore {
     this.#generation = generation;
     this.#holder.adopt(snapshot);
   }
-}
-
-/** The settings in a data directory, read once. Throws as {@link FileStore.open}. */
-export async function readStoredSettings(directory: string): Promise<Kept> {
-  return keptOf(await readNewest(directory));
-}
-
-function keptOf({ stored, apiKeys }: SettingsFile): Kept {
-  return { stored, apiKeys };
 }
 
 function closed(): PgError {
@@ -228,84 +209,4 @@ function notChanged(error: unknown): PgError {
     fault: 'us',
     cause: error,
   });
-}
-
-/**
- * The settings of the highest number. A file that is gone when it is opened has been followed by a
- * newer one.
- */
-async function readNewest(directory: string): Promise<Generation> {
-  for (;;) {
-    const number = Math.max(0, ...(await generations(directory)));
-    if (number === 0) return { number, stored: new Map(), apiKeys: noApiKeys, history: [] };
-    const path = pathOf(directory, number);
-    try {
-      return { number, ...parseSettings(await readFile(path, 'utf8')) };
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) continue;
-      throw new Error(`${path}: ${errorText(error)}`, { cause: error });
-    }
-  }
-}
-
-/** Writes a file durably; false when another process was faster. */
-async function writeGeneration(
-  directory: string,
-  { number, ...file }: Generation,
-): Promise<boolean> {
-  const temporary = await writeTemporary(directory, formatSettings(file));
-  try {
-    await link(temporary, pathOf(directory, number));
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false;
-    throw error;
-  } finally {
-    await removeIfThere(temporary);
-  }
-  const numbers = await generations(directory);
-  // Others may have written this number and the next, and removed this one, before we came to it:
-  // then ours counts for nothing.
-  if (numbers.some((other) => other > number)) {
-    await removeIfThere(pathOf(directory, number));
-    return false;
-  }
-  await syncDirectory(directory);
-  // The files before are no longer needed; one that a crash leaves here goes with the next change.
-  for (const old of numbers) if (old < number) await removeIfThere(pathOf(directory, old));
-  return true;
-}
-
-async function generations(directory: string): Promise<number[]> {
-  const names = await readdir(directory);
-  return names.flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
-}
-
-/** Something that differs whenever the settings may: the newest file's number, size and times. */
-async function look(directory: string): Promise<string> {
-  for (;;) {
-    const number = Math.max(0, ...(await generations(directory)));
-    if (number === 0) return '';
-    try {
-      const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
-      return [number, size, mtimeMs, ino].join();
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error;
-    }
-  }
-}
-
-async function removeTemporaries({ directory, now }: FileStoreOptions): Promise<void> {
-  for (const name of await readdir(directory)) {
-    if (!TEMPORARY.test(name)) continue;
-    const path = join(directory, name);
-    const age = await stat(path).then(
-      ({ mtimeMs }) => now() - mtimeMs,
-      () => 0,
-    );
-    if (age > TEMPORARY_MS) await removeIfThere(path);
-  }
-}
-
-function pathOf(directory: string, number: number): string {
-  return join(directory, `settings.${number}.json`);
 }

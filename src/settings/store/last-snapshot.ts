@@ -1,28 +1,42 @@
 /**
- * The last settings that were read from a database, kept in the data directory: a restart while the
- * database is away must not lock everybody out.
+ * The stored settings of a data directory, read without a store. If the settings are in a database,
+ * the directory holds a copy of those that were read last, so that a restart while the database is
+ * away does not lock out all users.
  */
 
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText } from '../../lib/errors.ts';
 import { isErrno, replaceFile } from '../../lib/files.ts';
+import type { StoredState } from '../snapshot.ts';
 import { formatSettings, parseSettings } from './file-format.ts';
-import { readStoredSettings } from './file-store.ts';
-import type { Kept } from './snapshot-holder.ts';
+import { readNewest } from './settings-files.ts';
 
 const NAME = 'last-settings.json';
 
-/** Settings as they were. */
-export interface LastSnapshot extends Kept {
+/** The settings that were read last from a database. */
+export interface LastSnapshot extends StoredState {
   /** When they were read, in milliseconds since the epoch. */
   readonly at: number;
 }
 
 /**
- * Reads what was kept; undefined when nothing was.
+ * The stored settings of a data directory: those of its settings files, or, if there are none, the
+ * last ones from a database.
  *
- * @throws Error that names the file when it is damaged
+ * @throws Error that names the file if it is damaged; Error if the directory cannot be read
+ */
+export async function readStoredState(directory: string): Promise<StoredState> {
+  const { stored, apiKeys } = await readNewest(directory);
+  const isEmpty = stored.size === 0 && apiKeys.size === 0;
+  const last = isEmpty ? await readLastSnapshot(directory) : undefined;
+  return last ?? { stored, apiKeys };
+}
+
+/**
+ * Reads the last settings from a database; undefined if there is no file with them.
+ *
+ * @throws Error that names the file if it is damaged
  */
 export async function readLastSnapshot(directory: string): Promise<LastSnapshot | undefined> {
   const path = join(directory, NAME);
@@ -35,24 +49,10 @@ export async function readLastSnapshot(directory: string): Promise<LastSnapshot 
   }
 }
 
-/** Keeps settings, durably. */
-export async function keepLastSnapshot(
+/** Writes the settings that were read from a database, durably. */
+export async function writeLastSnapshot(
   directory: string,
-  { stored, apiKeys }: Kept,
+  { stored, apiKeys }: StoredState,
 ): Promise<void> {
   await replaceFile(directory, NAME, formatSettings({ stored, apiKeys, history: [] }));
-}
-
-/* The settings that a data directory holds, for a look at them without opening a store. */
-
-/**
- * Reads them: those of the files, or, where settings live in a database, the last ones that were
- * read from it.
- *
- * @throws Error that names the file when it is damaged, or the directory cannot be read
- */
-export async function readKeptSettings(directory: string): Promise<Kept> {
-  const kept = await readStoredSettings(directory);
-  const isEmpty = kept.stored.size === 0 && kept.apiKeys.size === 0;
-  return isEmpty ? ((await readLastSnapshot(directory)) ?? kept) : kept;
 }

@@ -1,29 +1,25 @@
 /**
- * Settings in a database that several nodes share. A change is one transaction under a lock that
- * all nodes take, so none is lost; the others hear of it by NOTIFY, or by looking where there is
- * none (CockroachDB). While the database is away logins go on with the last settings, and changes
- * fail.
+ * The settings store in a database that several nodes share. The other nodes learn of a change by
+ * NOTIFY, or by polling if the database does not notify (CockroachDB). While the database is away,
+ * logins use the last settings and changes fail.
  */
 
-import pg from 'pg';
+import type pg from 'pg';
 import { errorText, PgError } from '../../lib/errors.ts';
+import { Mutex } from '../../lib/keyed-mutex.ts';
 import { type ApiKeyChange, applyApiKeyChange, noApiKeys } from '../api-keys.ts';
-import type { SettingChange } from '../changes.ts';
 import {
   applyChanges,
   canonicalChanges,
   type HistoryEntry,
   historyOf,
   historyOfApiKey,
+  type SettingChange,
 } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
-import type { ProcessDefaults, SettingsSnapshot } from '../snapshot.ts';
-import { keepLastSnapshot, readLastSnapshot } from './last-snapshot.ts';
+import type { ProcessDefaults, SettingsSnapshot, StoredState } from '../snapshot.ts';
+import { readLastSnapshot, writeLastSnapshot } from './last-snapshot.ts';
 import {
-  CHANNEL,
-  createTables,
-  hasCode,
-  lockRevision,
   readApiKeys,
   readFingerprint,
   readHistory,
@@ -32,88 +28,81 @@ import {
   writeApiKey,
   writeChanges,
 } from './postgres-tables.ts';
-import { type Kept, SnapshotHolder } from './snapshot-holder.ts';
+import { SettingsConnection, type Transaction } from './settings-connection.ts';
+import { SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a store in a database is made with. */
 export interface PostgresStoreOptions {
-  /** How to connect; asked at each attempt. */
+  /** How to connect; called at each attempt. */
   readonly connection: () => pg.ClientConfig;
-  /** The data directory, where the last settings are kept. */
+  /** The data directory, which holds a copy of the last settings. */
   readonly directory: string;
   readonly processDefaults: ProcessDefaults;
-  /**
-   * Whether what a change asks for can be done; default: what a process without a directory can do.
-   */
+  /** Called before a change is written. Default: {@link vetWithoutDirectory}. */
   readonly vet?: Vet;
-  /** Told when settings cannot be read, once for each reason; the last good ones stay. */
+  /**
+   * Called when settings cannot be read, once for each reason. The last good settings stay in
+   * force.
+   */
   readonly onProblem: (error: Error) => void;
 }
 
-/**
- * How often there is a look at the database, in ms, when it notifies and when it does not: a change
- * arrives within a second.
- */
+/** Milliseconds between two looks at a database that does not notify. */
 const POLL_MS = 500;
+
+/** The same if it notifies, for a notification that is lost. */
 const POLL_WITH_NOTIFY_MS = 2000;
 
-/** Between two attempts to connect. */
-const RECONNECT_MS = 1000;
-
-/** For a connection, and for a statement: a database that takes longer counts as away. */
-const TIMEOUT_MS = 5000;
-
-/** Serialization failures are tried again (CockroachDB reports them as a matter of course). */
-const ATTEMPTS = 5;
-
-/** What a change does inside its transaction: reads, checks, writes; returns what there is then. */
-type Work = (
-  client: pg.Client,
-  revision: number,
-  at: number,
-) => Promise<{ readonly kept: Kept; readonly snapshot: SettingsSnapshot }>;
+/** The state after a change, and its snapshot. */
+interface Changed {
+  readonly state: StoredState;
+  readonly snapshot: SettingsSnapshot;
+}
 
 /** Settings in PostgreSQL or CockroachDB. */
 export class PostgresStore implements SettingsStore {
   readonly #options: PostgresStoreOptions;
   readonly #holder: SnapshotHolder;
-  #client: pg.Client | undefined;
-  #notifies = false;
+  readonly #connection: SettingsConnection;
+  /** Runs changes and looks at the database one after the other. */
+  readonly #turns = new Mutex();
+  /** The {@link readFingerprint} of the settings that were read last. */
   #fingerprint: string | undefined;
-  #lastLook = 0;
-  #lastAttempt = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #looking = false;
-  /** Why the values that are there now were refused. */
+  /** Why the settings of that fingerprint were refused; undefined if they were not. */
   #refused: string | undefined;
-  #closed = false;
+  #timer: NodeJS.Timeout | undefined;
+  #lastLook = 0;
+  /** Whether a look waits for its turn. */
+  #looking = false;
 
-  private constructor(options: PostgresStoreOptions, kept: Kept) {
+  private constructor(options: PostgresStoreOptions, state: StoredState) {
     this.#options = options;
-    this.#holder = new SnapshotHolder(kept, options.processDefaults, options.onProblem);
+    this.#holder = new SnapshotHolder(state, options.processDefaults, options.onProblem);
+    this.#connection = new SettingsConnection(options.connection, () => this.#look(true));
   }
 
   /**
-   * Reads the settings, or, while the database is away, those that were kept in the data directory.
+   * Reads the settings; while the database is away, the copy in the data directory.
    *
-   * @throws Error with one line when there are neither
+   * @throws Error of one line if there are neither
    */
   static async open(options: PostgresStoreOptions): Promise<PostgresStore> {
-    const kept = await readLastSnapshot(options.directory);
-    const store = new PostgresStore(options, kept ?? { stored: new Map(), apiKeys: noApiKeys });
+    const last = await readLastSnapshot(options.directory);
+    const store = new PostgresStore(options, last ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
-      await store.#read(await store.#connected());
+      await store.#connection.use((client) => store.#read(client));
     } catch (error) {
-      if (!kept) {
+      if (!last) {
         await store.close();
         throw error;
       }
-      const since = new Date(kept.at).toISOString();
+      const since = new Date(last.at).toISOString();
       store.#holder.report(
         new Error(`${errorText(error)}; those of ${since} are used`, { cause: error }),
       );
     }
-    store.#timer = setInterval(() => store.#look(), POLL_MS).unref();
+    store.#timer = setInterval(() => store.#look(false), POLL_MS).unref();
     return store;
   }
 
@@ -126,61 +115,44 @@ export class PostgresStore implements SettingsStore {
   }
 
   change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#commit(() => {
+    return this.#turns.run(async () => {
       const canonical = canonicalChanges(changes);
       const changed = new Set(changes.map(({ name }) => name));
-      return async (client, revision, at) => {
-        // A bad value that somebody wrote by hand may be replaced.
+      return this.#commit(async ({ client, revision, at }) => {
+        // A row that is to be replaced is not checked: it may hold a bad value written by hand.
         const rows = (await readRows(client)).filter(({ name }) =>
           changes.every((change) => change.name !== name),
         );
         const stored = applyChanges(storedSettings(rows), canonical, user, at);
-        const kept = { stored, apiKeys: await readApiKeys(client) };
-        const snapshot = this.#holder.build(kept);
+        const state = { stored, apiKeys: await readApiKeys(client) };
+        const snapshot = this.#holder.build(state);
         const { vet = vetWithoutDirectory } = this.#options;
         await vet(snapshot.values, changed);
         await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
-        return { kept, snapshot };
-      };
+        return { state, snapshot };
+      });
     });
   }
 
   changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
-    return this.#commit(() => async (client, revision, at) => {
-      const stored = storedSettings(await readRows(client));
-      const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
-      const apiKeys = applyApiKeyChange(before, change, user, at);
-      const kept = { stored, apiKeys };
-      const snapshot = this.#holder.build(kept);
-      await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
-      return { kept, snapshot };
-    });
-  }
-
-  /**
-   * Makes a change; `prepare` is called in its turn, and what it returns inside a transaction that
-   * may be tried again.
-   */
-  #commit(prepare: () => Work): Promise<SettingsSnapshot> {
-    return this.#holder.inTurn(async () => {
-      const work = prepare();
-      for (let attempt = 1; ; attempt++) {
-        try {
-          return await this.#transact(work);
-        } catch (error) {
-          if (!hasCode(error, ['40001']) || attempt === ATTEMPTS)
-            throw error instanceof PgError ? error : notChanged(error);
-        }
-      }
-    });
+    return this.#turns.run(() =>
+      this.#commit(async ({ client, revision, at }) => {
+        const stored = storedSettings(await readRows(client));
+        const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
+        const state = { stored, apiKeys: applyApiKeyChange(before, change, user, at) };
+        const snapshot = this.#holder.build(state);
+        await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
+        return { state, snapshot };
+      }),
+    );
   }
 
   history(name?: SettingName): Promise<readonly HistoryEntry[]> {
-    return this.#holder.inTurn(async () => {
+    return this.#turns.run(async () => {
       try {
-        return await this.#use((client) => readHistory(client, name));
+        return await this.#connection.use((client) => readHistory(client, name));
       } catch (error) {
-        throw away(
+        throw storeFailed(
           'the history of settings cannot be read: their database is away or refuses',
           error,
         );
@@ -188,54 +160,43 @@ export class PostgresStore implements SettingsStore {
     });
   }
 
-  watch(listener: (snapshot: SettingsSnapshot) => void): () => void {
-    return this.#holder.watch(listener);
-  }
-
   async close(): Promise<void> {
-    this.#closed = true;
     clearInterval(this.#timer);
-    await this.#holder.settled();
-    const client = this.#client;
-    this.#client = undefined;
-    await client?.end().catch(() => undefined);
+    await this.#connection.close(this.#turns.settled());
   }
 
-  /** One transaction: lock, read, check, write, commit. */
-  async #transact(work: Work): Promise<SettingsSnapshot> {
-    return this.#use(async (client) => {
-      await client.query('BEGIN');
-      let committing = false;
-      try {
-        const { revision, at } = await lockRevision(client);
-        const { kept, snapshot } = await work(client, revision, at);
-        const fingerprint = await readFingerprint(client);
-        if (this.#notifies)
-          await client.query('SELECT pg_notify($1, $2)', [CHANNEL, String(revision)]);
-        committing = true;
-        await client.query('COMMIT');
-        await this.#adopt(kept, snapshot, fingerprint);
-        return snapshot;
-      } catch (error) {
-        if (committing && !(error instanceof pg.DatabaseError)) throw unknownOutcome(error);
-        await client.query('ROLLBACK').catch(() => undefined);
-        throw error;
-      }
-    });
+  async #commit(work: (transaction: Transaction) => Promise<Changed>): Promise<SettingsSnapshot> {
+    try {
+      const { state, snapshot, fingerprint } = await this.#connection.transact(
+        async (transaction) => ({
+          ...(await work(transaction)),
+          fingerprint: await readFingerprint(transaction.client),
+        }),
+      );
+      await this.#adopt(state, snapshot, fingerprint);
+      return snapshot;
+    } catch (error) {
+      throw error instanceof PgError
+        ? error
+        : storeFailed(
+            'nothing was changed: the database of the settings is away or refuses',
+            error,
+          );
+    }
   }
 
-  /** Looks whether somebody has changed something, unless that is being done already. */
-  #look(notified = false): void {
-    const interval = this.#notifies ? POLL_WITH_NOTIFY_MS : POLL_MS;
+  /** Reads the settings in their turn, if it is time for that or a change was notified. */
+  #look(notified: boolean): void {
+    const { isOpen, mayReconnect, notifies } = this.#connection;
     const now = performance.now();
-    if (this.#looking || (!notified && this.#client && now - this.#lastLook < interval)) return;
-    if (!this.#client && now - this.#lastAttempt < RECONNECT_MS) return;
+    const isRecent = now - this.#lastLook < (notifies ? POLL_WITH_NOTIFY_MS : POLL_MS);
+    if (this.#looking || (isOpen ? isRecent && !notified : !mayReconnect)) return;
     this.#looking = true;
     this.#lastLook = now;
-    void this.#holder.inTurn(async () => {
+    void this.#turns.run(async () => {
       this.#looking = false;
       try {
-        await this.#use((client) => this.#read(client));
+        await this.#connection.use((client) => this.#read(client));
       } catch (error) {
         this.#holder.report(error);
       }
@@ -245,116 +206,41 @@ export class PostgresStore implements SettingsStore {
   async #read(client: pg.Client): Promise<void> {
     const fingerprint = await readFingerprint(client);
     if (fingerprint === this.#fingerprint) {
-      // The database is there, so nothing but its values can be wrong.
+      // The database answers, so the only problem can be a value.
       this.#holder.problem = this.#refused;
       return;
     }
     const rows = await readRows(client);
-    // Also of what is refused: it is looked at again when it has changed.
+    // Refused settings are not read again until they change.
     this.#fingerprint = fingerprint;
     try {
-      const kept = { stored: storedSettings(rows), apiKeys: await readApiKeys(client) };
-      await this.#adopt(kept, this.#holder.build(kept), fingerprint);
+      const state = { stored: storedSettings(rows), apiKeys: await readApiKeys(client) };
+      await this.#adopt(state, this.#holder.build(state), fingerprint);
     } catch (error) {
       this.#refused = errorText(error);
       throw error;
     }
   }
 
-  async #adopt(kept: Kept, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
+  async #adopt(state: StoredState, snapshot: SettingsSnapshot, fingerprint: string): Promise<void> {
     this.#fingerprint = fingerprint;
     this.#refused = undefined;
     this.#holder.adopt(snapshot);
     try {
-      await keepLastSnapshot(this.#options.directory, kept);
+      await writeLastSnapshot(this.#options.directory, state);
     } catch (error) {
       this.#options.onProblem(
         new Error(`the last settings were not kept: ${errorText(error)}`, { cause: error }),
       );
     }
   }
-
-  /** Works with the connection; one that is broken, or does not answer, is given up. */
-  async #use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const client = await this.#connected();
-    try {
-      return await work(client);
-    } catch (error) {
-      const cause = error instanceof PgError && error.cause instanceof Error ? error.cause : error;
-      if (!(cause instanceof pg.DatabaseError || cause instanceof PgError)) this.#drop(client);
-      throw error;
-    }
-  }
-
-  async #connected(): Promise<pg.Client> {
-    if (this.#client) return this.#client;
-    if (this.#closed) throw new Error('the settings are closed');
-    this.#lastAttempt = performance.now();
-    const client = new pg.Client({
-      ...this.#options.connection(),
-      application_name: 'pgsso settings',
-      options: '-c search_path=pg_catalog',
-      connectionTimeoutMillis: TIMEOUT_MS,
-      query_timeout: TIMEOUT_MS,
-      keepAlive: true,
-    });
-    client.on('error', () => this.#drop(client));
-    client.on('end', () => this.#drop(client));
-    client.on('notification', () => this.#look(true));
-    try {
-      await client.connect();
-      await createTables(client);
-      this.#notifies = await listens(client);
-    } catch (error) {
-      void client.end().catch(() => undefined);
-      throw new Error(`the settings database: ${errorText(error)}`, { cause: error });
-    }
-    this.#client = client;
-    return client;
-  }
-
-  #drop(client: pg.Client): void {
-    if (this.#client !== client) return;
-    this.#client = undefined;
-    void client.end().catch(() => undefined);
-  }
 }
 
-/** Whether the database tells of changes: CockroachDB does not know LISTEN. */
-async function listens(client: pg.Client): Promise<boolean> {
-  try {
-    await client.query(`LISTEN ${CHANNEL}`);
-    return true;
-  } catch (error) {
-    if (error instanceof pg.DatabaseError) return false;
-    throw error;
-  }
-}
-
-function notChanged(error: unknown): PgError {
-  return away('nothing was changed: the database of the settings is away or refuses', error);
-}
-
-function away(message: string, error: unknown): PgError {
+function storeFailed(message: string, error: unknown): PgError {
   return new PgError({
     code: 'settings_store_failed',
     message,
     detail: errorText(error),
-    reason: errorText(error),
-    fault: 'us',
-    cause: error,
-  });
-}
-
-/**
- * The connection broke after COMMIT was sent (manual, appendix A: transaction_resolution_unknown).
- */
-function unknownOutcome(error: unknown): PgError {
-  return new PgError({
-    code: 'settings_change_unknown',
-    message:
-      'the connection to the database of the settings broke: whether the change was made is not known',
-    hint: 'Look for the change when the database is back.',
     reason: errorText(error),
     fault: 'us',
     cause: error,

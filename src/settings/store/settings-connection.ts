@@ -1,0 +1,179 @@
+/**
+ * The connection of a settings store to its database. It is opened when it is needed, with the
+ * tables created and LISTEN sent, and it is given up when it breaks or does not answer. A change is
+ * one transaction under a lock that all nodes take.
+ */
+
+import pg from 'pg';
+import { errorText, PgError } from '../../lib/errors.ts';
+import { CHANNEL, createTables, hasCode, lockRevision } from './postgres-tables.ts';
+
+/** What a change works with inside its transaction. */
+export interface Transaction {
+  readonly client: pg.Client;
+  /** The number of the change. */
+  readonly revision: number;
+  /** The database's time, in milliseconds since the epoch. */
+  readonly at: number;
+}
+
+/** Milliseconds between two attempts to connect. */
+const RECONNECT_MS = 1000;
+
+/** Milliseconds for a connection, and for a statement. A slower database counts as away. */
+const TIMEOUT_MS = 5000;
+
+/** Attempts at a transaction. CockroachDB reports serialization failures in normal operation. */
+const ATTEMPTS = 5;
+
+/** One connection at a time, with a new one in place of a broken one. */
+export class SettingsConnection {
+  readonly #configure: () => pg.ClientConfig;
+  readonly #onNotification: () => void;
+  #client: pg.Client | undefined;
+  #notifies = false;
+  #lastAttempt = 0;
+  #closed = false;
+
+  /**
+   * @param configure how to connect; called at each attempt
+   * @param onNotification called when another node has changed the settings
+   */
+  constructor(configure: () => pg.ClientConfig, onNotification: () => void) {
+    this.#configure = configure;
+    this.#onNotification = onNotification;
+  }
+
+  /** Whether there is a connection. */
+  get isOpen(): boolean {
+    return this.#client !== undefined;
+  }
+
+  /** Whether it is time for another attempt to connect. */
+  get mayReconnect(): boolean {
+    return performance.now() - this.#lastAttempt >= RECONNECT_MS;
+  }
+
+  /** Whether the database notifies of changes. */
+  get notifies(): boolean {
+    return this.#notifies;
+  }
+
+  /** Runs work with the connection, which is given up if it breaks or does not answer. */
+  async use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = await this.#connected();
+    try {
+      return await work(client);
+    } catch (error) {
+      const cause = error instanceof PgError && error.cause instanceof Error ? error.cause : error;
+      if (!(cause instanceof pg.DatabaseError || cause instanceof PgError)) this.#drop(client);
+      throw error;
+    }
+  }
+
+  /**
+   * Runs work in a transaction under the lock, and commits it. After a serialization failure all of
+   * it runs again.
+   *
+   * @throws PgError 08007 if the connection breaks during COMMIT; what the work throws
+   */
+  async transact<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.use((client) => this.#transactOnce(client, work));
+      } catch (error) {
+        if (!hasCode(error, ['40001']) || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Opens no connection from now on, and closes the present one when the work is over. */
+  async close(workIsOver: Promise<void>): Promise<void> {
+    this.#closed = true;
+    await workIsOver;
+    const client = this.#client;
+    this.#client = undefined;
+    await client?.end().catch(() => undefined);
+  }
+
+  async #transactOnce<T>(
+    client: pg.Client,
+    work: (transaction: Transaction) => Promise<T>,
+  ): Promise<T> {
+    await client.query('BEGIN');
+    let committing = false;
+    try {
+      const { revision, at } = await lockRevision(client);
+      const result = await work({ client, revision, at });
+      if (this.#notifies)
+        await client.query('SELECT pg_notify($1, $2)', [CHANNEL, String(revision)]);
+      committing = true;
+      await client.query('COMMIT');
+      return result;
+    } catch (error) {
+      if (committing && !(error instanceof pg.DatabaseError)) throw unknownOutcome(error);
+      await client.query('ROLLBACK').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #connected(): Promise<pg.Client> {
+    if (this.#client) return this.#client;
+    if (this.#closed) throw new Error('the settings are closed');
+    this.#lastAttempt = performance.now();
+    const client = new pg.Client({
+      ...this.#configure(),
+      application_name: 'pgsso settings',
+      options: '-c search_path=pg_catalog',
+      connectionTimeoutMillis: TIMEOUT_MS,
+      query_timeout: TIMEOUT_MS,
+      keepAlive: true,
+    });
+    client.on('error', () => this.#drop(client));
+    client.on('end', () => this.#drop(client));
+    client.on('notification', this.#onNotification);
+    try {
+      await client.connect();
+      await createTables(client);
+      this.#notifies = await listens(client);
+    } catch (error) {
+      void client.end().catch(() => undefined);
+      throw new Error(`the settings database: ${errorText(error)}`, { cause: error });
+    }
+    this.#client = client;
+    return client;
+  }
+
+  #drop(client: pg.Client): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    void client.end().catch(() => undefined);
+  }
+}
+
+/** Sends LISTEN. Returns false for CockroachDB, which does not know it. */
+async function listens(client: pg.Client): Promise<boolean> {
+  try {
+    await client.query(`LISTEN ${CHANNEL}`);
+    return true;
+  } catch (error) {
+    if (error instanceof pg.DatabaseError) return false;
+    throw error;
+  }
+}
+
+/**
+ * The connection broke after COMMIT was sent (manual, appendix A: transaction_resolution_unknown).
+ */
+function unknownOutcome(error: unknown): PgError {
+  return new PgError({
+    code: 'settings_change_unknown',
+    message:
+      'the connection to the database of the settings broke: ' +
+      'whether the change was made is not known',
+    hint: 'Look for the change when the database is back.',
+    reason: errorText(error),
+    fault: 'us',
+    cause: error,
+  });
+}

@@ -1,0 +1,30 @@
+/** `pgsso settings` over the socket of the console: get, set, reset and list. */
+import t from 'tap';
+import { startFrontEnd } from '../support/front-end.ts';
+import { NAME, NO_BACKEND, type Outcome, runSettings } from './settings-command.ts';
+
+const frontEnd = await startFrontEnd(NO_BACKEND);
+t.teardown(() => frontEnd.close());
+const { dataDir } = frontEnd;
+
+const settings = (args: readonly string[], input = ''): Promise<Outcome> =>
+  runSettings(args, input, { PGSSO_DATA_DIR: dataDir });
+
+t.test('set, get, reset and list over the socket', async (t) => {
+  t.strictSame(await settings(['set', NAME, '00:00:07']), { status: 0, stdout: '', stderr: '' });
+  t.strictSame(await settings(['get', NAME]), { status: 0, stdout: '7s\n', stderr: '' });
+  t.strictSame(await settings(['get', '--json', NAME]), {
+    status: 0,
+    stdout: '"7s"\n',
+    stderr: '',
+  });
+  t.match(await settings(['set', NAME, '-'], '8s'), { status: 0 });
+  const { stdout } = await settings(['list', '--json']);
+  t.match(
+    JSON.parse(stdout).find(({ variable }: { variable: string }) => variable === NAME),
+    { value: '8s', origin: 'override' },
+  );
+  t.match(await settings(['list']), { stdout: /^override {2}pgsso\.clock_tolerance = "8s"$/m });
+  t.match(await settings(['reset', NAME]), { status: 0 });
+  t.match(await settings(['get', NAME]), { stdout: '5s\n' });
+});
