@@ -1,8 +1,8 @@
 /**
- * Logins by each way of `--backend-auth`, with and without connections opened ahead, beside logins
- * that go to the same PostgreSQL directly: p50 of one client that pauses between them, logins a
- * second of eight at once, and the front-end's CPU time a login. Every way has a front-end of its
- * own; each round goes through all of them in random order, and a ratio is to direct SCRAM in the
+ * Logins with each method of `--backend-auth`, with and without connections opened ahead, compared
+ * with direct logins at the same PostgreSQL: p50 of one client that pauses between logins, logins a
+ * second of eight clients, and CPU time of the front-end for a login. Every case has its own
+ * front-end. Each round runs all of them in random order, and a ratio is to direct SCRAM in the
  * same round.
  */
 
@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { Backend } from '../src/backend/backend.ts';
 import { CertificateIssuer } from '../src/backend/certificates.ts';
 import { BackendTarget } from '../src/backend/target.ts';
-import { parseBackendUrl } from '../src/backend/url.ts';
+import { parseBackendUrl } from '../src/backend/url-parser.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
 import { token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
@@ -28,23 +28,20 @@ const { values: flags } = parseArgs({
 const rounds = Number(flags.rounds);
 const logins = Number(flags.logins);
 const CLIENTS = 8;
-/**
- * Between the logins of the one client: what was opened ahead is replaced in it, as it would be
- * outside of a benchmark.
- */
+/** The pause of the one client, in which connections opened ahead are replaced, as in real use. */
 const PAUSE_MS = 15;
 const WARM_UP = 200;
 const AHEAD = ', 8 ahead';
 const READY_FOR_QUERY = 0x5a;
 
-/** One way to log in. */
+/** A kind of login that is measured. */
 interface Way {
   readonly name: string;
   login(): Promise<void>;
   readonly frontEnd?: BenchFrontEnd;
 }
 
-/** What one round has measured. */
+/** The figures of one round. */
 interface Figures {
   readonly p50: number;
   readonly rate: number;
@@ -62,8 +59,7 @@ const postgres = await startPostgres({
   ssl: { ...servers.issue({ cn: 'db', san: ['127.0.0.1'], usage: 'server' }), ca: clients.cert },
   hba: [
     'local all all trust',
-    // one certificate for all shows itself by its name; the others are a certificate for each user,
-    // and passwords
+    // One certificate for all users, a certificate for each user, and passwords.
     'hostssl front all 127.0.0.1/32 cert map=front',
     'hostssl issued all 127.0.0.1/32 cert',
     'hostssl all all 127.0.0.1/32 scram-sha-256',
@@ -77,8 +73,10 @@ const postgres = await startPostgres({
 });
 const front = clients.issue({ cn: 'front', usage: 'client' });
 const passfile = file('passfile', '*:*:*:alice:secret\n');
-const byTls = `postgres://127.0.0.1:${postgres.port}/?sslrootcert=${file('servers.crt', servers.cert)}`;
-const byCertificate = `${byTls}&sslcert=${file('front.crt', front.cert)}&sslkey=${file('front.key', front.key)}`;
+const root = file('servers.crt', servers.cert);
+const byTls = `postgres://127.0.0.1:${postgres.port}/?sslrootcert=${root}`;
+const [frontCert, frontKey] = [file('front.crt', front.cert), file('front.key', front.key)];
+const byCertificate = `${byTls}&sslcert=${frontCert}&sslkey=${frontKey}`;
 const bySocket = `postgres:///?host=${postgres.socketDir}&port=${postgres.port}`;
 const authority = [
   '--issue-ca-cert',
@@ -131,7 +129,7 @@ try {
   await rm(directory, { recursive: true });
 }
 
-/** Logins at PostgreSQL itself, with pgsso's own client side. */
+/** Logins at PostgreSQL itself, by the code that the front-end uses. */
 async function direct(
   name: string,
   url: string,
@@ -152,7 +150,7 @@ async function direct(
   return {
     name,
     async login() {
-      (await backend.login(parameters, signal)).channel.destroy();
+      (await backend.logIn(parameters, signal)).channel.destroy();
     },
   };
 }
@@ -182,10 +180,7 @@ async function through(
   };
 }
 
-/**
- * What a login pays for when its user has no certificate in use: key, certificate, and the TLS
- * context for it.
- */
+/** The cost of a login without a certificate in use: a key, a certificate and a TLS context. */
 async function reportIssuing(): Promise<void> {
   const names = { certificateName: 'ca.crt', keyName: 'ca.key' };
   const issuer = await CertificateIssuer.open({
@@ -206,12 +201,13 @@ async function reportIssuing(): Promise<void> {
     median(times.map(({ context }) => context)),
   ];
   process.stdout.write(
-    `a certificate: ${issue.toFixed(2)} ms to issue, ${context.toFixed(2)} ms to make its TLS context\n`,
+    `a certificate: ${issue.toFixed(2)} ms to issue, ` +
+      `${context.toFixed(2)} ms to make its TLS context\n`,
   );
 }
 
 async function measure({ login, frontEnd }: Way, count: number): Promise<Figures> {
-  // What was opened ahead and taken by the warm-up is there again.
+  // Connections that the last case took are opened again.
   await sleep(200);
   const before = frontEnd?.cpuSeconds() ?? 0;
   const times: number[] = [];
@@ -263,7 +259,7 @@ function report(): void {
   }
 }
 
-/** Round by round, the ratio to another way. */
+/** The ratio to another case in the same round, for each round. */
 function ratiosTo(other: string, figures: readonly Figures[], of: 'p50' | 'rate'): number[] {
   const [base = []] = Array.from(measured).flatMap(([{ name }, of]) =>
     name === other ? [of] : [],
@@ -276,7 +272,8 @@ function row(name: string, ...cells: readonly string[]): string {
 }
 
 function spread(values: readonly number[], digits = 1): string {
-  return `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)}–${Math.max(...values).toFixed(digits)})`;
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return `${median(values).toFixed(digits)} (${least.toFixed(digits)}–${most.toFixed(digits)})`;
 }
 
 function median(values: readonly number[]): number {

@@ -1,4 +1,4 @@
-/** `pgsso serve` as a process of its own, which a bench can look at from outside. */
+/** `pgsso serve` in its own process, which a benchmark can measure from outside. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,14 +12,14 @@ import { keySetText, testKey } from '../test/support/tokens.ts';
 /** A running front-end. */
 export interface BenchFrontEnd {
   readonly port: number;
-  /** Resident memory in kB. */
+  /** Resident memory, in kB. */
   residentKb(): number;
-  /** CPU time that it has used, user and system, in seconds. */
+  /** User and system CPU time so far, in seconds. */
   cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
-/** Starts it for a backend, with settings that let the tests' tokens in. */
+/** Starts it for a backend, with settings that accept the tokens of the tests. */
 export async function startBenchFrontEnd(
   backend: string,
   options: readonly string[] = [],
@@ -66,8 +66,8 @@ export async function startBenchFrontEnd(
     residentKb: () =>
       Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
     cpuSeconds() {
-      // proc(5): behind the name, which is in parentheses, utime and stime are the 12th and 13th
-      // field, in ticks of 10 ms
+      // Behind the name in parentheses, utime and stime are the 12th and 13th field, in ticks of
+      // 10 ms (proc(5)).
       const [, fields = ''] = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ');
       const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
       return (user + system) / 100;

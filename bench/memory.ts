@@ -1,8 +1,7 @@
 /**
- * `npm run bench:memory`: what connections cost the front-end in resident memory, as the slope
- * between two numbers of them, since the process has a floor of its own. Linux only (/proc).
- * Limits: a login in progress under 100 kB, an idle session under 30 kB, a refused password of 64
- * kB nothing.
+ * `npm run bench:memory`: the resident memory of a connection, as the slope between two numbers of
+ * connections, because the process needs memory without any. Linux only (/proc). Limits: 100 kB for
+ * a login in progress, 30 kB for an idle session, nothing for a refused password of 64 kB.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -65,7 +64,7 @@ async function connect(
   return client;
 }
 
-/** Waves of refused logins: what the last waves add is what one leaves behind. */
+/** Waves of refused logins. What the last waves add is what a refused login leaves. */
 async function refusals(): Promise<void> {
   const frontEnd = await startBenchFrontEnd(backend, limits);
   const bad = password('x'.repeat(65_000));
@@ -82,8 +81,8 @@ async function refusals(): Promise<void> {
     }
     return frontEnd.residentKb();
   };
-  // The heap of a young process grows until its collector has found its pace; six waves are enough
-  // for that.
+  // The heap of a new process grows until the garbage collector runs regularly, which takes fewer
+  // than six waves.
   for (let i = 0; i < 6; i++) await wave();
   const before = frontEnd.residentKb();
   for (let i = 0; i < 6; i++) await wave();

@@ -1,14 +1,14 @@
 /**
- * A backend that costs nothing: it lets everybody in, greets as PostgreSQL does, and answers any
- * query with one row. It runs in the bench's own process, so that what is measured of the
- * front-end's process is the front-end's alone.
+ * A backend that costs nothing: it accepts every login, sends a greeting like that of PostgreSQL
+ * and answers nothing else. It runs in the process of the benchmark, so that the figures of the
+ * front-end's process are of the front-end alone.
  */
 
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
-import { authenticationOk, formatMessage } from '../src/wire/messages.ts';
+import { authenticationOk } from '../src/wire/messages.ts';
+import { backendKeyData, parameterStatus, readyForQuery } from '../src/wire/query-messages.ts';
 
-const text = (value: string): Buffer => Buffer.from(`${value}\0`);
 const parameters = {
   is_superuser: 'off',
   server_version: '18.0',
@@ -18,9 +18,9 @@ const parameters = {
 };
 const greeting = Buffer.concat([
   authenticationOk(),
-  ...Object.entries(parameters).map(([name, value]) => formatMessage('S', text(name), text(value))),
-  formatMessage('K', Buffer.alloc(8)),
-  formatMessage('Z', Buffer.from('I')),
+  ...Object.entries(parameters).map(([name, value]) => parameterStatus(name, value)),
+  backendKeyData(0, Buffer.alloc(4)),
+  readyForQuery('I'),
 ]);
 
 /** Starts the stub on a free port of the loopback address. */

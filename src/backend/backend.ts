@@ -1,6 +1,7 @@
 /**
- * One backend, whole: where it is, how to log in there, the connections that wait for logins, and
- * whether it asks for what it should. What `--backend` names is one, and so is each `--route`.
+ * A backend, as `--backend` or a `--route` names it: its hosts, the credentials of the front-end
+ * and the connections opened ahead. After the first login at a host it also tests whether the host
+ * insists on those credentials.
  */
 import { withDeadline } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
@@ -8,11 +9,11 @@ import { AUTHENTICATION, PROTOCOL_3_0 } from '../wire/constants.ts';
 import { formatStartup, type StartupParameter } from '../wire/startup.ts';
 import { type CancelOutcome, forwardCancel } from './cancel.ts';
 import { connectAs } from './connect.ts';
+import { type BackendSession, readRequest, write } from './connection.ts';
 import type { Credentials } from './credentials.ts';
 import { dialHost } from './dial.ts';
 import { BackendRefusal } from './errors.ts';
-import { type BackendSession, readRequest, write } from './leg.ts';
-import { loginNatively, type NativeLoginOptions } from './native-login.ts';
+import { logInNatively, type NativeLoginOptions } from './native-login.ts';
 import { type CredentialOptions, openCredentials } from './open-credentials.ts';
 import { OpenedAhead } from './opened-ahead.ts';
 import { BackendTarget } from './target.ts';
@@ -23,12 +24,12 @@ export interface BackendOptions extends CredentialOptions {
   readonly backendAhead: number;
 }
 
-/** What an operator ought to hear of a backend; `alarm` when anybody beside us can get in there. */
+/** What an operator should know of a backend. `alarm`: others can log in there as anybody. */
 export type BackendNotice = (level: 'alarm' | 'warning', text: string) => void;
 
 const OWN_ROLE: StartupParameter = { name: 'role', value: Buffer.from('none') };
 
-/** A backend that logins can be made at. */
+/** A backend for logins. */
 export class Backend {
   readonly target: BackendTarget;
   readonly credentials: Credentials;
@@ -36,7 +37,7 @@ export class Backend {
   readonly #ahead: OpenedAhead | undefined;
   readonly #closed = new AbortController();
   #probed = new WeakSet<BackendHost>();
-  /** Whether a startup packet may hold `role` here; undefined before the first login tells. */
+  /** Whether a startup packet may have `role`; undefined before the first login shows it. */
   #takesRole: boolean | undefined;
 
   private constructor(
@@ -48,7 +49,7 @@ export class Backend {
     this.target = target;
     this.credentials = credentials;
     this.#notice = notice;
-    // A certificate that is issued belongs to one user, who is not known ahead.
+    // A certificate is issued for a user, who is not known ahead.
     if (ahead > 0 && credentials.method !== 'issue-cert') {
       this.#ahead = new OpenedAhead(
         target,
@@ -59,10 +60,10 @@ export class Backend {
   }
 
   /**
-   * Reads what the URL and the options refer to. Nothing is dialled before {@link Backend.start}.
+   * Reads the files that the URL and the options name. Nothing is dialled before
+   * {@link Backend.start}.
    *
-   * @throws UsageError for options or parameters that cannot be right; PgError F0000 for files that
-   *   cannot be used
+   * @throws UsageError for wrong options or parameters; PgError F0000 for files that cannot be used
    */
   static async open(
     url: BackendUrl,
@@ -74,22 +75,23 @@ export class Backend {
     if (credentials.method === 'trust' && !url.hosts.every(({ host }) => isSocketDirectory(host))) {
       notice(
         'warning',
-        '--backend-auth trust over TCP: whoever else reaches the backend from a trusted address gets in as anybody, too',
+        '--backend-auth trust over TCP: ' +
+          'whoever else reaches the backend from a trusted address gets in as anybody, too',
       );
     }
     return new Backend(target, credentials, options.backendAhead, notice);
   }
 
-  /** Begins to open connections ahead, if there are to be any. */
+  /** Begins to open connections ahead. */
   start(): void {
     this.#ahead?.start();
   }
 
   /**
-   * Logs in as the user of the parameters, with the front-end's own credential; throws as
-   * connectAs.
+   * Logs in as the user of the parameters, with the credential of the front-end. Throws as
+   * connectAs does.
    */
-  async login(
+  async logIn(
     parameters: readonly StartupParameter[],
     signal: AbortSignal,
   ): Promise<BackendSession> {
@@ -106,30 +108,30 @@ export class Backend {
   }
 
   /**
-   * Logs in as a user who begins as himself. A role that is set for him or for the database (ALTER
-   * ROLE, or ALTER DATABASE by its owner, … SET role) would hide that he is a superuser, and he
-   * could take it off again; our `role=none` outranks it (manual 20.1.3: what the client sends in
-   * its startup packet comes last). CockroachDB has no such settings, and refuses `role` in a
-   * startup packet: what a backend is, its first login tells. Throws as connectAs.
+   * Logs in with `role=none`. ALTER ROLE … SET role, or ALTER DATABASE … SET role by an owner,
+   * would hide that the user is a superuser, and the user could reset the role later. A parameter
+   * of the startup packet overrides those settings (manual 20.1.3). CockroachDB has no such
+   * settings and refuses `role` in a startup packet; the first login shows which server it is.
+   * Throws as connectAs does.
    */
-  async loginAsHimself(
+  async logInWithRoleNone(
     parameters: readonly StartupParameter[],
     signal: AbortSignal,
   ): Promise<BackendSession> {
     if (this.#takesRole === undefined) {
-      const session = await this.login(parameters, signal);
+      const session = await this.logIn(parameters, signal);
       this.#takesRole = !session.reported.has('crdb_version');
       if (!this.#takesRole) return session;
       session.channel.destroy();
     }
-    return this.login(this.#takesRole ? [...parameters, OWN_ROLE] : parameters, signal);
+    return this.logIn(this.#takesRole ? [...parameters, OWN_ROLE] : parameters, signal);
   }
 
-  /** Logs in with the client's credential; throws as loginNatively. */
-  loginNatively(
+  /** Logs in with the client's credential. Throws as {@link logInNatively} does. */
+  logInNatively(
     options: Omit<NativeLoginOptions, 'target' | 'ahead'>,
   ): Promise<BackendSession | undefined> {
-    return loginNatively({ ...options, target: this.target, ahead: this.#ahead });
+    return logInNatively({ ...options, target: this.target, ahead: this.#ahead });
   }
 
   /** Forwards a cancel request to every host. */
@@ -138,14 +140,15 @@ export class Backend {
   }
 
   /**
-   * Reads all files again. Throws for those that cannot be read; what was read of them before stays
-   * in use.
+   * Reads all files again.
+   *
+   * @throws Error that names the files that cannot be read; what was read before stays in use
    */
   async reload(): Promise<void> {
     const failures: string[] = [];
-    for (const part of [this.target, this.credentials]) {
+    for (const owner of [this.target, this.credentials]) {
       try {
-        await part.reload?.();
+        await owner.reload?.();
       } catch (error) {
         failures.push(errorText(error));
       }
@@ -155,55 +158,51 @@ export class Backend {
     if (failures.length > 0) throw new Error(failures.join('; '));
   }
 
-  /** Drops the connections that wait, and opens no more; sessions go on. */
+  /** Closes the connections opened ahead, and opens no more. Sessions go on. */
   close(): void {
     this.#ahead?.close();
     this.#closed.abort(new Error('the front-end is shutting down'));
   }
 
   /**
-   * The first time that a login has succeeded at a host, tries the same without the credential.
-   * With a password that is not needed: there each login holds the backend to asking for it.
+   * After the first login at a host with a certificate, tries to log in without it. A password
+   * needs no such test: every login insists that the backend asks for it.
    */
   #probe(host: BackendHost, parameters: readonly StartupParameter[]): void {
     if (!this.credentials.secureContext || this.#probed.has(host)) return;
     this.#probed.add(host);
-    const who = parameters.filter(({ name }) => name === 'user' || name === 'database');
-    admitsWithoutCredential(this.target, host, who, this.#closed.signal).then(
+    const identity = parameters.filter(({ name }) => name === 'user' || name === 'database');
+    admitsWithoutCredential(this.target, host, identity, this.#closed.signal).then(
       (admitted) => {
         if (!admitted) return;
         this.#notice(
           'alarm',
-          `${formatHost(host)} lets this address in without a certificate, although --backend-auth is ${this.credentials.method}: whoever else is there can log in as anybody; see its pg_hba.conf`,
+          `${formatHost(host)} lets this address in without a certificate, ` +
+            `although --backend-auth is ${this.credentials.method}: ` +
+            'whoever else is there can log in as anybody; see its pg_hba.conf',
         );
       },
       (error: unknown) => {
         if (this.#closed.signal.aborted) return;
         this.#notice(
           'warning',
-          `${formatHost(host)}: whether it asks for a certificate could not be told: ${errorText(error)}`,
+          `${formatHost(host)}: whether it asks for a certificate could not be told: ` +
+            errorText(error),
         );
       },
     );
   }
 }
 
-/*
- * Whether a backend lets the front-end in without the credential that it has for it. A server that
- * was meant to ask for a certificate and trusts the address instead looks the same as one that does
- * as it should, until somebody connects without: whoever else reaches it from that address could
- * then be anybody.
- */
-
-/** For the whole probe, in milliseconds. */
-const PROBE_TIMEOUT = 10_000;
+/** For the whole test. */
+const PROBE_TIMEOUT_MS = 10_000;
 
 /**
- * Connects as the user with nothing to show, and leaves.
+ * Tests whether a host lets the front-end in without a credential. A server that trusts the address
+ * instead of asking for a certificate is otherwise not noticed, and everybody else who reaches it
+ * from that address can log in as anybody.
  *
- * @returns whether the backend has let it in
- * @throws Error when that cannot be told: the host is away, or does not follow the protocol; the
- *   signal's reason
+ * @throws Error if the host is away or breaks the protocol; the signal's reason
  */
 export async function admitsWithoutCredential(
   target: BackendTarget,
@@ -212,19 +211,19 @@ export async function admitsWithoutCredential(
   signal: AbortSignal,
 ): Promise<boolean> {
   return withDeadline(
-    PROBE_TIMEOUT,
-    `no answer within ${PROBE_TIMEOUT} ms`,
+    PROBE_TIMEOUT_MS,
+    `no answer within ${PROBE_TIMEOUT_MS} ms`,
     signal,
     async (within) => {
-      const leg = await dialHost(target, host, within);
+      const connection = await dialHost(target, host, within);
       try {
-        await write(leg, formatStartup(PROTOCOL_3_0, parameters), within);
-        return (await readRequest(leg, within)).code === AUTHENTICATION.ok;
+        await write(connection, formatStartup(PROTOCOL_3_0, parameters), within);
+        return (await readRequest(connection, within)).code === AUTHENTICATION.ok;
       } catch (error) {
         if (error instanceof BackendRefusal) return false;
         throw error;
       } finally {
-        leg.channel.destroy();
+        connection.channel.destroy();
       }
     },
   );

@@ -1,8 +1,8 @@
 /**
- * A client's CancelRequest on its way to the backend. The key is the backend's own, so that no
- * state is needed here, and with several hosts it goes to each: one that did not issue it ignores
- * it. PostgreSQL closes such a connection when the request is done, and a client that waits for
- * that has to wait here, too, lest its next query be hit.
+ * Forwards a client's CancelRequest to the backend. The key is the backend's own, so the front-end
+ * keeps no state. With several hosts the request goes to each: a host that did not issue the key
+ * ignores it. PostgreSQL closes the connection when the request is done. The front-end waits for
+ * that, so that a client that waits does not have its next query cancelled.
  */
 import { withDeadline } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
@@ -10,31 +10,29 @@ import { dialHost } from './dial.ts';
 import type { BackendTarget } from './target.ts';
 import { type BackendHost, formatHost } from './url.ts';
 
-/** How it went at one host; for the log. */
+/** The outcome at one host, for the log. */
 export interface CancelOutcome {
   /** Host and port. */
   readonly host: string;
-  /** Why the request may not have been delivered; undefined when it was. */
+  /** Why the request may not have been delivered; undefined if it was. */
   readonly failure: string | undefined;
 }
 
-/**
- * Milliseconds that a cancel request may take in all: somebody waits for it, and a backend that is
- * slower than that is not going to do it.
- */
-const CANCEL_TIMEOUT = 5_000;
+/** For the whole request: the user waits, and a backend that is slower will not answer at all. */
+const CANCEL_TIMEOUT_MS = 5_000;
 
 /**
- * Sends the packet, length included, to every host of the backend and waits until each has dealt
- * with it. Never rejects: nobody waits for an answer.
+ * Sends the request to every host of the backend and waits until each has closed the connection.
+ * Never rejects: a CancelRequest has no answer.
  *
+ * @param packet the whole packet, length included
  * @param timeout milliseconds
  */
 export function forwardCancel(
   target: BackendTarget,
   packet: Buffer,
   signal: AbortSignal,
-  timeout: number = CANCEL_TIMEOUT,
+  timeout: number = CANCEL_TIMEOUT_MS,
 ): Promise<readonly CancelOutcome[]> {
   return Promise.all(
     target.url.hosts.map(async (host) => ({

@@ -1,13 +1,17 @@
 /**
- * Logging in with a client certificate (`--backend-auth cert` and `issue-cert`): the backend knows
- * the front-end, or the user himself, by what TLS has shown it, and asks for nothing more. pgsso
- * cannot see whether the certificate was looked at; see probe.ts.
+ * Logins with a client certificate: one for all users (`--backend-auth cert`), or one issued for
+ * each user (`issue-cert`). An issued certificate is valid for minutes and its common name is the
+ * SQL user, so the backend needs neither a password nor a map. The authority's key stays a key
+ * object, outside of JavaScript's heap. A login cannot see whether the backend looked at the
+ * certificate; Backend tests that.
  */
 
-import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
+import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { chmod, unlink, writeFile } from 'node:fs/promises';
 import type { SecureContext } from 'node:tls';
+import NodeCache from 'node-cache';
 import { readPrivateFile, unusableFile } from '../lib/files.ts';
+import { readCertificates } from '../lib/pem.ts';
 import {
   keyToPem,
   newKey,
@@ -17,13 +21,38 @@ import {
   signerOf,
 } from '../lib/x509/certificate.ts';
 import { AUTHENTICATION } from '../wire/constants.ts';
+import { readRequest, requestName } from './connection.ts';
 import type { BackendLogin, Credentials } from './credentials.ts';
 import { notAdmitted } from './errors.ts';
-import { readRequest, requestName } from './leg.ts';
-import { type BackendTarget, readCertificates, type TlsIdentity } from './target.ts';
+import type { BackendTarget, TlsIdentity } from './target.ts';
+
+/** How far the backend's clock may be behind that of the front-end. */
+export const CLOCK_TOLERANCE_MS = 120_000;
+
+/** PostgreSQL checks the dates of a certificate once, when the connection is made. */
+const VALIDITY_MS = 300_000;
 
 /**
- * One certificate for every user: the backend's pg_ident.conf says whom it may be.
+ * How long a certificate is used again for its user. The rest of its validity is how far the
+ * backend's clock may be ahead.
+ */
+const REUSE_MS = 120_000;
+
+/** A TLS context has 20 to 50 kB in OpenSSL. The certificates beyond this number are used once. */
+const CACHE_LIMIT = 1000;
+
+/** Paths of a certificate, with its chain if there is one, and of its private key. */
+export interface IdentityFiles {
+  readonly certificate: string;
+  readonly key: string;
+  /** The option or parameter that names the certificate, for errors. */
+  readonly certificateName: string;
+  /** The option or parameter that names the key, for errors. */
+  readonly keyName: string;
+}
+
+/**
+ * Logs in every user with one certificate. The backend's pg_ident.conf limits the users.
  *
  * @throws PgError F0000 for files that cannot be used
  */
@@ -42,10 +71,7 @@ export async function certificateCredentials(
   };
 }
 
-/**
- * A certificate of his own for each user, from an authority that the backend trusts for nothing
- * else.
- */
+/** Logs in each user with a certificate of an authority that the backend uses for nothing else. */
 export function issuedCredentials(target: BackendTarget, issuer: CertificateIssuer): Credentials {
   return {
     method: 'issue-cert',
@@ -55,93 +81,23 @@ export function issuedCredentials(target: BackendTarget, issuer: CertificateIssu
   };
 }
 
-async function readContext(target: BackendTarget, files: IdentityFiles): Promise<SecureContext> {
-  const cert = (await readCertificates(files.certificateName, files.certificate)).join('');
-  const key = await readPrivateFile(files.keyName, files.key);
-  try {
-    return target.createContext({ cert, key } satisfies TlsIdentity);
-  } catch (error) {
-    throw unusableFile(files.keyName, files.key, error);
-  } finally {
-    key.fill(0);
-  }
-}
-
-async function expectNoRequest(
-  { leg, user, signal }: BackendLogin,
-  method: 'cert' | 'issue-cert',
-): Promise<Buffer> {
-  if (!leg.certificate)
-    throw notAdmitted(
-      user,
-      `${leg.label}: without TLS there is no certificate, and --backend-auth is ${method}`,
-    );
-  const { code, bytes } = await readRequest(leg, signal);
-  if (code === AUTHENTICATION.ok) return bytes;
-  throw notAdmitted(
-    user,
-    `${leg.label} asks for a credential (${requestName(code)}), and --backend-auth is ${method}: see the "cert" lines of its pg_hba.conf`,
-  );
-}
-
-/*
- * Issues client certificates (`--backend-auth issue-cert`): one for each user, valid for minutes,
- * its common name the SQL user. The backend needs neither a password nor a map, and a certificate
- * that somebody gets hold of is worthless soon. The authority's key is kept as a key object,
- * outside of JavaScript's heap, and is never written anywhere.
- */
-
-/**
- * Paths of a certificate, with its chain if it has one, and of its private key; and how errors call
- * the two files.
- */
-export interface IdentityFiles {
-  readonly certificate: string;
-  readonly key: string;
-  readonly certificateName: string;
-  readonly keyName: string;
-}
-
-/** How far the backend's clock may be behind ours, in ms. */
-export const CLOCK_TOLERANCE_MS = 120_000;
-
-/**
- * How long a certificate is valid from now on, in ms; PostgreSQL looks at it once, when the
- * connection is made.
- */
-const VALIDITY_MS = 300_000;
-
-/**
- * How long a certificate is used again for its user, in ms. The rest of its validity is how far the
- * backend's clock may be ahead.
- */
-const REUSE_MS = 120_000;
-
-/**
- * A context has 20 to 50 KB in OpenSSL; beyond this the user that was least recently seen gets a
- * new certificate next time.
- */
-const CACHE_LIMIT = 1000;
-
 interface Issued {
   readonly context: SecureContext;
   /** On the issuer's clock. */
   readonly at: number;
 }
 
-/** What the files of an authority hold. */
-interface AuthorityFiles {
-  readonly signer: Signer;
-  /** Certificates between the authority and one that the backend knows; PEM. */
-  readonly chain: string;
-}
-
-/** An authority, and the certificates that it has issued lately. */
+/** An authority, and the certificates that it issued within the last minutes. */
 export class CertificateIssuer {
   readonly #files: IdentityFiles;
   readonly #now: () => number;
-  /** User → certificate in use, the least recently used first. */
-  readonly #issued = new Map<string, Issued>();
+  /** By user. The prefix keeps names such as `__proto__` away from the object behind the cache. */
+  readonly #issued = new NodeCache({
+    useClones: false,
+    stdTTL: REUSE_MS / 1000,
+    checkperiod: REUSE_MS / 1000,
+    maxKeys: CACHE_LIMIT,
+  });
   #authority: AuthorityFiles;
 
   private constructor(files: IdentityFiles, authority: AuthorityFiles, now: () => number) {
@@ -154,8 +110,8 @@ export class CertificateIssuer {
    * Reads the authority.
    *
    * @param now milliseconds since the epoch
-   * @throws PgError F0000 for files that cannot be used: not private, not of each other, not of an
-   *   authority
+   * @throws PgError F0000 for files that cannot be used: others can read the key, the two do not
+   *   belong together, or the certificate is of no authority
    */
   static async open(
     files: IdentityFiles,
@@ -165,29 +121,25 @@ export class CertificateIssuer {
   }
 
   /**
-   * Reads the authority again and forgets what it has issued. Throws as open does; the old one then
-   * stays in use.
+   * Reads the authority again and forgets the certificates. Throws as open does; the old authority
+   * then stays in use.
    */
   async reload(): Promise<void> {
     this.#authority = await readAuthority(this.#files);
-    this.#issued.clear();
+    this.#issued.flushAll();
   }
 
-  /**
-   * The user's certificate, as a context that `create` made of it: the one in use, or a new one.
-   */
+  /** The context that `create` made of the user's certificate: the one in use, or a new one. */
   contextFor(user: string, create: (identity: TlsIdentity) => SecureContext): SecureContext {
+    const key = `user:${user}`;
     const at = this.#now();
-    const known = this.#issued.get(user);
-    this.#issued.delete(user);
-    const usable = known && at >= known.at && at < known.at + REUSE_MS;
-    const issued = usable ? known : { context: create(this.issue(user)), at };
-    this.#issued.set(user, issued);
-    for (const oldest of this.#issued.keys()) {
-      if (this.#issued.size <= CACHE_LIMIT) break;
-      this.#issued.delete(oldest);
-    }
-    return issued.context;
+    const known = this.#issued.get<Issued>(key);
+    if (known && at >= known.at && at < known.at + REUSE_MS) return known.context;
+    this.#issued.del(key);
+    const context = create(this.issue(user));
+    // set() throws ECACHEFULL on a full cache. The certificate is then used once.
+    if (this.#issued.getStats().keys < CACHE_LIMIT) this.#issued.set(key, { context, at });
+    return context;
   }
 
   /** A new certificate for the user, with a new key. */
@@ -206,38 +158,12 @@ export class CertificateIssuer {
   }
 }
 
-async function readAuthority(files: IdentityFiles): Promise<AuthorityFiles> {
-  const certificates = (await readCertificates(files.certificateName, files.certificate)).map(
-    (pem) => new X509Certificate(pem),
-  );
-  const [authority] = certificates;
-  const pem = await readPrivateFile(files.keyName, files.key);
-  try {
-    if (!authority) throw new Error('there is no certificate');
-    const signer = signerOf(authority, createPrivateKey(pem));
-    // The backend knows the root itself; what is between has to be shown to it (RFC 8446, section
-    // 4.4.2).
-    const chain = certificates.filter(({ subject, issuer }) => subject !== issuer).join('');
-    return { signer, chain };
-  } catch (error) {
-    throw unusableFile(files.keyName, files.key, error);
-  } finally {
-    // Node.js keeps the key outside of the heap from here on.
-    pem.fill(0);
-  }
-}
-
-/*
- * Makes an authority for `--backend-auth issue-cert` (`pgsso ca init`): one that can sign nothing
- * but clients, and that no backend should trust for anything else.
- */
-
-/** What is to be made. */
+/** What to make as a new authority. */
 export interface NewAuthority {
-  /** Paths of the files, which must not exist yet. */
+  /** Paths of the files, which must not exist. */
   readonly certificate: string;
   readonly key: string;
-  /** Common name, for logs and for people. */
+  /** Common name, for people and logs. */
   readonly name: string;
   readonly days: number;
   /** Milliseconds since the epoch. */
@@ -247,8 +173,9 @@ export interface NewAuthority {
 const DAY_MS = 86_400_000;
 
 /**
- * Makes key and certificate; the key's file has mode 0600. Nothing is overwritten, and nothing is
- * left if one of them cannot be written.
+ * Makes the key and the certificate of an authority for `issue-cert` (`pgsso ca init`), which can
+ * sign certificates of clients only. The file of the key has mode 0600. Nothing is overwritten, and
+ * no file is left if one of them cannot be written.
  *
  * @throws Error with the path of the file that cannot be written
  */
@@ -270,11 +197,67 @@ export async function createAuthority({
   });
   await writeFile(keyPath, keyToPem(key), { flag: 'wx', mode: 0o600 });
   try {
-    // The umask may have taken the owner's own bits.
+    // The umask may have removed bits of the owner.
     await chmod(keyPath, 0o600);
     await writeFile(certificate, pem, { flag: 'wx', mode: 0o644 });
   } catch (error) {
     await unlink(keyPath);
     throw error;
+  }
+}
+
+async function readContext(target: BackendTarget, files: IdentityFiles): Promise<SecureContext> {
+  const cert = (await readCertificates(files.certificateName, files.certificate)).join('');
+  const key = await readPrivateFile(files.keyName, files.key);
+  try {
+    return target.createContext({ cert, key } satisfies TlsIdentity);
+  } catch (error) {
+    throw unusableFile(files.keyName, files.key, error);
+  } finally {
+    key.fill(0);
+  }
+}
+
+async function expectNoRequest(
+  { connection, user, signal }: BackendLogin,
+  method: 'cert' | 'issue-cert',
+): Promise<Buffer> {
+  const { label, certificate } = connection;
+  if (!certificate)
+    throw notAdmitted(
+      user,
+      `${label}: without TLS there is no certificate, and --backend-auth is ${method}`,
+    );
+  const { code, bytes } = await readRequest(connection, signal);
+  if (code === AUTHENTICATION.ok) return bytes;
+  throw notAdmitted(
+    user,
+    `${label} asks for a credential (${requestName(code)}), and --backend-auth is ${method}: ` +
+      'see the "cert" lines of its pg_hba.conf',
+  );
+}
+
+/** The contents of an authority's files. */
+interface AuthorityFiles {
+  readonly signer: Signer;
+  /** The certificates that the backend needs between the issued one and its root, in PEM. */
+  readonly chain: string;
+}
+
+async function readAuthority(files: IdentityFiles): Promise<AuthorityFiles> {
+  const certificates = await readCertificates(files.certificateName, files.certificate);
+  const [authority] = certificates;
+  const pem = await readPrivateFile(files.keyName, files.key);
+  try {
+    if (!authority) throw new Error('there is no certificate');
+    const signer = signerOf(authority, createPrivateKey(pem));
+    // The backend has the root. It needs the certificates in between (RFC 8446, section 4.4.2).
+    const chain = certificates.filter(({ subject, issuer }) => subject !== issuer).join('');
+    return { signer, chain };
+  } catch (error) {
+    throw unusableFile(files.keyName, files.key, error);
+  } finally {
+    // The key object has its own copy, outside of JavaScript's heap.
+    pem.fill(0);
   }
 }

@@ -1,15 +1,15 @@
 /**
  * The channel binding `tls-server-end-point` (RFC 5929, section 4.1): a hash of the server's
- * certificate, with the hash function of the certificate's own signature. Node.js 20 does not tell
- * the signature's algorithm, so that it is read from the DER here.
+ * certificate, made with the hash function of the certificate's own signature. Node.js 20 does not
+ * report that function, so it is read from the DER form.
  */
 
 import { createHash } from 'node:crypto';
 import { DER_TAG, type DerValue, readValues } from '../lib/x509/der.ts';
 
 /**
- * Object identifiers of signature algorithms, as the bytes of their DER, and the hash each one
- * uses; RFC 5929 raises MD5 and SHA-1.
+ * The hash functions of signature algorithms, by the DER bytes of their object identifiers. RFC
+ * 5929 replaces MD5 and SHA-1 by SHA-256.
  */
 const signatureHashes: ReadonlyMap<string, string> = new Map([
   ['2a864886f70d010104', 'sha256'], // md5WithRSAEncryption
@@ -25,9 +25,9 @@ const signatureHashes: ReadonlyMap<string, string> = new Map([
   ['2a8648ce3d040304', 'sha512'],
 ]);
 
-/** Hash functions as the parameters of RSASSA-PSS name them (RFC 4055, section 2.1). */
+/** Hash functions in the parameters of RSASSA-PSS (RFC 4055, section 2.1). */
 const hashes: ReadonlyMap<string, string> = new Map([
-  ['2b0e03021a', 'sha256'], // SHA-1, raised
+  ['2b0e03021a', 'sha256'], // SHA-1, replaced as above
   ['608648016503040204', 'sha224'],
   ['608648016503040201', 'sha256'],
   ['608648016503040202', 'sha384'],
@@ -37,7 +37,7 @@ const hashes: ReadonlyMap<string, string> = new Map([
 const RSASSA_PSS = '2a864886f70d01010a';
 
 /**
- * The binding's data for a certificate in DER form; undefined when its signature has no hash
+ * The channel binding data of a certificate in DER form; undefined if its signature has no hash
  * function of its own (Ed25519).
  */
 export function endPointHash(certificate: Buffer): Buffer | undefined {

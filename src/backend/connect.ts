@@ -1,7 +1,7 @@
 /**
- * To the backend as the mapped user: a connection to one of its hosts, startup packet, the
- * front-end's own credential, greeting. Either there is a session in the end or the connection is
- * gone.
+ * Logs in at a backend: tries its hosts in order, sends the startup packet, authenticates and reads
+ * the greeting. The login ends with a session, or with the connection closed. A problem of a host
+ * leads to the next host; a refusal of the login ends it, because another host would say the same.
  */
 
 import type { SecureContext } from 'node:tls';
@@ -9,56 +9,67 @@ import { withDeadline } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { PROTOCOL_3_0 } from '../wire/constants.ts';
 import { formatStartup, type StartupParameter } from '../wire/startup.ts';
+import { type BackendConnection, type BackendSession, readGreeting, write } from './connection.ts';
 import type { Credentials } from './credentials.ts';
 import { dialHost } from './dial.ts';
 import {
   BackendRefusal,
+  CertificateRefused,
+  certificateRefusal,
   isAboutFrontEnd,
   isConnectionLost,
   notAdmitted,
   unreachable,
 } from './errors.ts';
 import { checkSession, UnfitSession } from './hosts.ts';
-import { type BackendLeg, type BackendSession, readGreeting, write } from './leg.ts';
 import type { OpenedAhead } from './opened-ahead.ts';
 import type { BackendTarget } from './target.ts';
 import { type BackendHost, formatHost, type TargetSessionAttrs } from './url.ts';
 
-/** Where to and what to say there. */
+/** A login at a backend, by whatever method. */
 interface LoginOptions {
   readonly target: BackendTarget;
-  /** For the startup packet; `user` is whom the login was decided for. */
+  /** For the startup packet. `user` is the user that was decided on. */
   readonly parameters: readonly StartupParameter[];
   /** Connections that wait for a login. */
   readonly ahead?: OpenedAhead | undefined;
-  /** Ends the login: time is up, or the client has gone. */
+  /** Ends the login, when its time is over or the client has left. */
   readonly signal: AbortSignal;
 }
 
-/** What the backend is to be told, and how the front-end proves that it may. */
+/** A login with the credential of the front-end. */
 export interface ConnectOptions extends LoginOptions {
   readonly credentials: Credentials;
 }
 
-/** How a login is made over whichever connection there is. */
-export interface LegOptions extends LoginOptions {
+/** How the hosts are tried. */
+interface AttemptOptions extends LoginOptions {
   /** How to speak TLS. */
   readonly secureContext: SecureContext;
   /** For the login at one host, in milliseconds; 0: none. */
   readonly limit: number;
-  /**
-   * Whether the login can still be made over another connection: not once a client has been asked
-   * for something.
-   */
+  /** Whether another connection may be tried: not after a client was asked for something. */
   readonly mayRepeat: () => boolean;
 }
 
+/** The rest of a login: from the startup packet to the end of the greeting. */
+type Login = (connection: BackendConnection, signal: AbortSignal) => Promise<BackendSession>;
+
+/** A host that could not be reached, or not in time. */
+class HostFailure extends Error {}
+
 /**
- * Logs in. Whether a superuser may is the caller's question, from {@link
- * BackendSession.isSuperuser}.
+ * cannot_connect_now: the server is starting up, shutting down or recovering. libpq tries the next
+ * host then, too.
+ */
+const CANNOT_CONNECT_NOW = '57P03';
+
+/**
+ * Logs in with the credential of the front-end. The caller decides whether a superuser may log in,
+ * by {@link BackendSession.isSuperuser}.
  *
- * @throws PgError 08001 or 08006 when the backend is away, 08P01 when it breaks the protocol, 28000
- *   when it does not admit the front-end; BackendRefusal with its own words otherwise; the signal's
+ * @throws PgError 08001 or 08006 if the backend is away, 08P01 if it breaks the protocol, 28000 if
+ *   it does not admit the front-end; BackendRefusal with its own words otherwise; the signal's
  *   reason
  */
 export async function connectAs({
@@ -67,224 +78,182 @@ export async function connectAs({
 }: ConnectOptions): Promise<BackendSession> {
   const { target, parameters } = options;
   const user = lastValue(parameters, 'user') ?? '';
-  // Without a database PostgreSQL takes the one of the user's name, and so does libpq when it looks
-  // into a password file.
+  // Without a database PostgreSQL takes the one with the name of the user, and libpq does the same
+  // when it looks into a password file.
   const database = lastValue(parameters, 'database') || user;
-  const ownContext = credentials.secureContext?.(user);
-  const secureContext = ownContext ?? target.secureContext;
+  const secureContext = credentials.secureContext?.(user) ?? target.secureContext;
   const limit = target.url.connectTimeout;
   try {
     return await logInAtSomeHost(
       { ...options, secureContext, limit, mayRepeat: () => true },
-      async (leg, signal) =>
-        readGreeting(leg, await credentials.authenticate({ leg, user, database, signal }), signal),
+      async (connection, signal) => {
+        const login = { connection, user, database, signal };
+        return readGreeting(connection, await credentials.authenticate(login), signal);
+      },
     );
   } catch (error) {
-    const way = `with --backend-auth ${credentials.method}`;
+    const method = `with --backend-auth ${credentials.method}`;
     if (error instanceof BackendRefusal && isAboutFrontEnd(error)) {
-      throw notAdmitted(user, `${error.reason} (${error.sqlstate}), ${way}`, error);
+      throw notAdmitted(user, `${error.reason} (${error.sqlstate}), ${method}`, error);
     }
     if (error instanceof CertificateRefused)
-      throw notAdmitted(user, `${error.message}, ${way}`, error);
+      throw notAdmitted(user, `${error.message}, ${method}`, error);
     throw error;
   }
 }
 
 /**
- * Finds a connection, opened ahead or new, sends the startup packet and goes on with the rest of a
- * login; the connection is destroyed when that fails.
+ * Tries the hosts in their order until a login succeeds at one.
+ *
+ * @param login what follows the startup packet
+ * @throws PgError 08001 with the reason of every host for the log; what `login` throws about the
+ *   login itself; the signal's reason
  */
 export async function logInAtSomeHost(
-  options: LegOptions,
-  login: (leg: BackendLeg, signal: AbortSignal) => Promise<BackendSession>,
+  options: AttemptOptions,
+  login: Login,
 ): Promise<BackendSession> {
-  const { target, ahead, signal, secureContext, limit, mayRepeat } = options;
-  const atHost = async (
-    host: BackendHost,
-    wanted: TargetSessionAttrs,
-    within: AbortSignal,
-  ): Promise<BackendSession> => {
-    const over = (leg: BackendLeg): Promise<BackendSession> =>
-      logInOver(leg, options, wanted, within, login);
-    const waiting = ahead?.take(host, secureContext);
-    if (waiting) {
-      try {
-        return await over(waiting);
-      } catch (error) {
-        // It may have been closed at the very moment when it was taken; a new connection tells how
-        // the host really is.
-        if (!isConnectionLost(error) || !mayRepeat()) throw error;
-      }
-    }
-    return over(
-      await dialHost(target, host, within, secureContext).catch((error: unknown) =>
-        failedDial(host, error, options, within),
-      ),
-    );
-  };
-  return tryHosts(
-    { target, first: ahead?.host(secureContext), mayRepeat, signal },
-    (host, wanted) =>
-      withDeadline(limit, 'no login within the connect timeout', signal, async (within) => {
-        try {
-          return await atHost(host, wanted, within);
-        } catch (error) {
-          if (within.aborted && !signal.aborted) throw new HostFailure(errorText(within.reason));
-          throw error;
-        }
-      }),
-  );
-}
-
-async function logInOver(
-  leg: BackendLeg,
-  options: LegOptions,
-  wanted: TargetSessionAttrs,
-  signal: AbortSignal,
-  login: (leg: BackendLeg, signal: AbortSignal) => Promise<BackendSession>,
-): Promise<BackendSession> {
-  try {
-    await write(leg, formatStartup(PROTOCOL_3_0, options.parameters), signal);
-    const session = await login(leg, signal);
-    checkSession(session, wanted);
-    return session;
-  } catch (error) {
-    leg.channel.destroy();
-    throw isConnectionLost(error)
-      ? (refusedCertificate(leg.label, error, options) ?? error)
-      : error;
+  const { target } = options;
+  const { targetSessionAttrs, hosts } = target.url;
+  const failures: HostError[] = [];
+  const found = await tryHosts(hostOrder(options), targetSessionAttrs, options, login, failures);
+  if (found) return found;
+  if (targetSessionAttrs === 'prefer-standby') {
+    const unfit = failures.filter(({ error }) => error instanceof UnfitSession);
+    const others = unfit.map(({ host }) => host);
+    const other = await tryHosts(others, 'any', options, login, failures);
+    if (other) return other;
   }
+  throw allFailed(failures, hosts.length);
 }
 
-/**
- * The backend ended the TLS handshake because of our certificate. With TLS 1.3 that shows only when
- * something is read.
- */
-class CertificateRefused extends Error {}
-
-function failedDial(
-  host: BackendHost,
-  error: unknown,
-  options: LegOptions,
-  signal: AbortSignal,
-): never {
-  signal.throwIfAborted();
-  throw (
-    refusedCertificate(formatHost(host), error, options) ??
-    new HostFailure(errorText(error), { cause: error })
-  );
+/** A host with the reason why it could not be used. */
+interface HostError {
+  readonly host: BackendHost;
+  readonly error: unknown;
 }
 
-/**
- * OpenSSL's names of the alerts by which a server refuses a client's certificate (RFC 8446, section
- * 6.2).
- */
-const CERTIFICATE_ALERT =
-  /ALERT_(?:BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|ACCESS_DENIED)/;
+/** A host with a connection that waits comes first, unless it failed lately. */
+function hostOrder({ target, ahead, secureContext }: AttemptOptions): readonly BackendHost[] {
+  const order = target.hosts.list();
+  const first = ahead?.host(secureContext);
+  if (!first || target.hosts.failedLately(first)) return order;
+  return [first, ...order.filter((host) => host !== first)];
+}
 
-function refusedCertificate(
-  label: string,
-  error: unknown,
-  { secureContext, target }: LegOptions,
-): CertificateRefused | undefined {
-  if (secureContext === target.secureContext) return undefined;
-  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
-    if ('code' in cause && typeof cause.code === 'string' && CERTIFICATE_ALERT.test(cause.code)) {
-      const alert = cause.code
-        .replace(/^.*ALERT_/, '')
-        .toLowerCase()
-        .replaceAll('_', ' ');
-      return new CertificateRefused(
-        `${label}: the backend does not accept the certificate: ${alert}`,
-        { cause: error },
-      );
+/** Tries each host once. Adds the reasons of those that cannot be used to `failures`. */
+async function tryHosts(
+  hosts: readonly BackendHost[],
+  wanted: TargetSessionAttrs,
+  options: AttemptOptions,
+  login: Login,
+  failures: HostError[],
+): Promise<BackendSession | undefined> {
+  const { target, mayRepeat, signal } = options;
+  const total = target.url.hosts.length;
+  for (const host of hosts) {
+    try {
+      const session = await logInInTime(host, wanted, options, login);
+      target.hosts.succeeded(host);
+      return session;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isAboutHost(error)) throw error;
+      target.hosts.failed(host);
+      failures.push({ host, error });
+      if (error instanceof PgError && (total === 1 || !mayRepeat())) throw error;
+      if (!mayRepeat()) throw allFailed(failures, total);
     }
   }
   return undefined;
 }
 
-/** Of a name that is repeated the last value counts, as in the server. */
-function lastValue(parameters: readonly StartupParameter[], wanted: string): string | undefined {
-  return parameters.findLast(({ name }) => name === wanted)?.value.toString();
-}
-
-/*
- * Goes through the hosts of a backend until a login succeeds at one. What is about the host leads
- * to the next one: it cannot be reached, it is starting or stopping, the connection breaks, it is
- * not what `target_session_attrs` wants. What is about the login, a refusal above all, ends it:
- * another host would say the same.
- */
-
-/** A host that could not be reached, or not in time. */
-class HostFailure extends Error {}
-
-/**
- * What a server says that is starting up, shutting down or recovering; libpq tries the next host on
- * it, too.
- */
-const CANNOT_CONNECT_NOW = '57P03';
-
-/** How to go through the hosts. */
-export interface FailoverOptions {
-  readonly target: BackendTarget;
-  /** A host to begin with, if it is one of those that did not fail lately. */
-  readonly first: BackendHost | undefined;
-  /** Whether the login can still be made at another host: not once somebody has answered for it. */
-  readonly mayRepeat: () => boolean;
-  readonly signal: AbortSignal;
-}
-
-/**
- * Tries the hosts in their order.
- *
- * @param attempt logs in at a host, or throws
- * @throws PgError 08001 with every host's reason for the log; what `attempt` throws about the
- *   login; the signal's reason
- */
-async function tryHosts<T>(
-  { target, first, mayRepeat, signal }: FailoverOptions,
-  attempt: (host: BackendHost, wanted: TargetSessionAttrs) => Promise<T>,
-): Promise<T> {
-  const { targetSessionAttrs, hosts: all } = target.url;
-  const reasons: string[] = [];
-  const unfit: BackendHost[] = [];
-  let cause: unknown;
-  const tryEach = async (
-    hosts: readonly BackendHost[],
-    wanted: TargetSessionAttrs,
-  ): Promise<{ result: T } | undefined> => {
-    for (const host of hosts) {
-      try {
-        const result = await attempt(host, wanted);
-        target.hosts.succeeded(host);
-        return { result };
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isAboutHost(error)) throw error;
-        target.hosts.failed(host);
-        if (error instanceof UnfitSession) unfit.push(host);
-        reasons.push(`${formatHost(host)}: ${errorText(error)}`);
-        cause = error;
-        if (error instanceof PgError && (all.length === 1 || !mayRepeat())) throw error;
-        if (!mayRepeat()) throw unreachable(reasons, all.length, cause);
-      }
-    }
-    return undefined;
-  };
-  const order = target.hosts.list();
-  const begun =
-    first && !target.hosts.isLast(first)
-      ? [first, ...order.filter((host) => host !== first)]
-      : order;
-  const found = await tryEach(begun, targetSessionAttrs);
-  if (found) return found.result;
-  const anyway =
-    targetSessionAttrs === 'prefer-standby' ? await tryEach([...unfit], 'any') : undefined;
-  if (anyway) return anyway.result;
-  throw unreachable(reasons, all.length, cause);
-}
-
 function isAboutHost(error: unknown): boolean {
   if (error instanceof BackendRefusal) return error.sqlstate === CANNOT_CONNECT_NOW;
   return error instanceof HostFailure || error instanceof UnfitSession || isConnectionLost(error);
+}
+
+function allFailed(failures: readonly HostError[], total: number): PgError {
+  const reasons = failures.map(({ host, error }) => `${formatHost(host)}: ${errorText(error)}`);
+  return unreachable(reasons, total, failures.at(-1)?.error);
+}
+
+function logInInTime(
+  host: BackendHost,
+  wanted: TargetSessionAttrs,
+  options: AttemptOptions,
+  login: Login,
+): Promise<BackendSession> {
+  const { limit, signal } = options;
+  const text = 'no login within the connect timeout';
+  return withDeadline(limit, text, signal, async (within) => {
+    try {
+      return await logInAtHost(host, { ...options, signal: within }, login, wanted);
+    } catch (error) {
+      if (within.aborted && !signal.aborted) throw new HostFailure(errorText(within.reason));
+      throw error;
+    }
+  });
+}
+
+/** Logs in over a connection that waits, or over a new one. */
+async function logInAtHost(
+  host: BackendHost,
+  options: AttemptOptions,
+  login: Login,
+  wanted: TargetSessionAttrs,
+): Promise<BackendSession> {
+  const { target, ahead, signal, secureContext, mayRepeat } = options;
+  const waiting = ahead?.take(host, secureContext);
+  if (waiting) {
+    try {
+      return await logInOver(waiting, options, login, wanted);
+    } catch (error) {
+      // The backend may have closed it just before it was taken. A new connection shows the state
+      // of the host.
+      if (!isConnectionLost(error) || !mayRepeat()) throw error;
+    }
+  }
+  const connection = await dialHost(target, host, signal, secureContext).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw (
+      refusalOfOwnCertificate(formatHost(host), error, options) ??
+      new HostFailure(errorText(error), { cause: error })
+    );
+  });
+  return logInOver(connection, options, login, wanted);
+}
+
+/** Logs in over a connection, and destroys it if that fails. */
+async function logInOver(
+  connection: BackendConnection,
+  options: AttemptOptions,
+  login: Login,
+  wanted: TargetSessionAttrs,
+): Promise<BackendSession> {
+  const { parameters, signal } = options;
+  try {
+    await write(connection, formatStartup(PROTOCOL_3_0, parameters), signal);
+    const session = await login(connection, signal);
+    checkSession(session, wanted);
+    return session;
+  } catch (error) {
+    connection.channel.destroy();
+    if (!isConnectionLost(error)) throw error;
+    throw refusalOfOwnCertificate(connection.label, error, options) ?? error;
+  }
+}
+
+function refusalOfOwnCertificate(
+  label: string,
+  error: unknown,
+  { secureContext, target }: AttemptOptions,
+): CertificateRefused | undefined {
+  const hasCertificate = secureContext !== target.secureContext;
+  return hasCertificate ? certificateRefusal(label, error) : undefined;
+}
+
+/** The last value of a repeated name counts, as in the server. */
+function lastValue(parameters: readonly StartupParameter[], wanted: string): string | undefined {
+  return parameters.findLast(({ name }) => name === wanted)?.value.toString();
 }

@@ -1,69 +1,71 @@
 /**
- * The ways of the front-end to log in at the backend as the user that was decided on
- * (`--backend-auth`). A way answers the backend's authentication requests, and holds the backend to
- * them: one that lets the front-end in without what it should have asked for lets in everybody
- * beside it.
+ * The methods with which the front-end logs in at a backend (`--backend-auth`). A method answers
+ * the authentication requests of the backend. It also insists on them: a backend that does not ask
+ * the front-end for its credential does not ask other clients either.
  */
 
 import { createHash } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
+import { serialize } from 'pg-protocol';
 import { AUTHENTICATION } from '../wire/constants.ts';
-import { notAdmitted } from './errors.ts';
+import { formatMessage } from '../wire/messages.ts';
 import {
   type AuthenticationRequest,
-  answer,
-  type BackendLeg,
+  type BackendConnection,
   expectRequest,
   readRequest,
   requestName,
-} from './leg.ts';
+  write,
+} from './connection.ts';
+import { notAdmitted } from './errors.ts';
 import type { PasswordKey } from './passfile.ts';
 import { performScram } from './scram.ts';
 import type { BackendAuth, PasswordMethod } from './url.ts';
 
-/** One login at the backend, its startup packet sent. */
+/** A login at a backend after its startup packet was sent. */
 export interface BackendLogin {
-  readonly leg: BackendLeg;
+  readonly connection: BackendConnection;
   readonly user: string;
   readonly database: string;
   readonly signal: AbortSignal;
 }
 
-/** A way to log in. */
+/** A method to log in, with what it needs. */
 export interface Credentials {
-  /** Its name in `--backend-auth`. */
+  /** The name of the method in `--backend-auth`. */
   readonly method: BackendAuth;
   /**
-   * How to speak TLS as this user, when that is what the backend knows the front-end by; without
-   * it, as the target says.
+   * How to speak TLS for this user, if the backend recognises the front-end by a certificate.
+   * Otherwise the context of the target is used.
    */
   secureContext?(user: string): SecureContext;
-  /** Reads files again; what cannot be read is thrown, and what was read before stays in use. */
+  /** Reads its files again. Throws if that fails; what was read before then stays in use. */
   reload?(): Promise<void>;
   /**
    * Answers the backend until it sends AuthenticationOk.
    *
-   * @returns that message
-   * @throws PgError 28000 when the backend asks for what there is not, or does not ask for what it
-   *   should; as readRequest
+   * @returns the AuthenticationOk
+   * @throws PgError 28000 if the backend asks for another credential than this, or for none;
+   *   otherwise as readRequest
    */
   authenticate(login: BackendLogin): Promise<Buffer>;
 }
 
-/** Nothing is sent: the backend knows the front-end by its socket or address. */
+/** Sends no credential: the backend trusts the socket or address of the front-end. */
 export const trust: Credentials = {
   method: 'trust',
-  async authenticate({ leg, user, signal }) {
-    const { code, bytes } = await readRequest(leg, signal);
+  async authenticate({ connection, user, signal }) {
+    const { code, bytes } = await readRequest(connection, signal);
     if (code === AUTHENTICATION.ok) return bytes;
     throw notAdmitted(
       user,
-      `${leg.label} asks for a credential (${requestName(code)}), and --backend-auth is trust`,
+      `${connection.label} asks for a credential (${requestName(code)}), ` +
+        'and --backend-auth is trust',
     );
   },
 };
 
-/** The `require_auth` names of the requests that a password answers. */
+/** The requests that a password answers, with their names in `require_auth`. */
 const methodsByCode: ReadonlyMap<number, PasswordMethod> = new Map([
   [AUTHENTICATION.cleartextPassword, 'password'],
   [AUTHENTICATION.md5Password, 'md5'],
@@ -71,10 +73,10 @@ const methodsByCode: ReadonlyMap<number, PasswordMethod> = new Map([
 ]);
 
 /**
- * A password for each user.
+ * Sends a password for each user.
  *
- * @param requireAuth what the backend may ask for; as with libpq, it has to ask for one of them
- * @param findPassword the password for a login; undefined or empty when there is none
+ * @param requireAuth what the backend may ask for. As in libpq, it has to ask for one of them
+ * @param findPassword the password for a login; undefined or empty if there is none
  */
 export function passwordCredentials(
   requireAuth: ReadonlySet<PasswordMethod>,
@@ -83,73 +85,74 @@ export function passwordCredentials(
   return {
     method: 'password',
     async authenticate(login) {
-      const { leg, user, database, signal } = login;
-      const { host, port } = leg.host;
-      const request = await readRequest(leg, signal);
+      const { connection, user, database, signal } = login;
+      const { host, port } = connection.host;
+      const request = await readRequest(connection, signal);
       checkRequest(login, request.code, requireAuth);
       const password = findPassword({ host, port, database, user });
       if (!password?.length)
         throw notAdmitted(
           user,
-          `there is no password for ${leg.label}, database ${database}, user ${user}`,
+          `there is no password for ${connection.label}, database ${database}, user ${user}`,
         );
       await answerRequest(login, request, password);
-      return (await expectRequest(leg, AUTHENTICATION.ok, signal)).bytes;
+      return (await expectRequest(connection, AUTHENTICATION.ok, signal)).bytes;
     },
   };
 }
 
 function checkRequest(
-  { leg, user }: BackendLogin,
+  { connection, user }: BackendLogin,
   code: number,
   requireAuth: ReadonlySet<PasswordMethod>,
 ): void {
+  const { label, confidential } = connection;
   if (code === AUTHENTICATION.ok) {
     throw notAdmitted(
       user,
-      `${leg.label} asked for no credential, although --backend-auth is password: whoever reaches it gets in as anybody; see its pg_hba.conf`,
+      `${label} asked for no credential, although --backend-auth is password: ` +
+        'whoever reaches it gets in as anybody; see its pg_hba.conf',
     );
   }
   const method = methodsByCode.get(code);
   if (method === undefined || !requireAuth.has(method)) {
     throw notAdmitted(
       user,
-      `${leg.label} asks for ${method ?? requestName(code)}; require_auth is ${[...requireAuth].join(',')}`,
+      `${label} asks for ${method ?? requestName(code)}; ` +
+        `require_auth is ${[...requireAuth].join(',')}`,
     );
   }
-  if (method === 'password' && !leg.confidential) {
-    throw notAdmitted(
-      user,
-      `${leg.label} asks for the password in clear, and TLS was not verified`,
-    );
+  if (method === 'password' && !confidential) {
+    throw notAdmitted(user, `${label} asks for the password in clear, and TLS was not verified`);
   }
 }
 
 async function answerRequest(
-  { leg, user, signal }: BackendLogin,
+  { connection, user, signal }: BackendLogin,
   request: AuthenticationRequest,
   password: Buffer,
 ): Promise<void> {
   switch (request.code) {
     case AUTHENTICATION.sasl:
-      return performScram(leg, request, password, signal);
+      return performScram(connection, request, password, signal);
     case AUTHENTICATION.md5Password:
-      return answer(leg, cstring(md5Password(password, user, request.data)), signal);
+      return write(
+        connection,
+        serialize.password(md5Password(password, user, request.data)),
+        signal,
+      );
     default:
-      return answer(leg, cstring(password), signal);
+      // serialize.password takes text, and a password may be in any encoding.
+      return write(connection, formatMessage('p', password, Buffer.from([0])), signal);
   }
 }
 
 /**
- * `md5` and md5(md5(password + user) + salt), both in hexadecimal (manual 54.2.1,
+ * `md5` and md5(md5(password + user) + salt), each in hexadecimal (manual 54.2.1,
  * AuthenticationMD5Password).
  */
-function md5Password(password: Buffer, user: string, salt: Buffer): Buffer {
-  const md5 = (...parts: (string | Buffer)[]): string =>
-    parts.reduce((hash, part) => hash.update(part), createHash('md5')).digest('hex');
-  return Buffer.from(`md5${md5(md5(password, user), salt)}`);
-}
-
-function cstring(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.from([0])]);
+function md5Password(password: Buffer, user: string, salt: Buffer): string {
+  const md5 = (first: string | Buffer, second: string | Buffer): string =>
+    createHash('md5').update(first).update(second).digest('hex');
+  return `md5${md5(md5(password, user), salt)}`;
 }

@@ -1,17 +1,17 @@
 /**
- * From a backend's name to a connection that is ready for a startup packet: TCP or Unix socket,
- * then TLS as `sslmode` asks. Whatever fails on the way leaves no socket behind. TLS that fails is
- * never followed by an attempt in plain text, as libpq's `prefer` has it: whoever can disturb a
- * handshake could then read the rest.
+ * Opens a connection to one host of a backend: TCP or Unix socket, then TLS as `sslmode` asks. A
+ * failure leaves no socket open. Unlike libpq with `sslmode=prefer`, a failed TLS handshake is not
+ * followed by an attempt in plain text: an attacker who can disturb a handshake could then read
+ * the session.
  */
 
 import { connect, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
+import { serialize } from 'pg-protocol';
 import { withDeadline } from '../lib/abort.ts';
 import { MessageChannel } from '../wire/channel.ts';
-import { sslRequest } from '../wire/startup.ts';
 import { startTls, type Verification } from '../wire/tls.ts';
-import type { BackendLeg } from './leg.ts';
+import type { BackendConnection } from './connection.ts';
 import type { BackendTarget } from './target.ts';
 import {
   type BackendHost,
@@ -23,8 +23,7 @@ import {
 } from './url.ts';
 
 /**
- * Silence after which the kernel begins to probe; libuv then probes every second and gives up after
- * ten.
+ * Silence before the first TCP keepalive probe. libuv sends one a second and gives up after ten.
  */
 const KEEPALIVE_MS = 60_000;
 
@@ -42,7 +41,7 @@ const verifications: Readonly<Record<SslMode, Verification>> = {
 /**
  * Connects to one host, within the connect timeout.
  *
- * @param secureContext how to speak TLS: that of the target, or one with a certificate of our own
+ * @param secureContext how to speak TLS: as the target does, or with a certificate of the front-end
  * @throws Error with the cause; the signal's reason
  */
 export async function dialHost(
@@ -50,7 +49,7 @@ export async function dialHost(
   host: BackendHost,
   signal: AbortSignal,
   secureContext: SecureContext = target.secureContext,
-): Promise<BackendLeg> {
+): Promise<BackendConnection> {
   const { connectTimeout } = target.url;
   const secured = await withDeadline(
     connectTimeout,
@@ -72,8 +71,8 @@ export async function dialHost(
 function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    // A query may still be answered when its sender has already closed his side: each direction
-    // ends by itself.
+    // PostgreSQL answers a query after its sender has closed its side, so each direction ends by
+    // itself.
     const socket = isSocketDirectory(host.host)
       ? connect({ path: socketPath(host), allowHalfOpen: true })
       : connect({
@@ -104,8 +103,8 @@ function openSocket(host: BackendHost, signal: AbortSignal): Promise<Socket> {
 }
 
 /**
- * The socket with TLS on it, or the same socket where `sslmode` allows plain text. Destroys it when
- * that fails.
+ * Starts TLS on the socket. Returns the socket itself if `sslmode` allows plain text. Destroys it
+ * if TLS fails.
  */
 async function secure(
   socket: Socket,
@@ -134,16 +133,16 @@ async function secure(
   }
 }
 
-/** Asks for TLS; false when the server has none and `sslmode` does not insist. */
+/** Asks for TLS. False if the server has none and `sslmode` allows plain text. */
 async function requestTls(
   socket: Socket,
   host: BackendHost,
   signal: AbortSignal,
 ): Promise<boolean> {
   const channel = new MessageChannel(socket);
-  await channel.write(sslRequest, signal);
+  await channel.write(serialize.requestSsl(), signal);
   const answer = await channel.byte(signal);
-  // What came in clear with the answer would otherwise pass for something that was said inside TLS
+  // Bytes that came with the answer in plain text would be taken for a part of the TLS session
   // (CVE-2021-23222).
   if (channel.release().length > 0)
     throw new Error('the server sent unencrypted data after its answer to SSLRequest');

@@ -1,41 +1,39 @@
 /**
- * What can go wrong on the leg to the backend, as errors: the backend is away, breaks the protocol,
- * refuses the user, or refuses the front-end. Only the last but one is shown to the client in the
- * backend's own words; addresses and the front-end's own way of logging in are the operator's
- * business and stay in the log.
+ * What can go wrong between the front-end and a backend: the backend is away, breaks the protocol,
+ * refuses the user, or refuses the front-end. The client sees a refusal of the user in the
+ * backend's own words. Addresses, and how the front-end logs in, are in the log only.
  */
 import { errorText, PgError } from '../lib/errors.ts';
 import { parseErrorFields } from '../wire/messages.ts';
 
 const LOOK_INTO_THE_LOG = 'The cause is in the log of the front-end.';
 
-/** A refusal in the backend's own words, to be forwarded to the byte. */
+/** An ErrorResponse of the backend, which the client gets unchanged. */
 export class BackendRefusal extends PgError {
-  /** The ErrorResponse, whole. */
+  /** The whole ErrorResponse. */
   readonly raw: Buffer;
-  /** Its fields, code letter → text (manual 54.8). */
-  readonly fields: ReadonlyMap<string, string>;
+  /** The server's routine that reported it (manual 54.8, field R). */
+  readonly routine: string | undefined;
 
   constructor(raw: Buffer, host: string) {
-    const fields = parseErrorFields(raw.subarray(5));
-    const message = fields.get('M') ?? '';
+    const { code, message, detail, hint, routine } = parseErrorFields(raw.subarray(5));
     super({
       code: 'backend_refusal',
-      sqlstate: fields.get('C') ?? 'XX000',
+      sqlstate: code ?? 'XX000',
       message,
-      detail: fields.get('D'),
-      hint: fields.get('H'),
+      detail,
+      hint,
       reason: `${host}: ${message}`,
       fault: 'backend',
     });
     this.raw = raw;
-    this.fields = fields;
+    this.routine = routine;
   }
 }
 
 /**
- * No host could be reached, or none is as it should be: 08001. Which ones there are is for the log;
- * the client learns how many.
+ * 08001: no host could be reached, or none fits `target_session_attrs`. The reasons name the hosts
+ * and are for the log. The client sees how many there are.
  */
 export function unreachable(reasons: readonly string[], hosts: number, cause: unknown): PgError {
   return new PgError({
@@ -51,7 +49,7 @@ export function unreachable(reasons: readonly string[], hosts: number, cause: un
 
 const CONNECTION_LOST = 'backend_lost';
 
-/** The connection ended before the login did: 08006. */
+/** 08006: the connection ended before the login did. */
 export function connectionLost(host: string, cause?: unknown): PgError {
   return new PgError({
     code: CONNECTION_LOST,
@@ -63,12 +61,12 @@ export function connectionLost(host: string, cause?: unknown): PgError {
   });
 }
 
-/** Whether the error is one of {@link connectionLost}. */
+/** Whether the error was made by {@link connectionLost}. */
 export function isConnectionLost(error: unknown): boolean {
   return error instanceof PgError && error.code === CONNECTION_LOST;
 }
 
-/** The backend sent what no server sends at this point: 08P01. */
+/** 08P01: the backend sent what no server sends at this point. */
 export function protocolViolation(host: string, reason: string, cause?: unknown): PgError {
   return new PgError({
     code: 'backend_protocol_violation',
@@ -81,8 +79,8 @@ export function protocolViolation(host: string, reason: string, cause?: unknown)
 }
 
 /**
- * The front-end's own credential was not accepted, is missing, or was not asked for: 28000, nothing
- * of which the client can mend.
+ * 28000: the credential of the front-end was refused, is missing, or was not asked for. The client
+ * can do nothing about it.
  */
 export function notAdmitted(user: string, reason: string, cause?: unknown): PgError {
   return new PgError({
@@ -95,16 +93,46 @@ export function notAdmitted(user: string, reason: string, cause?: unknown): PgEr
 }
 
 /**
- * Whether a refusal is about how the front-end logs in, and not about the user that it logs in as.
- * 28P01 always is. Of those with 28000, PostgreSQL reports a role that is missing or may not log in
- * from InitializeSessionUserId, and CockroachDB with a text of its own; all others, pg_hba's first
- * of all, are about the front-end (routine names are not translated, messages are).
+ * Whether a refusal is about how the front-end logs in, and not about the user. 28P01 always is.
+ * 28000 is, except for a role that is missing or may not log in: PostgreSQL reports that from
+ * InitializeSessionUserId (names of routines are not translated, messages are), and CockroachDB
+ * with a text of its own. All other 28000, those of pg_hba.conf above all, are about the front-end.
  */
-export function isAboutFrontEnd({ sqlstate, fields, message }: BackendRefusal): boolean {
+export function isAboutFrontEnd({ sqlstate, routine, message }: BackendRefusal): boolean {
   if (sqlstate === '28P01') return true;
   return (
     sqlstate === '28000' &&
-    fields.get('R') !== 'InitializeSessionUserId' &&
+    routine !== 'InitializeSessionUserId' &&
     !message.endsWith('does not have login privilege')
   );
+}
+
+/**
+ * The backend ended the TLS handshake because of the front-end's certificate. With TLS 1.3 this
+ * shows only at the first read after the handshake.
+ */
+export class CertificateRefused extends Error {}
+
+/**
+ * OpenSSL's names of the alerts with which a server refuses a client's certificate (RFC 8446,
+ * section 6.2).
+ */
+const CERTIFICATE_ALERT =
+  /ALERT_(?:BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|ACCESS_DENIED)/;
+
+/** The refusal that an error on a TLS connection, or one of its causes, stands for. */
+export function certificateRefusal(host: string, error: unknown): CertificateRefused | undefined {
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    if (!('code' in cause && typeof cause.code === 'string')) continue;
+    if (!CERTIFICATE_ALERT.test(cause.code)) continue;
+    const alert = cause.code
+      .replace(/^.*ALERT_/, '')
+      .toLowerCase()
+      .replaceAll('_', ' ');
+    return new CertificateRefused(
+      `${host}: the backend does not accept the certificate: ${alert}`,
+      { cause: error },
+    );
+  }
+  return undefined;
 }

@@ -1,22 +1,23 @@
 /**
- * The order in which the hosts of a backend are tried: as they are written, or at random (libpq's
- * `load_balance_hosts`), but one that failed lately comes last, so that a host which is down costs
- * one login its connect timeout and not every login.
+ * Which host of a backend a login uses. The hosts are tried in the order of the URL, or at random
+ * (libpq's `load_balance_hosts`); a host that failed lately comes last, so that a host which is
+ * down delays one login by the connect timeout and not every login. A session must then fit
+ * libpq's `target_session_attrs`.
  */
-import type { BackendSession } from './leg.ts';
+import type { BackendSession } from './connection.ts';
 import type { BackendHost, BackendUrl, TargetSessionAttrs } from './url.ts';
 
 /**
- * How long a host that failed is tried last, in ms: long enough to pass over a restart, short
- * enough to come back to a primary.
+ * How long a host that failed is tried last: longer than a restart takes, but short enough that
+ * logins soon return to a primary.
  */
-const LAST_FOR = 30_000;
+const FAILED_FOR_MS = 30_000;
 
-/** The hosts of one backend, and which of them failed. */
+/** The hosts of one backend, and which of them failed lately. */
 export class HostOrder {
   readonly #url: BackendUrl;
   readonly #now: () => number;
-  /** Host → when it failed, in ms. */
+  /** By host, when it failed, in ms. */
   readonly #failedAt = new Map<BackendHost, number>();
 
   /** @param now milliseconds on a clock that does not jump */
@@ -25,54 +26,50 @@ export class HostOrder {
     this.#now = now;
   }
 
-  /** All hosts, in the order in which the next login is to try them. */
+  /** All hosts, in the order in which the next login tries them. */
   list(): readonly BackendHost[] {
     const { hosts, loadBalanceHosts } = this.#url;
     if (hosts.length === 1) return hosts;
     const order = loadBalanceHosts === 'random' ? shuffle(hosts) : hosts;
     return [
-      ...order.filter((host) => !this.isLast(host)),
-      ...order.filter((host) => this.isLast(host)),
+      ...order.filter((host) => !this.failedLately(host)),
+      ...order.filter((host) => this.failedLately(host)),
     ];
   }
 
-  /** Whether the host failed lately. */
-  isLast(host: BackendHost): boolean {
+  /** Whether the host failed within the last 30 seconds. */
+  failedLately(host: BackendHost): boolean {
     const failedAt = this.#failedAt.get(host);
-    return failedAt !== undefined && this.#now() - failedAt < LAST_FOR;
+    return failedAt !== undefined && this.#now() - failedAt < FAILED_FOR_MS;
   }
 
-  /** The host could not be reached, or is not what `target_session_attrs` wants. */
+  /** Records that the host could not be reached or does not fit `target_session_attrs`. */
   failed(host: BackendHost): void {
     this.#failedAt.set(host, this.#now());
   }
 
-  /** A login has succeeded there. */
+  /** Records that a login has succeeded at the host. */
   succeeded(host: BackendHost): void {
     this.#failedAt.delete(host);
   }
 }
 
-/** Fisher and Yates. */
+/** The shuffle of Fisher and Yates. */
 function shuffle<T>(items: readonly T[]): T[] {
   const left = [...items];
   return items.flatMap(() => left.splice(Math.floor(Math.random() * left.length), 1));
 }
 
-/*
- * libpq's `target_session_attrs`, decided from what the server reports with each login since
- * PostgreSQL 14: `in_hot_standby` and `default_transaction_read_only` (manual 54.2.7). Nothing is
- * asked on the client's connection.
- */
-
-/** A session on a host that is not what `target_session_attrs` wants. */
+/** A session on a host that does not fit `target_session_attrs`. */
 export class UnfitSession extends Error {}
 
 /**
- * Checks a session that has just begun. `prefer-standby` asks for a standby here; that it takes any
- * other if there is none is the business of whoever goes through the hosts.
+ * Checks a new session against `target_session_attrs`. It is decided from `in_hot_standby` and
+ * `default_transaction_read_only`, which servers report since PostgreSQL 14 (manual 54.2.7); no
+ * query runs on the client's connection. `prefer-standby` wants a standby here, and the caller
+ * accepts another host if there is none.
  *
- * @throws UnfitSession
+ * @throws UnfitSession if it does not fit, or if the server does not report
  */
 export function checkSession({ reported }: BackendSession, wanted: TargetSessionAttrs): void {
   if (wanted === 'any') return;
@@ -93,6 +90,7 @@ export function checkSession({ reported }: BackendSession, wanted: TargetSession
     'prefer-standby': isStandby,
   }[wanted];
   if (fits) return;
-  const found = `${isStandby ? 'a standby' : 'a primary'}, ${isReadOnly ? 'read-only' : 'read-write'}`;
-  throw new UnfitSession(`the session is on ${found}; target_session_attrs is ${wanted}`);
+  const role = isStandby ? 'a standby' : 'a primary';
+  const mode = isReadOnly ? 'read-only' : 'read-write';
+  throw new UnfitSession(`the session is on ${role}, ${mode}; target_session_attrs is ${wanted}`);
 }

@@ -1,91 +1,101 @@
 /**
- * A login without the JWT option: the backend's business, with its own passwords and rules. Its
- * authentication requests go to the client and the answers back. The backend sees the front-end's
- * address, however, and may trust it; what keeps this from being a hole is that nothing of the
- * front-end's own is ever sent, and that only a login counts which the client had to earn.
+ * A login without a token. The backend authenticates the client by its own passwords and rules: its
+ * authentication requests go to the client, and the answers back. The backend sees the address of
+ * the front-end and may trust it. For that reason the front-end never sends a credential of its own
+ * here, and only a login that the client was asked to prove counts.
  */
 import { PgError } from '../lib/errors.ts';
 import { type MessageChannel, readAnswer } from '../wire/channel.ts';
 import { AUTHENTICATION, PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
-import { authenticationCleartextPassword, formatMessage, parsePassword } from '../wire/messages.ts';
+import {
+  authenticationCleartextPassword,
+  formatMessage,
+  int32,
+  parsePassword,
+} from '../wire/messages.ts';
 import type { StartupParameter } from '../wire/startup.ts';
 import { logInAtSomeHost } from './connect.ts';
-import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './errors.ts';
 import {
   type AuthenticationRequest,
-  answer,
-  type BackendLeg,
+  type BackendConnection,
   type BackendSession,
   readGreeting,
   readRequest,
   unexpectedRequest,
-} from './leg.ts';
+  write,
+} from './connection.ts';
+import { BackendRefusal, isAboutFrontEnd, notAdmitted } from './errors.ts';
 import type { OpenedAhead } from './opened-ahead.ts';
 import { parseMechanisms, performScram, SCRAM_PLUS } from './scram.ts';
 import type { BackendTarget } from './target.ts';
 
-/** Who wants to log in where. */
+/** A native login: the client, and what it asks for. */
 export interface NativeLoginOptions {
   readonly target: BackendTarget;
-  /** For the startup packet, the user as the client sent it. */
+  /** For the startup packet, with the user as the client sent it. */
   readonly parameters: readonly StartupParameter[];
-  /** The client, at the point where the first authentication request is due. */
+  /** The client, which now expects the first authentication request. */
   readonly client: MessageChannel;
   /** Whether the client is connected over TLS. */
   readonly clientTls: boolean;
   /** Connections that wait for a login. */
   readonly ahead?: OpenedAhead | undefined;
   /**
-   * Called when the client has sent a password, or the last message of SCRAM: it is more than an
-   * open connection from then on.
+   * Called when the client has sent a password, or the last message of SCRAM. Until then it is no
+   * more than an open connection.
    */
   readonly answered: () => void;
   readonly signal: AbortSignal;
 }
 
-/** The two sides of a login that is being relayed. */
-interface Relay extends Omit<NativeLoginOptions, 'target' | 'parameters' | 'ahead'> {
-  readonly leg: BackendLeg;
+/** A login that is relayed between a client and a backend. */
+interface Relay extends Pick<NativeLoginOptions, 'client' | 'clientTls' | 'answered' | 'signal'> {
+  readonly connection: BackendConnection;
   /** Called before the client is asked for something. */
   readonly asking: () => void;
 }
 
-/** The client has closed the connection: normal at a password prompt. */
+/** The client has closed the connection, which is normal at a password prompt. */
 class ClientLeft extends Error {}
 
 /**
  * Logs in with the client's own credential.
  *
- * @returns undefined when the client left; the connection to the backend is then gone
- * @throws PgError 28000 when the backend asked the client for nothing, 08P01 for a client that
- *   sends something else than an answer; as connectAs, and refusals of a password are in the
- *   backend's own words
+ * @returns undefined if the client left; the connection to the backend is then closed
+ * @throws PgError 28000 if the backend asked the client for nothing, 08P01 if the client sends
+ *   something else than an answer; otherwise as connectAs. The client sees the refusal of a
+ *   password in the backend's own words
  */
-export async function loginNatively(
+export async function logInNatively(
   options: NativeLoginOptions,
 ): Promise<BackendSession | undefined> {
   const { target, parameters, ahead, signal } = options;
   let asked = false;
-  const mayRepeat = (): boolean => !asked;
-  // The front-end's own certificate is not shown: the backend would let the client in for it.
-  const leg = {
+  const attempt = {
     target,
     parameters,
     ahead,
     signal,
+    // The certificate of the front-end is not shown: the backend would let the client in for it.
     secureContext: target.secureContext,
     limit: 0,
-    mayRepeat,
+    mayRepeat: () => !asked,
+  };
+  const asking = (): void => {
+    asked = true;
   };
   try {
-    return await logInAtSomeHost(leg, async (leg) => {
-      const relay = { ...options, leg, asking: () => (asked = true) };
-      return readGreeting(leg, await relayAuthentication(relay), signal);
-    });
+    return await logInAtSomeHost(attempt, async (connection) =>
+      readGreeting(
+        connection,
+        await relayAuthentication({ ...options, connection, asking }),
+        signal,
+      ),
+    );
   } catch (error) {
     if (error instanceof ClientLeft) return undefined;
-    // What pg_hba.conf says of our address and our TLS is not the client's business; that a
-    // password is wrong is.
+    // What pg_hba.conf says of the front-end's address and TLS is for the log only. That the
+    // password is wrong is for the client.
     if (error instanceof BackendRefusal && isAboutFrontEnd(error) && error.sqlstate !== '28P01') {
       throw notAdmitted(
         parameters.find(({ name }) => name === 'user')?.value.toString() ?? '',
@@ -97,15 +107,15 @@ export async function loginNatively(
   }
 }
 
-/** Relays until AuthenticationOk, which it returns. */
+/** Relays until AuthenticationOk, and returns that message. */
 async function relayAuthentication(relay: Relay): Promise<Buffer> {
-  const { leg, signal } = relay;
+  const { connection, signal } = relay;
   let asked = false;
   for (;;) {
-    const request = await readRequest(leg, signal);
+    const request = await readRequest(connection, signal);
     switch (request.code) {
       case AUTHENTICATION.ok:
-        if (!asked) throw unearned(leg);
+        if (!asked) throw unearned(connection);
         return request.bytes;
       case AUTHENTICATION.sasl:
         await relaySasl(relay, request);
@@ -120,65 +130,60 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
       case AUTHENTICATION.md5Password:
       case AUTHENTICATION.saslContinue:
         await ask(relay, request.bytes);
-        // Only now: the first message of SCRAM proves nothing, and whoever stops there is still to
-        // be dropped for somebody who goes on.
+        // Not earlier: the first message of SCRAM proves nothing, and a client that stops there may
+        // still be dropped in favour of another.
         relay.answered();
         asked = true;
         break;
       case AUTHENTICATION.gssContinue:
         await sendToClient(relay, request.bytes);
-        if (await clientIsNext(relay)) await passAnswer(relay);
+        if (await clientIsNext(relay)) await relayAnswer(relay);
         break;
       case AUTHENTICATION.saslFinal:
         await sendToClient(relay, request.bytes);
         break;
       default:
-        throw unexpectedRequest(leg, request.code);
+        throw unexpectedRequest(connection, request.code);
     }
   }
 }
 
 /**
- * SCRAM with an offer of channel binding cannot be relayed: the client sees another certificate
- * than the backend has shown, and one on TLS that finds the offer missing says so, which the
- * backend takes for an attack. A client on TLS is asked for the password itself; one without would
- * not use the binding and does not miss the offer.
+ * SCRAM cannot be relayed if the backend offers channel binding: the client sees another
+ * certificate than that of the backend. If the offer is removed, a client on TLS says that it was
+ * missing, which the backend takes for an attack. Such a client is asked for the password itself. A
+ * client in plain text cannot use the binding, and gets the other mechanisms.
  */
 async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<void> {
   const mechanisms = parseMechanisms(request.data);
   if (!mechanisms.includes(SCRAM_PLUS)) return ask(relay, request.bytes);
   if (relay.clientTls) {
     await sendToClient(relay, authenticationCleartextPassword());
-    const password = parsePassword(await answerOf(relay));
+    const password = parsePassword(await readClientAnswer(relay));
     relay.answered();
-    return performScram(relay.leg, request, password, relay.signal);
+    return performScram(relay.connection, request, password, relay.signal);
   }
   const others = mechanisms.filter((mechanism) => mechanism !== SCRAM_PLUS);
-  return ask(
-    relay,
-    formatMessage(
-      'R',
-      Buffer.from([0, 0, 0, AUTHENTICATION.sasl]),
-      Buffer.from(`${others.join('\0')}\0\0`),
-    ),
-  );
+  const names = Buffer.from(`${others.join('\0')}\0\0`);
+  return ask(relay, formatMessage('R', int32(AUTHENTICATION.sasl), names));
 }
 
-/** Puts a request to the client and passes on the answer. */
+/** Sends a request to the client and relays the answer. */
 async function ask(relay: Relay, request: Buffer): Promise<void> {
   await sendToClient(relay, request);
-  await passAnswer(relay);
+  await relayAnswer(relay);
 }
 
-async function passAnswer(relay: Relay): Promise<void> {
-  await answer(relay.leg, await answerOf(relay), relay.signal);
+async function relayAnswer(relay: Relay): Promise<void> {
+  const answer = await readClientAnswer(relay);
+  await write(relay.connection, formatMessage('p', answer), relay.signal);
 }
 
 /**
- * The last GSSContinue of an exchange is not answered (manual 54.2.1, AuthenticationGSSContinue):
- * who is next shows when he speaks.
+ * Whether the client speaks next. The last GSSContinue of an exchange has no answer (manual 54.2.1,
+ * AuthenticationGSSContinue), so this shows only when one side sends something.
  */
-async function clientIsNext({ client, leg, signal }: Relay): Promise<boolean> {
+async function clientIsNext({ client, connection, signal }: Relay): Promise<boolean> {
   const turn = new AbortController();
   const within = AbortSignal.any([signal, turn.signal]);
   const speaks = async (channel: MessageChannel): Promise<boolean> => {
@@ -186,7 +191,7 @@ async function clientIsNext({ client, leg, signal }: Relay): Promise<boolean> {
     return channel === client;
   };
   try {
-    return await Promise.race([speaks(leg.channel), speaks(client)]);
+    return await Promise.race([speaks(connection.channel), speaks(client)]);
   } finally {
     turn.abort();
   }
@@ -200,8 +205,8 @@ async function sendToClient({ client, asking, signal }: Relay, bytes: Buffer): P
   });
 }
 
-/** The body of the client's answer, whatever its kind. */
-async function answerOf({ client, signal }: Relay): Promise<Buffer> {
+/** The body of the client's answer, of whatever kind. */
+async function readClientAnswer({ client, signal }: Relay): Promise<Buffer> {
   const body = await readAnswer(client, PASSWORD_BODY_LIMIT, signal).catch((error: unknown) => {
     signal.throwIfAborted();
     throw error instanceof PgError
@@ -212,11 +217,13 @@ async function answerOf({ client, signal }: Relay): Promise<Buffer> {
   return body;
 }
 
-function unearned({ label }: BackendLeg): PgError {
+function unearned({ label }: BackendConnection): PgError {
   return new PgError({
     code: 'native_login_unearned',
     message: 'native login refused: the backend asked for no credential',
-    reason: `${label} trusts the address or the certificate of the front-end; native logins need a rule that asks for a credential`,
+    reason:
+      `${label} trusts the address or the certificate of the front-end; ` +
+      'native logins need a rule that asks for a credential',
     fault: 'us',
   });
 }

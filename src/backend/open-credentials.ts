@@ -1,7 +1,7 @@
 /**
- * The way to log in at a backend, from its URL and, for what the URL leaves open, from the options
- * of the command line. What cannot be right shows here, with the name of the option or parameter
- * that has to be changed.
+ * Opens the credentials for a backend. The parameters of its URL come first; the options of the
+ * command line are for the rest. A contradiction is an error that names the option or parameter to
+ * change.
  */
 import { UsageError } from '../lib/errors.ts';
 import {
@@ -15,7 +15,7 @@ import { PasswordFile } from './passfile.ts';
 import type { BackendTarget } from './target.ts';
 import type { BackendAuth, BackendUrl } from './url.ts';
 
-/** The options of the command line, for every backend whose URL does not say otherwise. */
+/** The options of the command line, for every backend with a URL that does not say otherwise. */
 export interface CredentialOptions {
   readonly backendAuth: BackendAuth;
   readonly backendPassfile?: string;
@@ -23,7 +23,7 @@ export interface CredentialOptions {
   readonly issueCaKey?: string;
 }
 
-/** The way that holds for a backend. */
+/** The method for a backend. */
 export function backendAuthOf(
   { credentials }: BackendUrl,
   options: CredentialOptions,
@@ -32,10 +32,10 @@ export function backendAuthOf(
 }
 
 /**
- * Reads what the way to log in needs.
+ * Reads the files that the method needs.
  *
- * @throws UsageError for options or parameters that cannot be right; PgError F0000 for files that
- *   cannot be used
+ * @throws UsageError for missing or contradictory options and parameters; PgError F0000 for files
+ *   that cannot be used
  */
 export async function openCredentials(
   target: BackendTarget,
@@ -56,7 +56,7 @@ export async function openCredentials(
   }
 }
 
-/** A file that is never read would only seem to protect something. */
+/** Refuses parameters that the method ignores: they would only seem to protect something. */
 function checkParameters({ hosts, credentials, password }: BackendUrl, method: BackendAuth): void {
   const { passwordFile, clientCertificate, issueCaCertificate, issueCaKey } = credentials;
   const needless: [string, unknown, BackendAuth][] = [
@@ -76,7 +76,8 @@ function checkParameters({ hosts, credentials, password }: BackendUrl, method: B
   const certificate = method === 'cert' || method === 'issue-cert';
   if (certificate && hosts.some(({ sslMode }) => sslMode === 'disable' || sslMode === 'prefer')) {
     throw new UsageError(
-      `--backend-auth ${method} needs TLS: sslmode=require, verify-ca or verify-full, and no Unix socket`,
+      `--backend-auth ${method} needs TLS: ` +
+        'sslmode=require, verify-ca or verify-full, and no Unix socket',
     );
   }
 }
@@ -114,7 +115,8 @@ function authorityFiles({ credentials }: BackendUrl, options: CredentialOptions)
   const key = credentials.issueCaKey ?? options.issueCaKey;
   if (certificate === undefined || key === undefined) {
     throw new UsageError(
-      '--backend-auth issue-cert needs --issue-ca-cert and --issue-ca-key; `pgsso ca init` makes the two',
+      '--backend-auth issue-cert needs --issue-ca-cert and --issue-ca-key; ' +
+        '`pgsso ca init` makes the two',
     );
   }
   return {

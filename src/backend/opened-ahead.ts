@@ -1,26 +1,26 @@
 /**
- * Connections opened ahead (`--backend-ahead`): dialled, TLS done, nothing sent yet, so that the
- * backend has forked its process and done its part of the handshake before a login is decided. The
- * backend closes such a connection when its `authentication_timeout` is over, and it is then
- * replaced. One is only ever used with the host and the TLS identity that it was opened with.
+ * Connections opened ahead (`--backend-ahead`): dialled and with TLS, but without a startup packet.
+ * The backend has then started its process and done its part of the handshake before a login is
+ * decided. It closes such a connection after its `authentication_timeout`, and the connection is
+ * replaced. A login uses one only for the same host and the same TLS identity.
  */
 
 import type { SecureContext } from 'node:tls';
+import type { BackendConnection } from './connection.ts';
 import { dialHost } from './dial.ts';
-import type { BackendLeg } from './leg.ts';
 import type { BackendTarget } from './target.ts';
 import type { BackendHost } from './url.ts';
 
 /**
- * After a connection could not be opened, or was closed unused: the first pause before the next
- * one, doubled up to the last.
+ * The pause after a connection could not be opened or was closed unused. It begins with the first
+ * value and doubles up to the last.
  */
 const FIRST_PAUSE_MS = 100;
 const LAST_PAUSE_MS = 30_000;
 
-/** A connection that waits, and what ends the watch on it. */
+/** A connection that waits, and the controller that ends the watch on it. */
 interface Waiting {
-  readonly leg: BackendLeg;
+  readonly connection: BackendConnection;
   readonly secureContext: SecureContext;
   readonly watch: AbortController;
 }
@@ -38,8 +38,8 @@ export class OpenedAhead {
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * @param size how many, at most
-   * @param context the TLS identity in force, which every login has
+   * @param size the number of connections
+   * @param context the TLS context in use, which is the same for every login
    */
   constructor(target: BackendTarget, size: number, context: () => SecureContext) {
     this.#target = target;
@@ -47,57 +47,58 @@ export class OpenedAhead {
     this.#context = context;
   }
 
-  /** Begins to open them. */
+  /** Begins to open connections. */
   start(): void {
     this.#fill();
   }
 
-  /** How many wait or are on their way. */
+  /** How many wait or are being opened. */
   get size(): number {
     return this.#waiting.size + this.#opening;
   }
 
   /**
-   * The host of the connection to take next, where the hosts are chosen at random and one is as
-   * good as another.
+   * The host of a connection that waits. Undefined if there is none, or if the hosts have a fixed
+   * order, which then decides.
    */
   host(secureContext: SecureContext): BackendHost | undefined {
     const { url, hosts } = this.#target;
     if (url.loadBalanceHosts !== 'random') return undefined;
     return this.#find(
-      (waiting) => waiting.secureContext === secureContext && !hosts.isLast(waiting.leg.host),
-    )?.leg.host;
+      (waiting) =>
+        waiting.secureContext === secureContext && !hosts.failedLately(waiting.connection.host),
+    )?.connection.host;
   }
 
   /**
-   * A connection to the host, now the caller's; undefined when none waits that was opened with this
-   * identity.
+   * Takes a connection to the host, which the caller then owns; undefined if none waits with this
+   * TLS context.
    */
-  take(host: BackendHost, secureContext: SecureContext): BackendLeg | undefined {
+  take(host: BackendHost, secureContext: SecureContext): BackendConnection | undefined {
     const found = this.#find(
-      (waiting) => waiting.leg.host === host && waiting.secureContext === secureContext,
+      (waiting) => waiting.connection.host === host && waiting.secureContext === secureContext,
     );
     if (!found) return undefined;
     this.#waiting.delete(found);
     found.watch.abort();
     this.#pause = 0;
     this.#fill();
-    return found.leg;
+    return found.connection;
   }
 
-  /** Drops what was opened with another TLS identity than the one in force. */
+  /** Closes the connections and opens new ones, with the TLS context now in use. */
   renew(): void {
-    for (const waiting of this.#waiting) waiting.leg.channel.destroy();
+    for (const waiting of this.#waiting) waiting.connection.channel.destroy();
     this.#waiting.clear();
     this.#pause = 0;
     this.#fill();
   }
 
-  /** Drops all, and opens no more. */
+  /** Closes the connections that wait, and opens no more. */
   close(): void {
     this.#closed.abort(new Error('no more connections are opened ahead'));
     clearTimeout(this.#timer);
-    for (const waiting of this.#waiting) waiting.leg.channel.destroy();
+    for (const waiting of this.#waiting) waiting.connection.channel.destroy();
     this.#waiting.clear();
   }
 
@@ -120,14 +121,14 @@ export class OpenedAhead {
     const secureContext = this.#context();
     this.#opening++;
     try {
-      const leg = await dialHost(this.#target, host, signal, secureContext);
+      const connection = await dialHost(this.#target, host, signal, secureContext);
       this.#opening--;
       if (secureContext === this.#context())
-        this.#keep({ leg, secureContext, watch: new AbortController() });
-      else leg.channel.destroy();
+        this.#add({ connection, secureContext, watch: new AbortController() });
+      else connection.channel.destroy();
       this.#fill();
     } catch {
-      // The login that comes next finds the host in the same state, and its refusal says why.
+      // Not logged: the next login finds the host in the same state, and its refusal says why.
       this.#opening--;
       if (signal.aborted) return;
       this.#target.hosts.failed(host);
@@ -135,16 +136,16 @@ export class OpenedAhead {
     }
   }
 
-  #keep(waiting: Waiting): void {
+  #add(waiting: Waiting): void {
     this.#waiting.add(waiting);
-    const { channel } = waiting.leg;
+    const { channel } = waiting.connection;
     const gone = (): void => {
       if (!this.#waiting.delete(waiting)) return;
       channel.destroy();
       this.#fillLater();
     };
-    // Nothing has been asked: whatever comes, a byte or the end, it is not a connection to log in
-    // over.
+    // The front-end has asked for nothing, so a connection on which anything arrives, a byte or the
+    // end, is of no use.
     channel.peek(waiting.watch.signal).then(gone, gone);
   }
 

@@ -1,13 +1,13 @@
 /**
- * libpq's password file (manual 32.16), read by its rules: `host:port:database:user:password`, `*`
- * for anything, a backslash before `:` and `\`, `#` for a comment, the first line that fits wins,
- * and a file that others may read is not used. It is kept in memory and read again on request, so
- * that a login needs no file.
+ * libpq's password file (manual 32.16), by its rules: `host:port:database:user:password`, `*` for
+ * anything, a backslash before `:` and `\`, `#` for a comment. The first matching line wins, and a
+ * file with access for others is not used. The file is read at the start and on request, so a login
+ * reads no file.
  */
 import { readPrivateFile } from '../lib/files.ts';
 import { isSocketDirectory } from './url.ts';
 
-/** What a password is looked up by: the backend, and who logs in there. */
+/** What a password is looked up by. */
 export interface PasswordKey {
   readonly host: string;
   readonly port: number;
@@ -15,18 +15,16 @@ export interface PasswordKey {
   readonly user: string;
 }
 
-/**
- * A line of the file. Text is latin1, so that a password in whatever encoding arrives to the byte.
- */
+/** A line of the file. Text is latin1, so that no byte of a password changes. */
 interface Entry {
-  /** Host, port, database, user; undefined stands for `*`. */
+  /** Host, port, database and user. Undefined is `*`. */
   readonly fields: readonly (string | undefined)[];
   readonly password: string;
 }
 
 /**
- * A Unix socket in the default directory is `localhost`: PostgreSQL's own default, and the one of
- * Debian and Red Hat.
+ * A socket in a default directory is also found as `localhost`: the directory of PostgreSQL, and
+ * those of Debian and Red Hat.
  */
 const DEFAULT_SOCKET_DIRECTORIES: ReadonlySet<string> = new Set([
   '/tmp',
@@ -48,8 +46,8 @@ export class PasswordFile {
   /**
    * Reads a password file.
    *
-   * @param name what errors call it: the option or parameter that it was given with
-   * @throws PgError F0000 when it cannot be read, is no plain file, or group or world have access
+   * @param name names the file in errors: the option or parameter that it was given with
+   * @throws PgError F0000 if it cannot be read, is no plain file, or if group or others have access
    *   to it
    */
   static async open(path: string, name = 'password file'): Promise<PasswordFile> {
@@ -58,45 +56,44 @@ export class PasswordFile {
     return file;
   }
 
-  /** Reads the file again. Throws as open does; the passwords known so far then stay in use. */
+  /** Reads the file again. Throws as open does; the passwords read before then stay in use. */
   async reload(): Promise<void> {
     this.#entries = parsePasswordFile(
       (await readPrivateFile(this.#name, this.#path)).toString('latin1'),
     );
   }
 
-  /** The password of the first line that fits; undefined when none does. */
+  /** The password of the first matching line; undefined if there is none. */
   find(key: PasswordKey): Buffer | undefined {
     return findPassword(this.#entries, key);
   }
 }
 
 /**
- * The lines of a password file, given as latin1. A line of fewer than five fields never fits, as in
- * libpq.
+ * The lines of a password file, which is given as latin1. A line of fewer than five fields never
+ * matches, as in libpq.
  */
 export function parsePasswordFile(text: string): readonly Entry[] {
   return text.split('\n').flatMap((line) => parseLine(line.replace(/\r$/, '')));
 }
 
-/** The password for a login; undefined when no line fits. */
+/** The password for a login; undefined if no line matches. */
 export function findPassword(entries: readonly Entry[], key: PasswordKey): Buffer | undefined {
   const wanted = [key.host, String(key.port), key.database, key.user].map((field) =>
     Buffer.from(field).toString('latin1'),
   );
   const local = isSocketDirectory(key.host) && DEFAULT_SOCKET_DIRECTORIES.has(key.host);
-  const fits = ({ fields }: Entry): boolean =>
+  const matches = ({ fields }: Entry): boolean =>
     fields.every(
       (field, at) =>
         field === undefined || field === wanted[at] || (at === 0 && local && field === 'localhost'),
     );
-  const found = entries.find(fits);
+  const found = entries.find(matches);
   return found && Buffer.from(found.password, 'latin1');
 }
 
 /**
- * Four fields and the password, which a further colon ends; a backslash at the very end stands for
- * itself.
+ * Four fields and the password, which ends at a further colon. A backslash at the end is literal.
  */
 const LINE =
   /^((?:\\.|[^:\\])*):((?:\\.|[^:\\])*):((?:\\.|[^:\\])*):((?:\\.|[^:\\])*):((?:\\.|[^:\\]|\\$)*)/s;

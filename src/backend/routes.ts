@@ -1,40 +1,41 @@
 /**
- * Which backend a login goes to (`--route`): by the database that it names, the first pattern that
- * fits, and `--backend` if none does. One front door for several clusters, each with its own way to
- * log in.
+ * Chooses the backend of a login by its database: the first `--route` whose pattern matches, or
+ * `--backend` if none does. One front-end can thus serve several clusters, each with its own method
+ * to log in.
  */
 import { errorText, PgError, UsageError } from '../lib/errors.ts';
 import { Backend, type BackendNotice, type BackendOptions } from './backend.ts';
 import type { CancelOutcome } from './cancel.ts';
 import { backendAuthOf } from './open-credentials.ts';
-import { type BackendAuth, type BackendUrl, formatHost, parseBackendUrl } from './url.ts';
+import { type BackendAuth, type BackendUrl, formatHost } from './url.ts';
+import { parseBackendUrl } from './url-parser.ts';
 
 /** The options that say where logins go. */
 export interface RouteOptions extends BackendOptions {
   readonly backend?: string;
-  /** Whether the URL stands in the command line, where everybody can read it. */
+  /** Whether the URL is in the command line, which every user of the machine can read. */
   readonly backendFromFlag: boolean;
   /** `DATABASE_PATTERN=URL` each, in order. */
   readonly routes: readonly string[];
   readonly routesFromFlag: boolean;
 }
 
-/** A pattern, understood. */
+/** A parsed `--route`, or `--backend`. */
 export interface RouteRule {
-  /** How errors and findings call it: the option. */
+  /** The option, for errors and findings. */
   readonly name: string;
-  readonly fits: (database: string) => boolean;
+  readonly matches: (database: string) => boolean;
   readonly url: BackendUrl;
 }
 
-/** A backend with the databases that go to it. */
+/** A backend with the pattern of its databases. */
 export interface Route extends Omit<RouteRule, 'url'> {
   readonly backend: Backend;
 }
 
 /** All backends of a process. */
 export class Routes {
-  /** In the order in which they are looked at; `--backend` is the last. */
+  /** In the order in which they are tried. `--backend` is the last. */
   readonly all: readonly Route[];
 
   private constructor(all: readonly Route[]) {
@@ -42,21 +43,21 @@ export class Routes {
   }
 
   /**
-   * Reads what the options refer to. Nothing is dialled before {@link Routes.start}.
+   * Reads the files that the options name. Nothing is dialled before {@link Routes.start}.
    *
-   * @param notice is told of what an operator ought to know
-   * @throws UsageError for options that cannot be right; Error with one line that names the option
-   *   for files that cannot be used
+   * @param notice gets what an operator should know
+   * @throws UsageError for wrong options; Error with one line that names the option for files that
+   *   cannot be used
    */
   static async open(options: RouteOptions, notice: BackendNotice): Promise<Routes> {
     const rules = parseRoutes(options);
     const routes: Route[] = [];
     try {
-      for (const { name, fits, url } of rules) {
+      for (const { name, matches, url } of rules) {
         const backend = await Backend.open(url, options, (level, text) =>
           notice(level, rules.length > 1 ? `${name}: ${text}` : text),
         );
-        routes.push({ name, fits, backend });
+        routes.push({ name, matches, backend });
       }
     } catch (error) {
       const text = `${rules[routes.length]?.name}: ${errorText(error)}`;
@@ -65,7 +66,7 @@ export class Routes {
     return new Routes(routes);
   }
 
-  /** Begins to open connections ahead, if there are to be any. */
+  /** Begins to open connections ahead. */
   start(): void {
     for (const { backend } of this.all) backend.start();
   }
@@ -73,10 +74,10 @@ export class Routes {
   /**
    * The backend of a database.
    *
-   * @throws PgError 3D000, as PostgreSQL does for a database that it does not have
+   * @throws PgError 3D000, as PostgreSQL does for an unknown database
    */
   find(database: string): Backend {
-    const found = this.all.find(({ fits }) => fits(database));
+    const found = this.all.find(({ matches }) => matches(database));
     if (found) return found.backend;
     throw new PgError({
       code: 'unknown_database',
@@ -85,7 +86,7 @@ export class Routes {
     });
   }
 
-  /** The backend that is looked at last: that of `--backend`, if there is one. */
+  /** The last backend: that of `--backend`, if there is one. */
   get last(): Backend {
     const route = this.all.at(-1);
     if (!route) throw new Error('a process without a backend');
@@ -93,8 +94,8 @@ export class Routes {
   }
 
   /**
-   * Forwards a cancel request to every host of every backend, once each: the key does not tell
-   * whose it is, and means nothing to others.
+   * Forwards a cancel request to every host of every backend, once each. The key does not say which
+   * backend issued it, and the others ignore it.
    */
   async cancel(packet: Buffer, signal: AbortSignal): Promise<readonly CancelOutcome[]> {
     const byHosts = new Map(
@@ -106,16 +107,16 @@ export class Routes {
     return outcomes.flat();
   }
 
-  /** Drops connections that wait, and opens no more; sessions go on. */
+  /** Closes connections opened ahead, and opens no more. Sessions go on. */
   close(): void {
     for (const { backend } of this.all) backend.close();
   }
 }
 
 /**
- * The options, understood.
+ * Parses the options.
  *
- * @throws UsageError for what cannot be right
+ * @throws UsageError for wrong or contradictory options
  */
 export function parseRoutes(options: RouteOptions): RouteRule[] {
   const { backend, backendFromFlag, routes, routesFromFlag } = options;
@@ -129,14 +130,14 @@ export function parseRoutes(options: RouteOptions): RouteRule[] {
     const name = `--route ${pattern}`;
     return {
       name,
-      fits: patternMatcher(pattern),
+      matches: patternMatcher(pattern),
       url: parseUrl(name, text.slice(equals + 1).trim(), routesFromFlag),
     };
   });
   if (backend !== undefined) {
     rules.push({
       name: '--backend',
-      fits: () => true,
+      matches: () => true,
       url: parseUrl('--backend', backend, backendFromFlag),
     });
   }
@@ -150,8 +151,7 @@ export function parseRoutes(options: RouteOptions): RouteRule[] {
 }
 
 /**
- * A name in which each `*` stands for any characters or none; letters count as they are, as in
- * PostgreSQL's catalog.
+ * In a pattern, `*` stands for any characters or none. Case matters, as in PostgreSQL's catalog.
  */
 function patternMatcher(pattern: string): (database: string) => boolean {
   const [head = '', ...others] = pattern.split('*');
@@ -164,8 +164,7 @@ function patternMatcher(pattern: string): (database: string) => boolean {
       database.length < head.length + tail.length
     )
       return false;
-    // Each part at the first place where it fits leaves the most for those behind it, so that no
-    // second try is needed.
+    // The first place of a part leaves the most room for those behind it, so one try is enough.
     let at = head.length;
     const end = database.length - tail.length;
     return others.every((part) => {
@@ -184,7 +183,7 @@ function parseUrl(name: string, text: string, fromFlag: boolean): BackendUrl {
   }
 }
 
-/** An option that no backend reads would only seem to do something. */
+/** Refuses options that no backend uses: they would only seem to do something. */
 function checkOptions(rules: readonly RouteRule[], options: RouteOptions): void {
   const methods = new Set(rules.map(({ url }) => backendAuthOf(url, options)));
   const needless: [string, unknown, BackendAuth][] = [
@@ -198,7 +197,8 @@ function checkOptions(rules: readonly RouteRule[], options: RouteOptions): void 
   }
   if (options.backendAhead > 0 && [...methods].every((method) => method === 'issue-cert')) {
     throw new UsageError(
-      '--backend-ahead is of no use with --backend-auth issue-cert: each certificate belongs to one user',
+      '--backend-ahead is of no use with --backend-auth issue-cert: ' +
+        'each certificate belongs to one user',
     );
   }
 }

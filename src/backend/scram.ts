@@ -1,47 +1,53 @@
 /**
- * The client's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677) as PostgreSQL
- * speaks it (manual 54.3.1): the user name is left empty because the startup packet has it, and the
- * password goes through SASLprep if it can. The server proves that it knows the password, too, and
- * a login does not count before it has.
+ * The client's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), as PostgreSQL
+ * uses them (manual 54.3.1). The user name is empty because the startup packet has it. The server
+ * also proves that it knows the password, and the login fails if it does not. Used with the
+ * front-end's own passwords, and for native logins that cannot be relayed.
  */
 
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { saslprep } from '@mongodb-js/saslprep';
+import { serialize } from 'pg-protocol';
 import { errorText } from '../lib/errors.ts';
 import { AUTHENTICATION } from '../wire/constants.ts';
 import { endPointHash } from './channel-binding.ts';
+import {
+  type AuthenticationRequest,
+  type BackendConnection,
+  expectRequest,
+  write,
+} from './connection.ts';
 import { protocolViolation } from './errors.ts';
-import { type AuthenticationRequest, answer, type BackendLeg, expectRequest } from './leg.ts';
 
-/** The two mechanisms; -PLUS binds the exchange to the TLS connection that it runs in. */
+/** The two mechanisms. -PLUS binds the exchange to its TLS connection. */
 export const SCRAM = 'SCRAM-SHA-256';
 export const SCRAM_PLUS = 'SCRAM-SHA-256-PLUS';
 
 /**
  * How the exchange is bound to TLS (RFC 5802, section 6): to the server's certificate; not, because
- * the server did not offer it (which the server checks, so that nobody on the way can strike the
- * offer); or not at all.
+ * the server did not offer it; or not, because the client cannot. The server checks the second
+ * claim, so an attacker cannot remove the offer.
  */
 export type ChannelBinding = { readonly endPoint: Buffer } | 'not offered' | 'impossible';
 
 /**
- * PostgreSQL's default is 4,096 iterations, OWASP's advice for PBKDF2-HMAC-SHA256 600,000. A
- * million takes a thread of the pool about half a second: enough for any honest server, and a
- * dishonest one cannot hold the pool, which name lookups need as well, for minutes.
+ * PostgreSQL's default is 4,096 iterations, and OWASP recommends 600,000 for PBKDF2-HMAC-SHA256. A
+ * million takes half a second in a thread of Node.js' pool. More would let a dishonest server block
+ * the pool, which also serves name lookups, for minutes.
  */
 const ITERATION_LIMIT = 1_000_000;
 
 const KEY_LENGTH = 32;
 
-/** 18 bytes, as libpq's: 24 characters of base64, which hold no comma. */
+/** Bytes, as in libpq: 24 characters of base64, which has no comma. */
 const NONCE_LENGTH = 18;
 
 const derive = promisify(pbkdf2);
 
 /**
  * One exchange: {@link first}, {@link final}, {@link verify}, in this order. Every error means that
- * the server is not to be trusted.
+ * the server cannot be trusted.
  */
 export class ScramExchange {
   readonly mechanism: typeof SCRAM | typeof SCRAM_PLUS;
@@ -65,17 +71,17 @@ export class ScramExchange {
   }
 
   /** The client-first-message. */
-  first(): Buffer {
-    return Buffer.from(this.#header + this.#firstBare());
+  first(): string {
+    return this.#header + this.#firstBare();
   }
 
   /**
    * The client-final-message for the server-first-message.
    *
-   * @throws Error when that is malformed, does not continue our nonce, or asks for too many
+   * @throws Error if that is malformed, does not continue the nonce, or asks for too many
    *   iterations
    */
-  async final(serverFirst: Buffer): Promise<Buffer> {
+  async final(serverFirst: Buffer): Promise<string> {
     const text = serverFirst.toString('latin1');
     const { nonce, salt, iterations } = parseServerFirst(text);
     if (!nonce.startsWith(this.#nonce) || nonce.length === this.#nonce.length) {
@@ -91,13 +97,13 @@ export class ScramExchange {
       Buffer.from(exchange, 'latin1'),
     );
     this.#serverSignature = serverSignature;
-    return Buffer.from(`${withoutProof},p=${proof.toString('base64')}`, 'latin1');
+    return `${withoutProof},p=${proof.toString('base64')}`;
   }
 
   /**
-   * Checks the server-final-message: that the server knows the password.
+   * Checks the server-final-message, with which the server proves that it knows the password.
    *
-   * @throws Error when it does not
+   * @throws Error if it does not
    */
   verify(serverFinal: Buffer): void {
     const [, encoded = ''] = /^v=([^,]*)(?:,|$)/.exec(serverFinal.toString('latin1')) ?? [];
@@ -116,9 +122,7 @@ export class ScramExchange {
   }
 }
 
-/**
- * The proof that goes to the server and the signature that has to come back (RFC 5802, section 3).
- */
+/** The client's proof, and the signature that the server has to send (RFC 5802, section 3). */
 export async function prove(
   password: Buffer,
   salt: Buffer,
@@ -132,14 +136,14 @@ export async function prove(
   return { proof, serverSignature: hmac(hmac(salted, 'Server Key'), exchange) };
 }
 
-/** Bytes. Half a millisecond at the worst. */
+/** Bytes. Preparing that many takes half a millisecond at worst. */
 const PREPARED_LIMIT = 1024;
 
 /**
- * The password as it is hashed: SASLprep (RFC 4013), or the bytes as they are where that is not
- * possible, because PostgreSQL takes passwords in any encoding (manual 54.3.1). Plain ASCII is its
- * own preparation. A longer password than any real one is not prepared either: normalising takes
- * quadratic time for text that is made for it, and the text may be a stranger's.
+ * The password as it is hashed: prepared by SASLprep (RFC 4013), or unchanged if that fails,
+ * because PostgreSQL accepts passwords in any encoding (manual 54.3.1). ASCII needs no preparation.
+ * A password above the limit is not prepared: a client can send text for which normalisation takes
+ * quadratic time.
  */
 export function preparePassword(password: Buffer): Buffer {
   if (password.length > PREPARED_LIMIT || password.every((byte) => byte < 0x80)) return password;
@@ -165,7 +169,7 @@ function parseServerFirst(text: string): { nonce: string; salt: Buffer; iteratio
   return { nonce, salt, iterations };
 }
 
-/** Node.js reads over what is no base64; here it is undefined. */
+/** Undefined for invalid base64, which Node.js ignores. */
 function decodeBase64(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64');
   return text !== '' && bytes.toString('base64') === text ? bytes : undefined;
@@ -175,63 +179,52 @@ function hmac(key: Buffer, data: string | Buffer): Buffer {
   return createHmac('sha256', key).update(data).digest();
 }
 
-/*
- * SCRAM on the wire: the choice of the mechanism and the three round trips of it. Used with the
- * front-end's own passwords, and with that of a native login whose exchange cannot be relayed.
- */
-
-/**
- * The mechanisms that an AuthenticationSASL offers: strings, ended by an empty one (manual 54.7).
- */
+/** The mechanisms of an AuthenticationSASL: strings, ended by an empty one (manual 54.7). */
 export function parseMechanisms(data: Buffer): string[] {
   const names = data.toString('latin1').split('\0');
   return names.slice(0, names.indexOf(''));
 }
 
 /**
- * Performs SCRAM as an AuthenticationSASL asks for it, until the server has proved itself;
- * AuthenticationOk is still to come.
+ * Performs SCRAM as an AuthenticationSASL asks for it, until the server has proved that it knows
+ * the password. AuthenticationOk comes after that.
  *
- * @throws PgError 08P01 when no usable mechanism is offered, or for a server that cannot prove that
- *   it knows the password; as readRequest
+ * @throws PgError 08P01 if no usable mechanism is offered, or if the server cannot prove that it
+ *   knows the password; otherwise as readRequest
  */
 export async function performScram(
-  leg: BackendLeg,
+  connection: BackendConnection,
   request: AuthenticationRequest,
   password: Buffer,
   signal: AbortSignal,
 ): Promise<void> {
-  const exchange = new ScramExchange(password, chooseBinding(leg, parseMechanisms(request.data)));
-  const first = exchange.first();
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(first.length);
-  await answer(leg, Buffer.concat([Buffer.from(`${exchange.mechanism}\0`), length, first]), signal);
+  const binding = chooseBinding(connection, parseMechanisms(request.data));
+  const exchange = new ScramExchange(password, binding);
+  const first = serialize.sendSASLInitialResponseMessage(exchange.mechanism, exchange.first());
+  await write(connection, first, signal);
 
-  const serverFirst = await expectRequest(leg, AUTHENTICATION.saslContinue, signal);
+  const serverFirst = await expectRequest(connection, AUTHENTICATION.saslContinue, signal);
   const final = await exchange.final(serverFirst.data).catch((error: unknown) => {
-    throw protocolViolation(leg.label, errorText(error), error);
+    throw protocolViolation(connection.label, errorText(error), error);
   });
   signal.throwIfAborted();
-  await answer(leg, final, signal);
+  await write(connection, serialize.sendSCRAMClientFinalMessage(final), signal);
 
-  const serverFinal = await expectRequest(leg, AUTHENTICATION.saslFinal, signal);
+  const serverFinal = await expectRequest(connection, AUTHENTICATION.saslFinal, signal);
   try {
     exchange.verify(serverFinal.data);
   } catch (error) {
-    throw protocolViolation(leg.label, errorText(error), error);
+    throw protocolViolation(connection.label, errorText(error), error);
   }
 }
 
-/**
- * libpq's rules (fe-auth.c, pg_SASL_init): the binding is used wherever it is offered and can be
- * had.
- */
+/** As libpq (fe-auth.c, pg_SASL_init): channel binding is used if it is offered and possible. */
 function chooseBinding(
-  { certificate, label }: BackendLeg,
+  { certificate, label }: BackendConnection,
   offered: readonly string[],
 ): ChannelBinding {
   if (offered.includes(SCRAM_PLUS)) {
-    // A server offers it on TLS only: somebody in between has taken TLS away.
+    // A server offers it on TLS only, so something in between has removed TLS.
     if (!certificate) throw protocolViolation(label, `${SCRAM_PLUS} is offered without TLS`);
     const endPoint = endPointHash(certificate);
     if (endPoint) return { endPoint };

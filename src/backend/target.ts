@@ -1,17 +1,15 @@
 /**
- * A backend as it is dialled: its URL together with what has to be read from files for it, and
- * which of its hosts failed lately. The files are read at the start, where a mistake can still be
- * reported, and again on request; a login finds everything in memory.
+ * A backend that can be dialled: its URL, the authorities that its URL names, and which of its
+ * hosts failed lately. Files are read at the start, when a mistake can still be reported, and again
+ * on request. A login reads no file.
  */
 
-import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { unusableFile } from '../lib/files.ts';
+import { readCertificates } from '../lib/pem.ts';
 import { HostOrder } from './hosts.ts';
 import type { BackendUrl } from './url.ts';
 
-/** A client certificate with its chain, and its private key; both PEM. */
+/** A client certificate with its chain, and its private key, both in PEM. */
 export interface TlsIdentity {
   readonly cert: string;
   readonly key: string | Buffer;
@@ -36,10 +34,10 @@ export class BackendTarget {
   }
 
   /**
-   * Reads what the URL refers to.
+   * Reads the files that the URL names.
    *
    * @param now milliseconds on a clock that does not jump
-   * @throws PgError F0000 when `sslrootcert` cannot be read or holds no certificate
+   * @throws PgError F0000 if `sslrootcert` cannot be read or holds no certificate
    */
   static async open(
     url: BackendUrl,
@@ -48,19 +46,19 @@ export class BackendTarget {
     return new BackendTarget(url, await readAuthorities(url), now);
   }
 
-  /** Trusted authorities and lowest version of TLS to it, without a certificate of our own. */
+  /** How to speak TLS with it, without a certificate of the front-end. */
   get secureContext(): SecureContext {
     return this.#secureContext;
   }
 
   /**
-   * The same with a certificate of our own. Throws when certificate and key are not usable or not
-   * of each other.
+   * How to speak TLS with it, with a certificate of the front-end if one is given.
+   *
+   * @throws Error if certificate and key cannot be used or do not belong together
    */
   createContext(identity?: TlsIdentity): SecureContext {
     return createSecureContext({
-      // TLS 1.2 is also the lowest that libpq speaks by default (manual 32.1.2,
-      // ssl_min_protocol_version).
+      // The same as libpq's default (manual 32.1.2, ssl_min_protocol_version).
       minVersion: 'TLSv1.2',
       ...(this.#authorities && { ca: [...this.#authorities] }),
       ...identity,
@@ -77,27 +75,8 @@ export class BackendTarget {
 async function readAuthorities({
   rootCertificate,
 }: BackendUrl): Promise<readonly string[] | undefined> {
-  return rootCertificate === undefined
-    ? undefined
-    : readCertificates('sslrootcert', rootCertificate);
-}
-
-/**
- * The certificates of a file, one PEM text each. OpenSSL passes over what it cannot read in a file
- * of authorities; here a damaged one is an error, and so is a file without any.
- *
- * @param what names the file's kind in the error
- * @throws PgError F0000
- */
-export async function readCertificates(what: string, path: string): Promise<readonly string[]> {
-  try {
-    const blocks =
-      (await readFile(path, 'latin1')).match(
-        /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs,
-      ) ?? [];
-    if (blocks.length === 0) throw new Error('it holds no certificate in PEM form');
-    return blocks.map((block) => new X509Certificate(block).toString());
-  } catch (error) {
-    throw unusableFile(what, path, error);
-  }
+  if (rootCertificate === undefined) return undefined;
+  return (await readCertificates('sslrootcert', rootCertificate)).map((certificate) =>
+    certificate.toString(),
+  );
 }

@@ -1,44 +1,44 @@
 /**
- * The backends as `pgsso check` looks at them, each host by itself: whether it can be reached as
- * the URL asks, whether a user can be logged in, and whether it refuses those whom it should
- * refuse.
+ * Checks the hosts of the backends, one by one: whether the host can be reached as the URL says,
+ * whether a user can be logged in, and whether the host refuses logins that it should refuse.
  */
 
 import { X509Certificate } from 'node:crypto';
 import { TLSSocket } from 'node:tls';
+import { serialize } from 'pg-protocol';
 import { admitsWithoutCredential, Backend } from '../backend/backend.ts';
 import { CLOCK_TOLERANCE_MS } from '../backend/certificates.ts';
+import type { BackendSession } from '../backend/connection.ts';
 import { dialHost } from '../backend/dial.ts';
 import { BackendRefusal } from '../backend/errors.ts';
-import type { BackendSession } from '../backend/leg.ts';
 import { parseRoutes, type RouteOptions, type RouteRule } from '../backend/routes.ts';
 import { type BackendHost, formatHost, isSocketDirectory } from '../backend/url.ts';
 import { withDeadline } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
-import { formatMessage } from '../wire/messages.ts';
+import { BACKEND } from '../wire/constants.ts';
 import type { StartupParameter } from '../wire/startup.ts';
 import { checkDates, checkFileDates } from './certificates.ts';
 import { about, type Finding, type Level } from './finding.ts';
 
-/** Which logins are tried. */
+/** The options that say which logins are tried. */
 export interface BackendCheckOptions extends RouteOptions {
   readonly superusers: 'refuse' | 'allow';
-  /** Nobody is logged in without it. */
+  /** The user to log in. Without it no login is tried. */
   readonly user?: string;
-  /** Only its backend is looked at; without it all are, in the database of their URL. */
+  /** Only its backend is checked. Without it all are, in the database of their URL. */
   readonly database?: string;
 }
 
-/** Whom no front-end should be able to log in as; PostgreSQL's own name for the first superuser. */
+/** PostgreSQL's name for the first superuser, which no front-end should be able to log in. */
 const SUPERUSER = 'postgres';
 
-/** For all that is tried at one host, in milliseconds. */
-const HOST_TIMEOUT = 30_000;
+/** For all that is tried at one host. */
+const HOST_TIMEOUT_MS = 30_000;
 
-/** A clock that is off by more is worth a warning: `nbf` and `iat` have 5 s of tolerance. */
+/** A greater difference of clocks gets a warning: `nbf` and `iat` have a tolerance of 5 s. */
 const SKEW_MS = 5_000;
 
-/** One host of one backend. */
+/** A host that is checked. */
 interface Subject {
   readonly backend: Backend;
   readonly host: BackendHost;
@@ -49,9 +49,9 @@ interface Subject {
 }
 
 /**
- * Looks at every host of every backend, or of the one that a database goes to.
+ * Checks every host of every backend, or of the backend of one database.
  *
- * @throws UsageError for options that cannot be right
+ * @throws UsageError for wrong or contradictory options
  */
 export async function checkBackends(
   options: BackendCheckOptions,
@@ -60,7 +60,7 @@ export async function checkBackends(
   const rules = parseRoutes(options);
   const { database } = options;
   const chosen =
-    database === undefined ? rules : rules.filter(({ fits }) => fits(database)).slice(0, 1);
+    database === undefined ? rules : rules.filter(({ matches }) => matches(database)).slice(0, 1);
   if (chosen.length === 0)
     return [about('--database')('error', `no --route fits ${database}, and there is no --backend`)];
   const findings: Finding[] = [];
@@ -101,33 +101,35 @@ async function checkRule(
 
 function checkHost(subject: Subject): Promise<Finding[]> {
   return withDeadline(
-    HOST_TIMEOUT,
-    `not done within ${HOST_TIMEOUT} ms`,
+    HOST_TIMEOUT_MS,
+    `not done within ${HOST_TIMEOUT_MS} ms`,
     new AbortController().signal,
     async (signal) => {
       const findings = await checkConnection(subject, signal);
-      if (subject.options.user === undefined || findings.some(({ level }) => level === 'error'))
-        return findings;
-      findings.push(...(await checkLogin(subject, subject.options.user, signal)));
-      findings.push(...(await checkRefusals(subject, subject.options.user, signal)));
+      const { user } = subject.options;
+      if (user === undefined || findings.some(({ level }) => level === 'error')) return findings;
+      findings.push(...(await checkLogin(subject, user, signal)));
+      if (subject.backend.credentials.method !== 'trust')
+        findings.push(await checkWithoutCredential(subject, user, signal));
+      findings.push(await checkSuperuser(subject, signal));
       return findings;
     },
   );
 }
 
-/** Whether it can be reached, with TLS as the URL asks. */
+/** Whether the host can be reached, with TLS as the URL says. */
 async function checkConnection(
   { backend, host, say, name, now }: Subject,
   signal: AbortSignal,
 ): Promise<Finding[]> {
-  const leg = await dialHost(backend.target, host, signal);
-  const { socket } = leg.channel;
+  const connection = await dialHost(backend.target, host, signal);
+  const { socket } = connection.channel;
   const protocol = socket instanceof TLSSocket ? socket.getProtocol() : undefined;
-  leg.channel.destroy();
-  if (leg.certificate) {
+  connection.channel.destroy();
+  if (connection.certificate) {
     return [
       say('ok', `reachable, ${protocol}, sslmode=${host.sslMode}`),
-      checkDates(name, new X509Certificate(leg.certificate), now()),
+      checkDates(name, new X509Certificate(connection.certificate), now()),
     ];
   }
   if (isSocketDirectory(host.host)) return [say('ok', 'reachable')];
@@ -139,7 +141,7 @@ async function checkConnection(
   ];
 }
 
-/** Whether the user can be logged in, and is nobody whom tokens must not log in. */
+/** Whether the user can be logged in, and whether a token may log the user in. */
 async function checkLogin(
   { backend, options, say, now }: Subject,
   user: string,
@@ -147,7 +149,7 @@ async function checkLogin(
 ): Promise<Finding[]> {
   let session: BackendSession;
   try {
-    session = await backend.login(parametersFor(user, backend, options), signal);
+    session = await backend.logIn(parametersFor(user, backend, options), signal);
   } catch (error) {
     return [say('error', `${user} cannot be logged in: ${reasonOf(error)}`)];
   }
@@ -157,14 +159,16 @@ async function checkLogin(
     const findings = [
       say(
         'ok',
-        `${user} is logged in with ${backend.credentials.method}; version ${reported.get('server_version')}, ${role}`,
+        `${user} is logged in with ${backend.credentials.method}; ` +
+          `version ${reported.get('server_version')}, ${role}`,
       ),
     ];
     if (isSuperuser !== 'off' && options.superusers === 'refuse') {
       findings.push(
         say(
           'error',
-          `${user} is a superuser, or the server does not say: a token login is refused, --superusers`,
+          `${user} is a superuser, or the server does not say: ` +
+            'a token login is refused, --superusers',
         ),
       );
     }
@@ -176,8 +180,8 @@ async function checkLogin(
 }
 
 /**
- * The backend's clock decides whether a certificate that was just issued is valid, ours whether a
- * token is.
+ * Compares the clocks. The backend's clock decides whether an issued certificate is valid, and that
+ * of the front-end whether a token is.
  */
 async function checkClock(
   session: BackendSession,
@@ -198,57 +202,46 @@ async function checkClock(
   return say(level, `its clock and ours differ by ${Math.abs(skew)} ms`);
 }
 
-/** Whether it keeps out who has nothing to show, and keeps us from being a superuser. */
-async function checkRefusals(
+/** Whether the host refuses the user without a credential. */
+async function checkWithoutCredential(
   { backend, host, options, say }: Subject,
   user: string,
   signal: AbortSignal,
-): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const { method } = backend.credentials;
-  if (method !== 'trust') {
-    try {
-      const admitted = await admitsWithoutCredential(
-        backend.target,
-        host,
-        parametersFor(user, backend, options),
-        signal,
-      );
-      findings.push(
-        admitted
-          ? say(
-              'error',
-              `it lets ${user} in from this address without any credential; see its pg_hba.conf`,
-            )
-          : say('ok', `it refuses ${user} without a credential`),
-      );
-    } catch (error) {
-      findings.push(
-        say(
-          'warning',
-          `whether it refuses ${user} without a credential could not be told: ${reasonOf(error)}`,
-        ),
-      );
-    }
-  }
+): Promise<Finding> {
+  const parameters = parametersFor(user, backend, options);
   try {
-    const session = await backend.login(parametersFor(SUPERUSER, backend, options), signal);
+    return (await admitsWithoutCredential(backend.target, host, parameters, signal))
+      ? say(
+          'error',
+          `it lets ${user} in from this address without any credential; see its pg_hba.conf`,
+        )
+      : say('ok', `it refuses ${user} without a credential`);
+  } catch (error) {
+    return say(
+      'warning',
+      `whether it refuses ${user} without a credential could not be told: ${reasonOf(error)}`,
+    );
+  }
+}
+
+/** Whether the host refuses a superuser with the credential of the front-end. */
+async function checkSuperuser(
+  { backend, options, say }: Subject,
+  signal: AbortSignal,
+): Promise<Finding> {
+  try {
+    const session = await backend.logIn(parametersFor(SUPERUSER, backend, options), signal);
     session.channel.destroy();
-    const level = method === 'cert' ? 'error' : 'warning';
-    findings.push(
-      say(
-        level,
-        `the credential of the front-end also logs in ${SUPERUSER}: limit its lines in pg_hba.conf to +app_users`,
-      ),
+    return say(
+      backend.credentials.method === 'cert' ? 'error' : 'warning',
+      `the credential of the front-end also logs in ${SUPERUSER}: ` +
+        'limit its lines in pg_hba.conf to +app_users',
     );
   } catch (error) {
-    findings.push(
-      error instanceof PgError && error.sqlstate === '28000'
-        ? say('ok', `it refuses ${SUPERUSER} with the credential of the front-end`)
-        : say('warning', `whether it refuses ${SUPERUSER} could not be told: ${reasonOf(error)}`),
-    );
+    return error instanceof PgError && error.sqlstate === '28000'
+      ? say('ok', `it refuses ${SUPERUSER} with the credential of the front-end`)
+      : say('warning', `whether it refuses ${SUPERUSER} could not be told: ${reasonOf(error)}`);
   }
-  return findings;
 }
 
 function parametersFor(
@@ -270,20 +263,17 @@ async function ask(
   sql: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  await channel.write(formatMessage('Q', Buffer.from(`${sql}\0`)), signal);
+  await channel.write(serialize.query(sql), signal);
   let answer: string | undefined;
   for (;;) {
     const message = await channel.message(10_000, signal);
-    if (!message || message.type === READY_FOR_QUERY) return answer;
+    if (!message || message.type === BACKEND.readyForQuery) return answer;
     // DataRow: the number of columns, then the length of each and its bytes (manual 54.7).
-    if (message.type === DATA_ROW) answer = message.body.toString('utf8', 6);
+    if (message.type === BACKEND.dataRow) answer = message.body.toString('utf8', 6);
   }
 }
 
-const DATA_ROW = 0x44;
-const READY_FOR_QUERY = 0x5a;
-
-/** What the log would say: an operator is asking. */
+/** The private reason, as in the log: the operator is asking. */
 function reasonOf(error: unknown): string {
   return error instanceof PgError && !(error instanceof BackendRefusal)
     ? (error.reason ?? error.message)

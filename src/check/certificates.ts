@@ -1,21 +1,25 @@
 /**
- * Certificates as `pgsso check` looks at them: their dates, the chain that they form, and the names
- * that they are for.
+ * Checks the certificates: their dates, the chain that they form, and the names that they are for.
  */
 
-import { X509Certificate } from 'node:crypto';
-import { readCertificates } from '../backend/target.ts';
+import type { X509Certificate } from 'node:crypto';
 import { errorText } from '../lib/errors.ts';
+import { readCertificates } from '../lib/pem.ts';
 import { ClientCertificate, type ClientTlsOptions } from '../session/client-tls.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import { about, type Finding } from './finding.ts';
 
 const DAY_MS = 86_400_000;
 
-/** A certificate that ends sooner is worth a warning: most are renewed a month before. */
+/** A certificate that expires sooner gets a warning: most are renewed a month before. */
 const SOON_MS = 14 * DAY_MS;
 
-/** The certificate that clients see, and whether each listener can do without. */
+/**
+ * Checks the certificate that clients see.
+ *
+ * @throws UsageError if a listener needs a certificate and there is none; PgError F0000 for files
+ *   that cannot be used
+ */
 export async function checkClientTls(
   options: ClientTlsOptions & { readonly listen: readonly ListenAddress[] },
   now: number,
@@ -30,7 +34,7 @@ export async function checkClientTls(
         'none: clients connect in plain text, on loopback addresses or as --client-tls says',
       ),
     ];
-  const [leaf, ...others] = await readChain('--tls-cert', options.tlsCert);
+  const [leaf, ...others] = await readCertificates('--tls-cert', options.tlsCert);
   if (!leaf) return [];
   const names = leaf.subjectAltName;
   return [
@@ -45,21 +49,21 @@ export async function checkClientTls(
   ];
 }
 
-/** The dates of the first certificate of a file; a file that cannot be read is a finding, too. */
+/** Checks the dates of the first certificate of a file. A file that cannot be read is a finding. */
 export async function checkFileDates(
   subject: string,
   path: string,
   now: number,
 ): Promise<Finding[]> {
   try {
-    const [leaf] = await readChain(subject, path);
+    const [leaf] = await readCertificates(subject, path);
     return leaf ? [checkDates(subject, leaf, now)] : [];
   } catch (error) {
     return [about(subject)('error', errorText(error))];
   }
 }
 
-/** Whether a certificate is valid now and for some time to come. */
+/** Checks whether a certificate is valid now and for the next two weeks. */
 export function checkDates(subject: string, certificate: X509Certificate, now: number): Finding {
   const say = about(subject);
   const { validFrom, validTo } = certificate;
@@ -86,11 +90,8 @@ function checkChain(subject: string, chain: readonly X509Certificate[]): Finding
   return [
     say(
       'error',
-      `the chain is broken: certificate ${broken + 2} of the file has not issued certificate ${broken + 1}`,
+      `the chain is broken: certificate ${broken + 2} of the file ` +
+        `has not issued certificate ${broken + 1}`,
     ),
   ];
-}
-
-async function readChain(subject: string, path: string): Promise<X509Certificate[]> {
-  return (await readCertificates(subject, path)).map((pem) => new X509Certificate(pem));
 }

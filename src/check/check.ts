@@ -1,13 +1,13 @@
 /**
- * Looks at a configuration before it goes live (`pgsso check`): the same options as `serve`, and
- * nothing is changed or kept open. A new part of pgsso that can be misconfigured adds its findings
- * here.
+ * Checks a configuration before it goes live (`pgsso check`), with the options of `serve`: the
+ * settings, the keys of their issuers, the certificate for clients, and the backends. It changes
+ * nothing and leaves nothing open.
  */
 
 import { existsSync } from 'node:fs';
 import { noKeyStore } from '../keys/key-files.ts';
 import { noEvents } from '../keys/key-source.ts';
-import { errorText, UsageError } from '../lib/errors.ts';
+import { errorText } from '../lib/errors.ts';
 import { openProviders } from '../server/providers.ts';
 import type { ServeOptions } from '../server/server.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
@@ -16,15 +16,15 @@ import { readStoredState } from '../settings/store/last-snapshot.ts';
 import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
 import { checkClientTls } from './certificates.ts';
-import { about, type Finding } from './finding.ts';
+import { about, type Finding, orFinding } from './finding.ts';
 
 export type CheckOptions = ServeOptions & BackendCheckOptions;
 
 /**
- * Looks at everything.
+ * Checks everything.
  *
  * @param now milliseconds since the epoch
- * @throws UsageError for options that cannot be right
+ * @throws UsageError for wrong or contradictory options
  */
 export async function check(
   options: CheckOptions,
@@ -37,22 +37,7 @@ export async function check(
   ];
 }
 
-/** A file that cannot be used is a finding; options that contradict each other are wrong use. */
-async function orFinding(subject: string, findings: Promise<Finding[]>): Promise<Finding[]> {
-  try {
-    return await findings;
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    return [about(subject)('error', errorText(error))];
-  }
-}
-
-/*
- * The settings as `pgsso check` looks at them: whether they are valid, and whether any token could
- * pass with them.
- */
-
-/** Where settings come from. */
+/** The options that say where settings come from. */
 export interface SettingSources {
   readonly dataDir: string;
   readonly settings: readonly string[];
@@ -61,9 +46,10 @@ export interface SettingSources {
 }
 
 /**
- * Looks at the settings, and at the issuers that they name; nothing is changed.
+ * Checks whether the settings are valid, whether a token can be accepted with them, and the issuers
+ * that they name.
  *
- * @throws UsageError for a default that the command line or the environment has wrong
+ * @throws UsageError for a wrong value in the command line or the environment
  */
 async function checkSettings({
   dataDir,
@@ -75,7 +61,7 @@ async function checkSettings({
   const processDefaults = readProcessDefaults(settings, environment);
   let values: SettingValues;
   try {
-    // It is made at the first start.
+    // The data directory is made at the first start.
     const { stored } = existsSync(dataDir) ? await readStoredState(dataDir) : { stored: new Map() };
     values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
   } catch (error) {
@@ -94,7 +80,7 @@ async function checkSettings({
   return [...findings, say('ok', 'they are valid'), ...(await checkIssuers(values, environment))];
 }
 
-/** With what is missing here no token gets in. */
+/** The settings with which every token is refused. */
 function lockedOut(values: SettingValues): string[] {
   if (!values['server.jwt_authentication.enabled']) {
     return ['server.jwt_authentication.enabled is false: every token is refused'];
@@ -102,12 +88,7 @@ function lockedOut(values: SettingValues): string[] {
   return missingSettings(values).map((name) => `${name} is empty: every token is refused`);
 }
 
-/*
- * The issuers as `pgsso check` looks at them: whether their keys can be fetched, as a login would
- * fetch them. Nothing is kept.
- */
-
-/** A finding for each issuer whose keys are fetched. */
+/** Fetches the keys of each issuer, as a login would. Nothing is stored. */
 async function checkIssuers(
   values: SettingValues,
   environment: NodeJS.ProcessEnv,

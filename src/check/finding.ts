@@ -1,8 +1,13 @@
-/** What `pgsso check` has to say: one thing that was looked at, and how it was. */
+/**
+ * The findings of `pgsso check`: one for each thing that was looked at. Every part of the check
+ * returns them, and the command prints them as lines.
+ */
+import { errorText, UsageError } from '../lib/errors.ts';
 
-/** `error`: it will not work, or somebody gets in who must not; `warning`: worth a look. */
+/** `error`: it does not work, or lets in users that it should refuse; `warning`: worth a look. */
 export type Level = 'ok' | 'warning' | 'error';
 
+/** What was found about one thing. */
 export interface Finding {
   readonly level: Level;
   /** The option, setting or host that it is about. */
@@ -13,4 +18,26 @@ export interface Finding {
 /** Makes the findings about one subject. */
 export function about(subject: string): (level: Level, text: string) => Finding {
   return (level, text) => ({ level, subject, text });
+}
+
+/**
+ * Turns a failure, such as a file that cannot be used, into a finding.
+ *
+ * @throws UsageError for options that contradict each other
+ */
+export async function orFinding(subject: string, findings: Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await findings;
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    return [about(subject)('error', errorText(error))];
+  }
+}
+
+/**
+ * A finding as a line of text. Control characters become spaces: a text from outside, such as the
+ * name in a certificate, must not control the terminal.
+ */
+export function formatFinding({ level, subject, text }: Finding): string {
+  return `${level.padEnd(7)}  ${subject}: ${text}`.replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ');
 }

@@ -5,7 +5,7 @@
 
 import { type Command, Option } from 'commander';
 import { type CheckOptions, check } from '../check/check.ts';
-import type { Finding } from '../check/finding.ts';
+import { formatFinding } from '../check/finding.ts';
 import { addServeOptions, type ParsedOptions, readServeOptions } from './serve.ts';
 
 interface ParsedCheckOptions extends ParsedOptions {
@@ -47,12 +47,7 @@ export function addCheckCommand(program: Command): void {
     };
     const findings = await check(options);
     for (const finding of findings)
-      process.stdout.write(`${json ? JSON.stringify(finding) : format(finding)}\n`);
+      process.stdout.write(`${json ? JSON.stringify(finding) : formatFinding(finding)}\n`);
     if (findings.some(({ level }) => level === 'error')) process.exitCode = EXIT_ERROR;
   });
-}
-
-/** A stranger's text, a certificate's name say, must not command the terminal. */
-function format({ level, subject, text }: Finding): string {
-  return `${level.padEnd(7)}  ${subject}: ${text}`.replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ');
 }

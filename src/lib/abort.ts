@@ -1,14 +1,15 @@
 /**
- * A time limit for a piece of work that already ends with a signal of its own. `AbortSignal.any`
- * with `AbortSignal.timeout` would keep a timer for each login until it runs out, however soon the
- * login was done.
+ * Waiting with a limit: a deadline for work that also ends with a signal, and a signal that ends
+ * the wait for work that others share. `AbortSignal.any` with `AbortSignal.timeout` would keep a
+ * timer for each login until it runs out, however soon the login ends.
  */
 
 /**
- * Runs the work with a signal that aborts when the given one does, or after the time with an error
- * of that text.
+ * Runs the work with a signal of its own. It aborts when the given signal does, and when the time
+ * is over, with an error of that text.
  *
  * @param limit milliseconds; 0: none
+ * @throws what the work throws; the signal's reason if it has aborted before
  */
 export async function withDeadline<T>(
   limit: number,
@@ -30,13 +31,9 @@ export async function withDeadline<T>(
   }
 }
 
-/*
- * Waiting for work that is shared: a login that is given up stops to wait, and the work goes on for
- * the others.
- */
-
 /**
- * The work's outcome, unless the signal aborts first.
+ * Waits for the outcome of work that others share, unless the signal aborts first. The work goes on
+ * in either case.
  *
  * @throws what the work throws; the signal's reason
  */

@@ -8,12 +8,8 @@ import type { ConnectionOptions } from 'node:tls';
 import type pg from 'pg';
 import { PasswordFile } from '../backend/passfile.ts';
 import { BackendTarget } from '../backend/target.ts';
-import {
-  type BackendHost,
-  formatHost,
-  isSocketDirectory,
-  parseBackendUrl,
-} from '../backend/url.ts';
+import { type BackendHost, formatHost, isSocketDirectory } from '../backend/url.ts';
+import { parseBackendUrl } from '../backend/url-parser.ts';
 import { errorText, UsageError } from '../lib/errors.ts';
 import { isLoopback } from '../lib/network.ts';
 

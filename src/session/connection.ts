@@ -4,8 +4,8 @@
  * comes what the login was admitted to: a session at the backend, or the console.
  */
 import type { Socket } from 'node:net';
+import type { BackendSession } from '../backend/connection.ts';
 import { BackendRefusal } from '../backend/errors.ts';
-import type { BackendSession } from '../backend/leg.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import type { MessageChannel } from '../wire/channel.ts';

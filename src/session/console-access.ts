@@ -3,7 +3,7 @@
  * logs in at the backend like any other. Then that connection is closed, and the console answers.
  */
 import type { Backend } from '../backend/backend.ts';
-import type { BackendSession } from '../backend/leg.ts';
+import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
 import type { MessageChannel } from '../wire/channel.ts';
 import { formatMessage } from '../wire/messages.ts';

@@ -1,6 +1,6 @@
 /** What all sessions of a process share, and what the steps of one connection hand to each other. */
 import type { Authenticator } from '../auth/authenticator.ts';
-import type { BackendSession } from '../backend/leg.ts';
+import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { Permit } from '../lib/limiter.ts';

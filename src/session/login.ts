@@ -7,7 +7,7 @@ import { emptyGroupsRefusal } from '../auth/groups.ts';
 import type { Identity } from '../auth/identity.ts';
 import { superuserRefusal } from '../auth/refusals.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { BackendSession } from '../backend/leg.ts';
+import type { BackendSession } from '../backend/connection.ts';
 import { PgError } from '../lib/errors.ts';
 import type { Permit } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
@@ -83,8 +83,8 @@ async function logInWithToken(
 
   const { route, parameters } = destination(login, Buffer.from(identity.user), services);
   return admit(attempt, channel, login, services, services.limits.enterSession(), async () => {
-    if (services.superusers === 'allow') return route.login(parameters, signal);
-    const backend = await route.loginAsHimself(parameters, signal);
+    if (services.superusers === 'allow') return route.logIn(parameters, signal);
+    const backend = await route.logInWithRoleNone(parameters, signal);
     const refused = superuserRefusal(identity.user, backend.isSuperuser, values);
     if (!refused) return backend;
     backend.channel.destroy();
@@ -112,7 +112,7 @@ async function logInNatively(
   };
   try {
     const options = { parameters, client: channel, clientTls, answered, signal };
-    const backend = await route.loginNatively(options);
+    const backend = await route.logInNatively(options);
     if (!backend) return undefined;
     // A session's place is taken only now. Before, anybody could take them all.
     const place = placeFor(backend, services);

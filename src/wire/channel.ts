@@ -1,7 +1,7 @@
 /**
- * Framed, pulled reads over a socket, plain or TLS, during a login. Nothing is read that nobody
- * asked for, so that what a stranger can make us hold is one frame and one read buffer, and what is
- * left over at the end belongs to the session and is handed on.
+ * Reads frames from a socket, plain or TLS, during a login. A read happens only when the caller
+ * asks for a frame, so a client can make the front-end hold one frame and one read buffer at most.
+ * Bytes behind the last frame belong to the session; {@link MessageChannel.release} returns them.
  */
 
 import type { Socket } from 'node:net';
@@ -9,7 +9,9 @@ import { PgError } from '../lib/errors.ts';
 import { FRONTEND } from './constants.ts';
 import { Framer, type Message } from './framer.ts';
 
-/** A socket that is being read frame by frame. Owns it until {@link MessageChannel.release}. */
+/**
+ * A socket that is read frame by frame. It owns the socket until {@link MessageChannel.release}.
+ */
 export class MessageChannel {
   readonly socket: Socket;
   readonly #framer = new Framer();
@@ -17,8 +19,7 @@ export class MessageChannel {
 
   constructor(socket: Socket) {
     this.socket = socket;
-    // A socket without an error listener ends the process when its peer resets it between two
-    // reads.
+    // A reset between two reads would otherwise be an uncaught error and end the process.
     socket.on('error', this.#onError);
   }
 
@@ -38,23 +39,23 @@ export class MessageChannel {
 
   /**
    * The body of the next packet without a type byte; undefined when the peer has ended the
-   * connection. Throws as message does.
+   * connection. Throws as {@link MessageChannel.message} does.
    */
   async startupBody(signal: AbortSignal): Promise<Buffer | undefined> {
     return this.#pull(() => this.#framer.startupBody(), signal);
   }
 
   /**
-   * One byte, the answer to SSLRequest; undefined when the peer has ended the connection. Throws as
-   * message does.
+   * One byte, such as the answer to SSLRequest; undefined when the peer has ended the connection.
+   * Throws as {@link MessageChannel.message} does.
    */
   async byte(signal: AbortSignal): Promise<number | undefined> {
     return this.#pull(() => this.#framer.byte(), signal);
   }
 
   /**
-   * The first byte to come, left where it is; undefined when the peer has ended the connection.
-   * Throws as message does.
+   * The next byte, which stays unread; undefined when the peer has ended the connection. Throws as
+   * {@link MessageChannel.message} does.
    */
   async peek(signal: AbortSignal): Promise<number | undefined> {
     return this.#pull(() => this.#framer.peek(), signal);
@@ -65,7 +66,10 @@ export class MessageChannel {
     return this.#framer.length + this.socket.readableLength;
   }
 
-  /** Sends bytes; waits while the peer does not read, so that a slow reader costs no memory. */
+  /**
+   * Sends bytes. Waits while the peer does not read, so that a slow reader costs no memory. Throws
+   * the socket's error and the signal's reason.
+   */
   async write(bytes: Buffer, signal: AbortSignal): Promise<void> {
     this.#check(signal);
     if (this.socket.write(bytes)) return;
@@ -73,8 +77,9 @@ export class MessageChannel {
   }
 
   /**
-   * Gives the socket up, paused and without listeners of ours but with no byte lost: returns what
-   * was read and not consumed.
+   * Gives the socket to the caller, paused and without listeners of the channel.
+   *
+   * @returns what was read and not consumed
    */
   release(): Buffer {
     const left = [this.#framer.rest()];
@@ -83,7 +88,7 @@ export class MessageChannel {
     return Buffer.concat(left);
   }
 
-  /** Ends both directions at once. */
+  /** Closes both directions at once. */
   destroy(): void {
     this.socket.destroy();
   }
@@ -126,16 +131,15 @@ export class MessageChannel {
   }
 }
 
-/*
- * The answer to a request for a password, of whatever kind: the one message that a client may send
- * before it is logged in.
- */
-
 /**
- * Its body; undefined when the client left instead, which psql does at every prompt.
+ * Reads the client's answer to an authentication request: the only message, besides Terminate, that
+ * a client may send before it is logged in.
  *
  * @param limit the longest body, in bytes
- * @throws PgError 08P01 for another message, in the server's own words; as MessageChannel.message
+ * @returns the body of the answer; undefined when the client has left, as psql does to ask its user
+ *   for the password
+ * @throws PgError 08P01 for another message, with PostgreSQL's own text; as
+ *   {@link MessageChannel.message}
  */
 export async function readAnswer(
   channel: MessageChannel,

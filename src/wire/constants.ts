@@ -4,42 +4,39 @@
  * that the manual does not give are from the server's sources.
  */
 
-/**
- * Protocol 3.0 as it stands in a startup packet: major in the upper, minor in the lower 16 bits
- * (54.7).
- */
+/** Protocol 3.0 in a startup packet: major in the upper, minor in the lower 16 bits (54.7). */
 export const PROTOCOL_3_0 = 0x0003_0000;
 
 /**
- * Request codes that stand in the place of a version in the first packet (54.7): major 1234, minor
+ * Request codes, which take the place of the version in a first packet (54.7): major 1234, minor
  * 5678 to 5680.
  */
 export const CANCEL_REQUEST = 80877102;
 export const SSL_REQUEST = 80877103;
 export const GSSENC_REQUEST = 80877104;
 
-/** MAX_STARTUP_PACKET_LENGTH of the server's pqcomm.h: bytes of body, without the length word. */
+/** Bytes of body, without the length word: MAX_STARTUP_PACKET_LENGTH of the server's pqcomm.h. */
 export const STARTUP_BODY_LIMIT = 10_000;
 
 /**
- * PG_MAX_AUTH_TOKEN_LENGTH of the server's auth.h: the longest password message; Entra ID's tokens
- * reach 7,000 bytes.
+ * The longest password message, in bytes of body: PG_MAX_AUTH_TOKEN_LENGTH of the server's auth.h.
+ * Tokens of Entra ID reach 7,000 bytes.
  */
 export const PASSWORD_BODY_LIMIT = 65_535;
 
-/** A cancel key has 4 bytes in protocol 3.0 and 4 to 256 in 3.2 (54.7, BackendKeyData). */
+/** Bytes. A cancel key has 4 in protocol 3.0 and 4 to 256 in 3.2 (54.7, BackendKeyData). */
 export const CANCEL_KEY_LIMIT = 256;
 
 /**
- * A TLS record of type handshake begins with this byte: a ClientHello without SSLRequest (54.2.11,
- * direct SSL).
+ * The first byte of a TLS handshake record. A connection that begins with it speaks TLS without
+ * SSLRequest (54.2.11).
  */
 export const TLS_HANDSHAKE = 0x16;
 
-/** The protocol's name in TLS ALPN (IANA registry, manual 54.2.11). */
+/** The protocol's name in TLS ALPN (IANA registry; 54.2.11). */
 export const ALPN_PROTOCOL = 'postgresql';
 
-/** Codes of an AuthenticationRequest message (54.7). */
+/** Codes of an AuthenticationRequest (54.7). */
 export const AUTHENTICATION = {
   ok: 0,
   cleartextPassword: 3,
@@ -52,10 +49,7 @@ export const AUTHENTICATION = {
   saslFinal: 12,
 } as const;
 
-/**
- * The type bytes of messages, by the names of the manual (54.7). One letter may mean different
- * things in the two directions.
- */
+/** Type bytes of the messages that a client sends, by the names of the manual (54.7). */
 export const FRONTEND = {
   bind: 0x42,
   close: 0x43,
@@ -71,9 +65,12 @@ export const FRONTEND = {
   sync: 0x53,
   terminate: 0x58,
 } as const;
+
+/** Type bytes of the messages that a server sends; a letter may differ from the client's use. */
 export const BACKEND = {
   authentication: 0x52,
   backendKeyData: 0x4b,
+  dataRow: 0x44,
   errorResponse: 0x45,
   negotiateProtocolVersion: 0x76,
   noticeResponse: 0x4e,

@@ -1,7 +1,7 @@
 /**
- * Cuts a stream of bytes into frames, wherever the network has split it. A frame's announced length
- * is checked against the caller's limit before a byte of it is waited for, so that nobody can make
- * us hold more than that; what follows a frame is kept for later.
+ * Cuts a stream of bytes into frames, wherever the network has split it. The length of a frame is
+ * checked against the caller's limit before its body arrives, so a peer cannot make the front-end
+ * hold more than that. Bytes behind a frame stay for the next one.
  */
 import { PgError } from '../lib/errors.ts';
 import { STARTUP_BODY_LIMIT } from './constants.ts';
@@ -11,23 +11,23 @@ export interface Message {
   /** ASCII code of the type byte. */
   readonly type: number;
   readonly body: Buffer;
-  /** The whole message as it came, to be passed on. */
+  /** The whole message as it came, to be forwarded. */
   readonly bytes: Buffer;
 }
 
-/** Frames out of chunks; holds at most one incomplete frame and what was pushed behind it. */
+/** Makes frames of chunks. Holds one incomplete frame and what was pushed behind it. */
 export class Framer {
   /**
-   * Bytes #start to #end of it are held. It grows by doubling: a stranger who sends single bytes
-   * costs no more than one who does not.
+   * Holds the bytes from #start to #end. It grows by doubling, so a peer that sends single bytes
+   * causes no more copying than others.
    */
   #store: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
-  /** Length of the frame that was last found incomplete. */
+  /** Length of the frame that was last found incomplete, in bytes. */
   #awaited = 0;
 
-  /** Adds what was read from the stream. The chunk is ours from then on. */
+  /** Adds what was read from the stream. The framer owns the chunk from then on. */
   push(chunk: Buffer): void {
     if (this.length === 0) {
       this.#store = chunk;
@@ -39,10 +39,7 @@ export class Framer {
     this.#end += chunk.copy(this.#store, this.#end);
   }
 
-  /**
-   * Makes room: for the frame that is being waited for, once its length is known, and otherwise by
-   * doubling.
-   */
+  /** Makes room: for the awaited frame if its length is known, otherwise by doubling. */
   #grow(needed: number): void {
     const grown = Buffer.allocUnsafeSlow(needed <= this.#awaited ? this.#awaited : 2 * needed);
     this.#store.copy(grown, 0, this.#start, this.#end);
@@ -56,7 +53,7 @@ export class Framer {
     return this.#end - this.#start;
   }
 
-  /** The first byte, left where it is; undefined when there is none yet. */
+  /** The next byte, which stays unread; undefined when there is none yet. */
   peek(): number | undefined {
     return this.length === 0 ? undefined : this.#store[this.#start];
   }
@@ -77,10 +74,10 @@ export class Framer {
   }
 
   /**
-   * Takes the body of a packet without a type byte, the first of a connection; undefined as long as
-   * it is incomplete.
+   * Takes the body of a packet without a type byte, as the first of a connection is; undefined as
+   * long as it is incomplete.
    *
-   * @throws PgError 08P01 for a length that no such packet has
+   * @throws PgError 08P01 for a length below 4 or above the limit of a startup packet
    */
   startupBody(): Buffer | undefined {
     if (this.length < 4) return undefined;
@@ -88,14 +85,14 @@ export class Framer {
     return this.length < end ? this.#await(end) : this.#take(end).subarray(4);
   }
 
-  /** Takes one byte: the answer to SSLRequest is the protocol's only unframed one. */
+  /** Takes one byte: the answer to SSLRequest is the only unframed one of the protocol. */
   byte(): number | undefined {
     return this.length === 0 ? undefined : this.#take(1)[0];
   }
 
   /**
-   * Takes all that is left, in a buffer of its own: a token that was read before it is not kept
-   * alive for a whole session.
+   * Takes all that is left. The copy has a buffer of its own: a shared one would keep the token,
+   * which was read before, in memory for the whole session.
    */
   rest(): Buffer {
     const rest = Buffer.from(this.#take(this.length));
@@ -105,7 +102,7 @@ export class Framer {
     return rest;
   }
 
-  /** The length word, which counts itself, checked against the limit for what follows it. */
+  /** The length word, which counts itself. The limit is for what follows it. */
   #frameLength(offset: number, limit: number): number {
     const length = this.#store.readUInt32BE(this.#start + offset);
     if (length < 4 || length - 4 > limit) {

@@ -1,12 +1,15 @@
 /**
- * Messages with a type byte: those that the front-end writes to a client, and the parts of a
- * client's or backend's messages that a login has to read. Layouts are those of the manual, 54.7
- * "Message Formats" and 54.8 "Error and Notice Message Fields".
+ * Messages with a type byte: what the front-end writes to a client, and what a login reads of a
+ * client's or backend's messages. Layouts are those of the manual, 54.7 "Message Formats" and 54.8
+ * "Error and Notice Message Fields". pg-protocol has only the client's side: it formats what the
+ * front-end sends to a backend, and parses what a backend reports.
  */
+import { DatabaseError, ParameterStatusMessage } from 'pg-protocol/dist/messages.js';
+import { Parser } from 'pg-protocol/dist/parser.js';
 import { PgError } from '../lib/errors.ts';
 import { AUTHENTICATION } from './constants.ts';
 
-/** A message of the given type; the parts, one behind the other, are its body. */
+/** A message of the given type. Its body is the parts, one behind the other. */
 export function formatMessage(type: string, ...parts: readonly Buffer[]): Buffer {
   const body = parts.reduce((length, part) => length + part.length, 0);
   const header = Buffer.alloc(5);
@@ -20,17 +23,17 @@ export function authenticationOk(): Buffer {
   return formatMessage('R', int32(AUTHENTICATION.ok));
 }
 
-/** AuthenticationCleartextPassword: the client answers with its password, here a token. */
+/** AuthenticationCleartextPassword. The client answers with its password, here a token. */
 export function authenticationCleartextPassword(): Buffer {
   return formatMessage('R', int32(AUTHENTICATION.cleartextPassword));
 }
 
 /**
- * NegotiateProtocolVersion: the newest version that is spoken here, and the `_pq_.` options that
- * were not understood.
+ * NegotiateProtocolVersion: the newest version that the front-end supports, and the `_pq_.` options
+ * that it does not know.
  *
- * @param version the full version, 196608 for 3.0: the server sends it so since 9.3, although the
- *   manual once said the minor alone
+ * @param version the full version, 196608 for 3.0. PostgreSQL sends it in full since 9.3, although
+ *   older manuals say that it is the minor version alone
  */
 export function negotiateProtocolVersion(version: number, names: readonly string[]): Buffer {
   return formatMessage(
@@ -41,7 +44,7 @@ export function negotiateProtocolVersion(version: number, names: readonly string
   );
 }
 
-/** ErrorResponse: what a client may know of an error, and no more. */
+/** ErrorResponse: what a client may see of an error. The private reason is not in it. */
 export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FATAL'): Buffer {
   return fieldsMessage('E', [
     ['S', severity],
@@ -54,7 +57,7 @@ export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FAT
   ]);
 }
 
-/** NoticeResponse: a WARNING, with the SQLSTATE that means no more than that. */
+/** NoticeResponse: a WARNING with SQLSTATE 01000, which has no further meaning. */
 export function warningResponse(message: string): Buffer {
   return fieldsMessage('N', [
     ['S', 'WARNING'],
@@ -77,7 +80,7 @@ function fieldsMessage(
 /**
  * The password of a PasswordMessage: the bytes before the NUL at its end.
  *
- * @throws PgError 08P01 when the NUL is missing or stands before the end
+ * @throws PgError 08P01 if there is no NUL, or one before the end
  */
 export function parsePassword(body: Buffer): Buffer {
   if (body.indexOf(0) !== body.length - 1 || body.length === 0) {
@@ -89,26 +92,29 @@ export function parsePassword(body: Buffer): Buffer {
   return body.subarray(0, -1);
 }
 
+/** The fields of an ErrorResponse or NoticeResponse that are read; undefined: not sent. */
+export type ErrorFields = Readonly<
+  Pick<DatabaseError, 'severity' | 'code' | 'message' | 'detail' | 'hint' | 'position' | 'routine'>
+>;
+
 /**
- * The fields of an ErrorResponse or NoticeResponse: code letter → text. Repeated and unfinished
- * fields are dropped.
+ * Parses the body of an ErrorResponse or NoticeResponse. Of a repeated field the last value counts.
+ * A field without an end is ignored, and the message is empty if there is none.
  */
-export function parseErrorFields(body: Buffer): Map<string, string> {
-  const fields = new Map<string, string>();
-  let at = 0;
-  while (at < body.length && body[at] !== 0) {
-    const end = body.indexOf(0, at);
-    if (end < 0) break;
-    fields.set(body.toString('latin1', at, at + 1), body.toString('utf8', at + 1, end));
-    at = end + 1;
-  }
-  return fields;
+export function parseErrorFields(body: Buffer): ErrorFields {
+  // The parser never returns from a list of fields without an end, so the list is ended here.
+  const fields = body.subarray(0, body.lastIndexOf(0) + 1);
+  const message = parseBackendMessage(formatMessage('E', fields, Buffer.from([0])));
+  if (!(message instanceof DatabaseError)) throw new Error('not an ErrorResponse');
+  return message;
 }
 
 /**
- * The code of an AuthenticationRequest and what follows it.
+ * The code of an AuthenticationRequest and what follows it. pg-protocol's parser is not used: it
+ * takes a cleartext request with a surplus byte, or an MD5 request with a short salt, for
+ * AuthenticationOk.
  *
- * @throws PgError 08P01 when it has no code
+ * @throws PgError 08P01 if there is no code
  */
 export function parseAuthentication(body: Buffer): { code: number; data: Buffer } {
   if (body.length < 4) throw malformedBackendMessage('an AuthenticationRequest without a code');
@@ -118,17 +124,25 @@ export function parseAuthentication(body: Buffer): { code: number; data: Buffer 
 /**
  * Name and value of a ParameterStatus.
  *
- * @throws PgError 08P01 when it is not two strings
+ * @throws PgError 08P01 if it is not two strings
  */
 export function parseParameterStatus(body: Buffer): { name: string; value: string } {
   const nameEnd = body.indexOf(0);
   const valueEnd = nameEnd < 0 ? -1 : body.indexOf(0, nameEnd + 1);
   if (valueEnd !== body.length - 1 || valueEnd < 0)
     throw malformedBackendMessage('a ParameterStatus that is not two strings');
-  return {
-    name: body.toString('utf8', 0, nameEnd),
-    value: body.toString('utf8', nameEnd + 1, valueEnd),
-  };
+  const message = parseBackendMessage(formatMessage('S', body));
+  if (!(message instanceof ParameterStatusMessage)) throw new Error('not a ParameterStatus');
+  return { name: message.parameterName, value: message.parameterValue };
+}
+
+/** Parses one whole message. The parser calls back before it returns. */
+function parseBackendMessage(bytes: Buffer): unknown {
+  let parsed: unknown;
+  new Parser().parse(bytes, (message) => {
+    parsed = message;
+  });
+  return parsed;
 }
 
 function malformedBackendMessage(reason: string): PgError {
@@ -140,14 +154,14 @@ function malformedBackendMessage(reason: string): PgError {
   });
 }
 
-/** A number of four bytes, as lengths, codes and OIDs are. */
+/** A number of four bytes, such as a length, a code or an OID. */
 export function int32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
   return bytes;
 }
 
-/** A string of the protocol, which ends with a NUL; a NUL in the text is left out. */
+/** A string of the protocol, which ends with a NUL. A NUL in the text is left out. */
 export function cstring(text: string, encoding: BufferEncoding = 'utf8'): Buffer {
   return Buffer.from(`${text.replaceAll('\0', '')}\0`, encoding);
 }

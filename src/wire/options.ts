@@ -1,49 +1,47 @@
 /**
- * The startup parameter `options`: command-line options for the server process, in one string
- * (manual 54.2.1 and 33.1.2 "options"). One of them, `crdb:jwt_auth_enabled`, is for the front-end
- * and is taken out; the rest stays as it is, to the byte, because its escaping is the client's
- * business. The text is handled as latin1, so that every byte survives.
+ * The startup parameter `options`: command-line options for the server process in one string
+ * (manual 54.2.1 and 32.1.2). The option `crdb:jwt_auth_enabled` is for the front-end and is taken
+ * out. The rest keeps its bytes and its escapes; text is handled as latin1 so that no byte changes.
  *
- * The grammar, after the server's pg_split_opts: words are separated by white space, a backslash
+ * The grammar is that of the server's pg_split_opts: white space separates words, and a backslash
  * takes the next character literally.
  *
  *     options = "--crdb:jwt_auth_enabled=true -c geqo=off -csearch_path=a\ b"
  */
 import { PgError } from '../lib/errors.ts';
 
-/** A word of the options text: unescaped, with its place in the text as sent. */
+/** A word of the options: its text without escapes, and its place in the text as sent. */
 interface Word {
   readonly text: string;
   readonly start: number;
 }
 
-/** A setting named by the options: `-c name=value`, `-cname=value` or `--name=value`. */
+/** A setting in the options: `-c name=value`, `-cname=value` or `--name=value`. */
 interface NamedOption {
-  /** Folded: lower case, `-` as `_`, as the server's ParseLongOption and CockroachDB read it. */
+  /**
+   * In lower case and with `_` for `-`, as the server's ParseLongOption and CockroachDB read it.
+   */
   readonly name: string;
   readonly value: string | undefined;
-  /**
-   * Whether it stands behind `-c` or `--`; a word without is still recognised, to be named in an
-   * error.
-   */
+  /** Whether it follows `-c` or `--`. A word without them is recognised only for an error. */
   readonly prefixed: boolean;
-  /** The words it takes up: indices of the first one and of the one behind the last. */
+  /** The words that it consists of: index of the first, and of the one behind the last. */
   readonly first: number;
   readonly end: number;
 }
 
 const JWT_OPTION = 'crdb:jwt_auth_enabled';
 
-/** Go's strconv.ParseBool, which CockroachDB reads the option's value with. */
+/** The texts of Go's strconv.ParseBool, with which CockroachDB reads the value. */
 const TRUE_TEXTS: ReadonlySet<string> = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
 const FALSE_TEXTS: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
 
 /**
- * Takes `crdb:jwt_auth_enabled` out of the options, from the text as sent or, if it is not there,
- * from the percent-decoded text, since some drivers encode twice.
+ * Takes `crdb:jwt_auth_enabled` out of the options. If the text as sent does not have it, the
+ * percent-decoded text is searched, because some drivers encode twice.
  *
- * @returns enabled: the option's value, undefined without the option; rest: what goes on to the
- *   backend, empty when nothing is left
+ * @returns enabled: the value of the option, undefined without the option; rest: the options for
+ *   the backend, empty when nothing is left
  * @throws PgError 22023 for a value that is no boolean; 08P01 for the option without `=` or without
  *   `-c` or `--`
  */
@@ -67,7 +65,9 @@ function parseJwtOption({ value, prefixed, end }: NamedOption, words: readonly W
   if (value === undefined || !prefixed) {
     throw new PgError({
       code: 'malformed_option',
-      message: `option "${words[end - 1]?.text}" is not of the form --${JWT_OPTION}=true or -c ${JWT_OPTION}=true`,
+      message:
+        `option "${words[end - 1]?.text}" is not of the form ` +
+        `--${JWT_OPTION}=true or -c ${JWT_OPTION}=true`,
     });
   }
   if (TRUE_TEXTS.has(value)) return true;
@@ -80,9 +80,9 @@ function parseJwtOption({ value, prefixed, end }: NamedOption, words: readonly W
 }
 
 /**
- * The options without those whose name matches. CockroachDB percent-decodes the whole text and
- * reads `+` as a space before it splits it; an option that only appears in that reading is removed
- * as well, with the word that hides it.
+ * The options without those whose name matches. CockroachDB decodes the percent escapes of the
+ * whole text and reads `+` as a space before it splits the text. An option that appears only in
+ * that reading is removed too, with the whole word that hides it.
  */
 export function dropOptions(text: string, matches: (name: string) => boolean): string {
   const words = splitWords(text);
@@ -97,21 +97,18 @@ export function dropOptions(text: string, matches: (name: string) => boolean): s
   return without(text, words, dropped);
 }
 
-/**
- * Options of the server's command line that take an argument; PostgreSQL's
- * process_postgres_switches.
- */
+/** Options that take an argument, from PostgreSQL's process_postgres_switches. */
 const WITH_ARGUMENT: ReadonlySet<string> = new Set([...'BCcDdfhkNprStvW-']);
 
 /**
- * The folded names of all settings that a backend may take from the options: PostgreSQL's getopt
- * lets flags stand in one word with an option (`-ecrole=x`), and CockroachDB decodes the text
- * first.
+ * The names, in lower case and with `_` for `-`, of all settings that a backend may find in the
+ * options. PostgreSQL's getopt allows flags in one word with an option (`-ecrole=x`), and
+ * CockroachDB decodes the text first.
  */
 export function optionNames(text: string): ReadonlySet<string> {
   const decoded = percentDecode(text);
-  // Where the server's C library takes NEL and the no-break space for white space (BSD, macOS),
-  // they separate words, too.
+  // NEL and the no-break space separate words if the server's C library calls them white space
+  // (BSD, macOS).
   const readings = new Set([
     text,
     text.replace(/[\x85\xa0]/g, ' '),
@@ -138,10 +135,10 @@ function getoptNames(words: readonly Word[]): string[] {
   return names;
 }
 
-/** pg_split_opts of the server's postinit.c. */
+/** As pg_split_opts of the server's postinit.c. */
 function splitWords(text: string): Word[] {
   const words: Word[] = [];
-  // The loop's pattern is one word; `s` is on so that an escaped newline belongs to it.
+  // The flag `s` makes an escaped newline part of the word.
   for (const match of text.matchAll(/(?:\\.|\\$|[^\\ \t\n\v\f\r])+/gs)) {
     words.push({ text: match[0].replace(/\\(.?)/gs, '$1'), start: match.index });
   }
@@ -181,7 +178,7 @@ function fold(name: string): string {
   return name.toLowerCase().replaceAll('-', '_');
 }
 
-/** The text without the words of these options; everything else is left as it stands. */
+/** The text without the words of these options; all other bytes stay. */
 function without(text: string, words: readonly Word[], options: readonly NamedOption[]): string {
   const dropped = new Set(
     options.flatMap(({ first, end }) => Array.from({ length: end - first }, (_, i) => first + i)),
@@ -194,7 +191,7 @@ function without(text: string, words: readonly Word[], options: readonly NamedOp
   return rest;
 }
 
-/** Valid %XX become bytes, everything else stays; `+` is left alone. */
+/** Valid %XX become bytes. Everything else stays, `+` too. */
 function percentDecode(text: string): string {
   return text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) =>
     String.fromCharCode(Number.parseInt(hex, 16)),

@@ -1,6 +1,6 @@
 /**
- * The messages of queries, for the console, which is a server of its own: what a client sends is
- * parsed here, and what it gets is written. Layouts are those of the manual, 54.7 "Message
+ * The messages of both query protocols, for the console, which answers queries itself. Parses what
+ * a client sends and formats what a server sends, with the layouts of the manual, 54.7 "Message
  * Formats".
  */
 import { PgError } from '../lib/errors.ts';
@@ -10,7 +10,7 @@ import { cstring, formatMessage, int32 } from './messages.ts';
 export interface ParseMessage {
   readonly name: string;
   readonly query: Buffer;
-  /** The types that the client declares for parameters; 0: none. */
+  /** The OIDs that the client declares for the parameters; 0 leaves a type open. */
   readonly types: readonly number[];
 }
 
@@ -18,14 +18,14 @@ export interface ParseMessage {
 export interface BindMessage {
   readonly portal: string;
   readonly statement: string;
-  /** None: all text; one: for all. */
+  /** Format codes: an empty list means text for all; one code is for all. */
   readonly formats: readonly number[];
-  /** Undefined: NULL. */
+  /** Undefined is NULL. */
   readonly values: readonly (Buffer | undefined)[];
   readonly resultFormats: readonly number[];
 }
 
-/** Describe and Close: of a prepared statement or of a portal. */
+/** Describe or Close, of a prepared statement or of a portal. */
 export interface TargetMessage {
   readonly kind: 'statement' | 'portal';
   readonly name: string;
@@ -34,11 +34,11 @@ export interface TargetMessage {
 /** Execute. */
 export interface ExecuteMessage {
   readonly portal: string;
-  /** 0: all. */
+  /** 0: no limit. */
   readonly maxRows: number;
 }
 
-/** A column as RowDescription has it. */
+/** A column of a RowDescription. */
 export interface ColumnDescription {
   readonly name: string;
   readonly oid: number;
@@ -46,10 +46,7 @@ export interface ColumnDescription {
   readonly format: number;
 }
 
-/**
- * Reads a body from front to back; throws PgError 08P01 where it is too short or, at the end, too
- * long.
- */
+/** Reads a body from front to back. Throws PgError 08P01 if it is too short or too long. */
 class Body {
   readonly #body: Buffer;
   #at = 0;
@@ -82,7 +79,7 @@ class Body {
     return taken;
   }
 
-  /** As many as the count before them says. */
+  /** As many values as the count before them says. */
   list<T>(read: () => T): T[] {
     return Array.from({ length: this.int16() }, read);
   }
@@ -99,12 +96,12 @@ function parsed<T>(body: Buffer, read: (body: Body) => T): T {
   return message;
 }
 
-/** The text of a Query. Throws PgError 08P01, as the functions below do. */
+/** The text of a Query. Throws PgError 08P01 for a malformed body, as the parsers below do. */
 export function parseQuery(body: Buffer): Buffer {
   return parsed(body, (reader) => reader.string());
 }
 
-/** A Parse. */
+/** The body of a Parse. */
 export function parseParse(body: Buffer): ParseMessage {
   return parsed(body, (reader) => ({
     name: reader.string().toString(),
@@ -113,7 +110,7 @@ export function parseParse(body: Buffer): ParseMessage {
   }));
 }
 
-/** A Bind. */
+/** The body of a Bind. */
 export function parseBind(body: Buffer): BindMessage {
   return parsed(body, (reader) => ({
     portal: reader.string().toString(),
@@ -127,7 +124,7 @@ export function parseBind(body: Buffer): BindMessage {
   }));
 }
 
-/** A Describe or Close. */
+/** The body of a Describe or Close. */
 export function parseTarget(body: Buffer): TargetMessage {
   return parsed(body, (reader) => {
     const kind = reader.bytes(1).toString('latin1');
@@ -136,7 +133,7 @@ export function parseTarget(body: Buffer): TargetMessage {
   });
 }
 
-/** An Execute. */
+/** The body of an Execute. */
 export function parseExecute(body: Buffer): ExecuteMessage {
   return parsed(body, (reader) => ({
     portal: reader.string().toString(),
@@ -166,7 +163,7 @@ export function backendKeyData(processId: number, key: Buffer): Buffer {
   return formatMessage('K', int32(processId), key);
 }
 
-/** ReadyForQuery: idle, in a transaction, in one that has failed. */
+/** ReadyForQuery: idle (I), in a transaction (T) or in a failed transaction (E). */
 export function readyForQuery(status: 'I' | 'T' | 'E'): Buffer {
   return formatMessage('Z', Buffer.from(status));
 }
@@ -178,7 +175,7 @@ export function rowDescription(columns: readonly ColumnDescription[]): Buffer {
     int16(columns.length),
     ...columns.flatMap(({ name, oid, size, format }) => [
       cstring(name),
-      // Neither of a table nor of one of its columns.
+      // No table and no column of a table.
       int32(0),
       int16(0),
       int32(oid),
@@ -195,7 +192,7 @@ export function parameterDescription(types: readonly number[]): Buffer {
   return formatMessage('t', int16(types.length), ...types.map(int32));
 }
 
-/** DataRow; undefined is NULL. */
+/** DataRow. Undefined is NULL. */
 export function dataRow(values: readonly (Buffer | undefined)[]): Buffer {
   const cells = values.flatMap((value) =>
     value === undefined ? [Buffer.alloc(4, 0xff)] : [int32(value.length), value],

@@ -1,7 +1,7 @@
 /**
- * The first packet of a connection, which has no type byte: a startup packet, or one of the
- * requests that stand in its place. Values are kept as bytes. A database name may be in any
- * encoding, and what is not understood here has to arrive unchanged.
+ * The first packet of a connection, which has no type byte: a startup packet or a request in its
+ * place. The parameters of a startup packet say what kind of login it is, and which of them go to
+ * the backend. Values stay bytes, because a database name may be in any encoding.
  */
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
@@ -9,12 +9,12 @@ import { dropOptions, optionNames, takeJwtOption } from './options.ts';
 
 /** One name and value of a startup packet. */
 export interface StartupParameter {
-  /** Decoded as latin1, so that every byte survives. */
+  /** Decoded as latin1, so that no byte changes. */
   readonly name: string;
   readonly value: Buffer;
 }
 
-/** A startup packet proper. */
+/** A startup packet. */
 export interface StartupPacket {
   readonly kind: 'startup';
   /** Major in the upper, minor in the lower 16 bits. */
@@ -23,12 +23,10 @@ export interface StartupPacket {
   readonly parameters: readonly StartupParameter[];
 }
 
-/**
- * A request to cancel what another connection is running; the whole packet, as it goes to the
- * backend.
- */
+/** A request to cancel the query of another connection. */
 export interface CancelRequest {
   readonly kind: 'cancel';
+  /** The whole packet, length included, as it goes to the backend. */
   readonly packet: Buffer;
 }
 
@@ -59,7 +57,9 @@ export function parseFirstPacket(body: Buffer): FirstPacket {
   if (code >>> 16 !== 3) {
     throw new PgError({
       code: 'unsupported_protocol',
-      message: `unsupported frontend protocol ${code >>> 16}.${code & 0xffff}: server supports 3.0 to 3.0`,
+      message:
+        `unsupported frontend protocol ${code >>> 16}.${code & 0xffff}: ` +
+        'server supports 3.0 to 3.0',
     });
   }
   return { kind: 'startup', version: code, parameters: parseParameters(body.subarray(4)) };
@@ -105,7 +105,10 @@ function lengthWord(bodyLength: number): Buffer {
   return word;
 }
 
-/** A startup packet for the backend. */
+/**
+ * A startup packet for the backend. It is formatted here because `serialize.startup` of pg-protocol
+ * adds a `client_encoding` that the client did not ask for.
+ */
 export function formatStartup(version: number, parameters: readonly StartupParameter[]): Buffer {
   const word = Buffer.alloc(4);
   word.writeUInt32BE(version);
@@ -120,38 +123,28 @@ export function formatStartup(version: number, parameters: readonly StartupParam
   return Buffer.concat([lengthWord(body.length), body]);
 }
 
-/** The request for TLS, as the front-end sends it to a backend. */
-export const sslRequest: Buffer = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
-
-/*
- * What the parameters of a startup packet say about the login, and what of them goes on to the
- * backend. The names that decide (`user`, `database`, `options`) are read in any case of letters:
- * CockroachDB does so, and a second `USER` that slipped past would be another user than the one
- * that was checked.
- */
-
-/** A startup packet, understood. */
+/** What the parameters of a startup packet say about the login. */
 export interface LoginParameters {
   /** As sent; undefined or empty when the client left it out. */
   readonly user: Buffer | undefined;
   readonly database: Buffer | undefined;
   /** Whether the options carry `crdb:jwt_auth_enabled` with a true value. */
   readonly tokenLogin: boolean;
-  /** Whether the session would begin as another role than the one that logged in. */
+  /** Whether the session would begin as another role than the user that logs in. */
   readonly namesRole: boolean;
   /** The `_pq_.` protocol options, none of which is understood here (manual 54.2.1). */
   readonly protocolOptions: readonly string[];
   /**
-   * For the backend: everything but `user` and `database`, unchanged and in order, without what was
-   * meant for the front-end.
+   * The parameters for the backend without `user` and `database`, unchanged and in order. What is
+   * for the front-end alone is not among them.
    */
   readonly others: readonly StartupParameter[];
 }
 
 /**
- * Names that never reach a backend. A session revival token is a login of its own, and a remote
- * address is to be told by the front-end alone (both are CockroachDB's own proxy's); `_pq_.`
- * options belong to the connection to the client.
+ * Whether a parameter never goes to a backend. The two `crdb:` parameters are for CockroachDB's own
+ * proxy: a session revival token is a login of its own, and a remote address would be the client's
+ * claim. `_pq_.` options are about the client's connection.
  */
 function isWithheld(name: string): boolean {
   return (
@@ -162,8 +155,9 @@ function isWithheld(name: string): boolean {
 }
 
 /**
- * Reads the parameters of a startup packet. Of a name that is repeated the last value counts, as in
- * the server.
+ * Reads the parameters of a startup packet. The last value of a repeated name counts, as in the
+ * server. `user`, `database` and `options` are recognised in any case of letters, as CockroachDB
+ * does: otherwise a second `USER` would log in another user than the one that was checked.
  *
  * @throws PgError 22023 or 08P01 for a JWT option that cannot be read
  */
@@ -198,7 +192,7 @@ function isDecisive(name: string): boolean {
   return name === 'user' || name === 'database' || name === 'options';
 }
 
-/** The parameters of the backend's startup packet for this user. */
+/** The parameters of the startup packet for the backend, with this user. */
 export function backendParameters(login: LoginParameters, user: Buffer): StartupParameter[] {
   const database =
     login.database === undefined ? [] : [{ name: 'database', value: login.database }];

@@ -1,7 +1,7 @@
 /**
- * TLS towards clients, over a connection that may have spoken in plain text before (manual 54.2.10
- * "SSL Session Encryption"). Whoever calls has made sure that nothing was read which the client
- * sent before TLS began (CVE-2021-23214).
+ * TLS on a connected socket: as the server of a client and as the client of a backend (manual
+ * 54.2.10 "SSL Session Encryption"). The caller makes sure that nothing which was sent before TLS
+ * began is taken for a part of the session (CVE-2021-23214, CVE-2021-23222).
  */
 
 import { isIP, type Socket } from 'node:net';
@@ -9,10 +9,11 @@ import { checkServerIdentity, connect, type SecureContext, TLSSocket } from 'nod
 import { ALPN_PROTOCOL } from './constants.ts';
 
 /**
- * Answers the client's TLS handshake. ALPN is the client's choice, but a list without `postgresql`
- * fails: such a client meant another server (the ALPACA attack, CVE-2021-3618).
+ * Answers a client's TLS handshake. A client may leave out ALPN, but a list without `postgresql`
+ * fails: it is meant for another server (the ALPACA attack, CVE-2021-3618). The socket belongs to
+ * the TLS socket from then on and is destroyed when the handshake fails.
  *
- * @throws the handshake's error; the signal's reason
+ * @throws the error of the handshake; the signal's reason
  */
 export function acceptTls(
   socket: Socket,
@@ -35,13 +36,13 @@ export function acceptTls(
       socket.off('end', onClose);
       signal.removeEventListener('abort', onAbort);
       if (error) {
-        // A handshake that is being torn down may still report errors of its own.
+        // A handshake may report further errors while it is torn down.
         secure.on('error', () => undefined);
         secure.destroy();
         reject(error);
       } else {
-        // Node.js reports a broken record on a socket of ours as _tlsError alone, and would leave
-        // the connection open.
+        // Node.js reports a broken record on such a socket as _tlsError only, and leaves the
+        // connection open.
         secure.on('_tlsError', (broken: Error) => secure.destroy(broken));
         resolve(secure);
       }
@@ -50,8 +51,7 @@ export function acceptTls(
     const onClose = (): void =>
       settle(new Error('the client ended the connection during the TLS handshake'));
     const onAbort = (): void => settle(signal.reason);
-    // A failed handshake is told as _tlsError; an error event only follows when the socket itself
-    // failed.
+    // A failed handshake emits _tlsError. An error event follows only if the socket itself failed.
     secure
       .once('secure', onSecure)
       .once('_tlsError', settle)
@@ -64,38 +64,32 @@ export function acceptTls(
   });
 }
 
-/*
- * TLS as a client over a socket that is already connected: the leg to the backend, whether it
- * begins with SSLRequest or with the hello. What `sslmode` calls require, verify-ca and verify-full
- * are the three degrees to which the certificate is looked at.
- */
-
 /**
- * What is asked of the server's certificate: nothing, a chain to a trusted authority, or its name
- * or address besides.
+ * What is verified of the server's certificate: nothing (`sslmode=require`), the chain to a trusted
+ * authority (`verify-ca`), or the chain and the host name or address (`verify-full`).
  */
 export type Verification = 'none' | 'chain' | 'identity';
 
-/** How to speak TLS to a server. */
+/** How to speak TLS with a backend. */
 export interface TlsClientOptions {
-  /** Trusted authorities, lowest version and, if there is one, the client's certificate. */
+  /** Trusted authorities, lowest version, and the front-end's certificate if there is one. */
   readonly secureContext: SecureContext;
   /**
-   * Host name or address, as dialled: what the certificate has to be for, and the SNI if it is a
-   * name (RFC 6066 allows no address).
+   * Host name or address, as dialled. The certificate has to be for it, and a name is sent as SNI
+   * (RFC 6066, section 3, allows no address).
    */
   readonly host: string;
   readonly verification: Verification;
   /**
-   * Whether the server must have chosen the protocol `postgresql` by ALPN: without SSLRequest
-   * (manual 54.2.11).
+   * Whether the server has to choose `postgresql` by ALPN, as it does for a connection without
+   * SSLRequest (manual 54.2.11).
    */
   readonly requireAlpn: boolean;
 }
 
 /**
- * Performs the handshake. The socket belongs to the TLS socket from then on, and is destroyed when
- * the handshake fails.
+ * Performs the handshake as the client. The socket belongs to the TLS socket from then on and is
+ * destroyed when the handshake fails.
  *
  * @throws Error with the cause; the signal's reason
  */
@@ -124,14 +118,14 @@ export function startTls(
         resolve(secured);
         return;
       }
-      // A handshake that is being torn down may still report errors of its own.
+      // A handshake may report further errors while it is torn down.
       secured.on('error', () => {});
       secured.destroy();
       reject(error);
     };
     const onSecure = (): void => {
-      // A server without ALPN leaves it false; one that chose another protocol is not PostgreSQL
-      // (ALPACA, CVE-2021-3618).
+      // It is false with a server that does not know ALPN. A server that chose another protocol is
+      // not PostgreSQL (ALPACA, CVE-2021-3618).
       const chosen = secured.alpnProtocol || undefined;
       const fits = chosen === ALPN_PROTOCOL || (chosen === undefined && !requireAlpn);
       settle(

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { type BackendUrl, formatHost, parseBackendUrl } from '../../src/backend/url.ts';
+import { type BackendUrl, formatHost } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { PgError } from '../../src/lib/errors.ts';
 
 const parse = (text: string): BackendUrl => parseBackendUrl(text, 'flag');
@@ -49,7 +50,7 @@ t.test('hosts and their sslmode', (t) => {
   t.end();
 });
 
-t.test('the other parameters, and what holds without them', (t) => {
+t.test('the other parameters and their defaults', (t) => {
   t.match(parse('postgres:///app?host=/tmp'), {
     database: 'app',
     rootCertificate: undefined,
@@ -68,7 +69,8 @@ t.test('the other parameters, and what holds without them', (t) => {
   });
   t.match(
     parse(
-      'postgres://a,b?target_session_attrs=prefer-standby&load_balance_hosts=random&backend_auth=cert&sslcert=c&sslkey=k',
+      'postgres://a,b?target_session_attrs=prefer-standby&load_balance_hosts=random' +
+        '&backend_auth=cert&sslcert=c&sslkey=k',
     ),
     {
       targetSessionAttrs: 'prefer-standby',
@@ -82,7 +84,8 @@ t.test('the other parameters, and what holds without them', (t) => {
     issueCaKey: 'k',
   });
   const given =
-    'postgres://db/?dbname=a%20b&sslrootcert=%2Fca.pem&sslnegotiation=direct&require_auth=md5,scram-sha-256,password&connect_timeout=0';
+    'postgres://db/?dbname=a%20b&sslrootcert=%2Fca.pem&sslnegotiation=direct' +
+    '&require_auth=md5,scram-sha-256,password&connect_timeout=0';
   t.match(parse(given), {
     database: 'a b',
     rootCertificate: '/ca.pem',
@@ -94,7 +97,7 @@ t.test('the other parameters, and what holds without them', (t) => {
   t.end();
 });
 
-t.test('what cannot be used is named', (t) => {
+t.test('an error names what is wrong', (t) => {
   const cases: [string, RegExp][] = [
     ['http://db', /postgres:\/\/host:port/],
     ['postgres:///app', /no host is named/],

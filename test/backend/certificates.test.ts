@@ -1,6 +1,6 @@
 /**
- * Logging in with certificates on each PostgreSQL that is supported, with the lines of pg_hba.conf
- * and pg_ident.conf that the documentation gives for it.
+ * Logins with certificates at each supported version of PostgreSQL, with the lines of pg_hba.conf
+ * and pg_ident.conf from the documentation.
  */
 
 import { X509Certificate } from 'node:crypto';
@@ -11,7 +11,7 @@ import t from 'tap';
 import { admitsWithoutCredential, Backend } from '../../src/backend/backend.ts';
 import { CertificateIssuer } from '../../src/backend/certificates.ts';
 import type { CredentialOptions } from '../../src/backend/open-credentials.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { type Authority, type Certificate, makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
 import type { PostgresVersion } from '../support/postgres-install.ts';
@@ -20,10 +20,10 @@ const signal = new AbortController().signal;
 const versions: readonly PostgresVersion[] = [15, 16, 17, 18];
 const day = 86_400_000;
 
-/** What servers show; clients trust it. */
+/** Signs the certificates of servers. */
 const serverAuthority = makeAuthority('pgsso test server authority');
 const serverCertificate = serverAuthority.issue({ cn: 'db', san: ['127.0.0.1'], usage: 'server' });
-/** What signs clients; servers trust it. */
+/** Signs the certificates of clients. */
 const clientAuthority = makeAuthority('pgsso test client authority');
 
 const roles = [
@@ -64,7 +64,7 @@ interface Scene {
   ): Promise<{ backend: Backend; notices: Notice[] }>;
 }
 
-/** One server of each version, which takes other rules for each test. */
+/** One server of each version. Every test gives it other rules. */
 const servers = new Map<PostgresVersion, Promise<Postgres>>();
 
 function serverOf(version: PostgresVersion): Promise<Postgres> {
@@ -96,7 +96,8 @@ async function startScene(
     file,
     async open(parameters, options = {}) {
       const notices: Notice[] = [];
-      const url = `postgres://127.0.0.1:${postgres.port}?sslrootcert=${directory}/server-ca.pem${parameters}`;
+      const root = `sslrootcert=${directory}/server-ca.pem`;
+      const url = `postgres://127.0.0.1:${postgres.port}?${root}${parameters}`;
       const backend = await Backend.open(
         parseBackendUrl(url, 'flag'),
         { backendAuth: 'password', backendAhead: 0, ...options },
@@ -108,9 +109,10 @@ async function startScene(
   };
 }
 
-/** The parameters of a URL for a certificate of its own. */
+/** The parameters of a URL for a client certificate. */
 function certificateParameters(scene: Scene, { cert, key }: Certificate, name = 'front'): string {
-  return `&backend_auth=cert&sslcert=${scene.file(`${name}.crt`, cert)}&sslkey=${scene.file(`${name}.key`, key)}`;
+  const files = [scene.file(`${name}.crt`, cert), scene.file(`${name}.key`, key)];
+  return `&backend_auth=cert&sslcert=${files[0]}&sslkey=${files[1]}`;
 }
 
 function authorityOptions(scene: Scene, authority: Authority): Partial<CredentialOptions> {
@@ -121,7 +123,7 @@ function authorityOptions(scene: Scene, authority: Authority): Partial<Credentia
   };
 }
 
-/** Logs in and leaves; what the session says of itself. */
+/** Logs in and leaves. Returns the user of the session. */
 async function logIn(
   backend: Backend,
   user: string,
@@ -131,12 +133,12 @@ async function logIn(
     { name: 'user', value: Buffer.from(user) },
     { name: 'database', value: Buffer.from(database) },
   ];
-  const session = await backend.login(parameters, signal);
+  const session = await backend.logIn(parameters, signal);
   session.channel.destroy();
   return session.reported.get('session_authorization');
 }
 
-/** Whether alice gets in without anything to show. */
+/** Whether alice is let in without a certificate. */
 async function openToAll({ target }: Backend): Promise<boolean[]> {
   const parameters = [
     { name: 'user', value: Buffer.from('alice') },
@@ -155,7 +157,7 @@ const ours = {
 
 for (const version of versions) {
   t.test(
-    `PostgreSQL ${version}: one certificate is good for the members of app_users, and for nobody else`,
+    `PostgreSQL ${version}: one certificate logs in the members of app_users and nobody else`,
     async (t) => {
       const { hba, ident } = rules['cert']?.(version) ?? { hba: [] };
       const scene = await startScene(t, version, hba, ident);
@@ -182,8 +184,7 @@ for (const version of versions) {
         ['of another name', clientAuthority.issue({ cn: 'alice', usage: 'client' })],
       ];
       for (const [name, certificate] of refused) {
-        // On 15 the name is not looked at: that is why the authority has to be for this purpose
-        // alone.
+        // 15 does not check the name, so the authority must have no other purpose.
         if (version === 15 && name === 'of another name') continue;
         const { backend } = await scene.open(certificateParameters(scene, certificate, 'refused'));
         await t.rejects(logIn(backend, 'alice'), ours, name);
@@ -212,29 +213,26 @@ for (const version of versions) {
   });
 }
 
-t.test(
-  'the map that lets a certificate be anybody lets in superusers on 16 and later, and nobody on 15',
-  async (t) => {
-    for (const [version, admitted] of [
-      [15, false],
-      [16, true],
-      [18, true],
-    ] as const) {
-      const scene = await startScene(
-        t,
-        version,
-        ['hostssl all all 127.0.0.1/32 cert map=pgsso'],
-        ['pgsso front all'],
-      );
-      const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
-      const { backend } = await scene.open(certificateParameters(scene, front));
-      if (admitted) t.equal(await logIn(backend, 'postgres'), 'postgres', `${version}`);
-      else await t.rejects(logIn(backend, 'alice'), ours, `${version}`);
-    }
-  },
-);
+t.test('a map to all users lets in superusers on 16 and later, and nobody on 15', async (t) => {
+  for (const [version, admitted] of [
+    [15, false],
+    [16, true],
+    [18, true],
+  ] as const) {
+    const scene = await startScene(
+      t,
+      version,
+      ['hostssl all all 127.0.0.1/32 cert map=pgsso'],
+      ['pgsso front all'],
+    );
+    const front = clientAuthority.issue({ cn: 'front', usage: 'client' });
+    const { backend } = await scene.open(certificateParameters(scene, front));
+    if (admitted) t.equal(await logIn(backend, 'postgres'), 'postgres', `${version}`);
+    else await t.rejects(logIn(backend, 'alice'), ours, `${version}`);
+  }
+});
 
-t.test('a backend that asks for no certificate is reported at the first login, once', async (t) => {
+t.test('a backend that asks for no certificate is reported once, at the first login', async (t) => {
   const scene = await startScene(t, 18, ['hostssl all all 127.0.0.1/32 trust']);
   const front = certificateParameters(
     scene,
@@ -264,7 +262,7 @@ t.test('a backend that asks for no certificate is reported at the first login, o
 });
 
 t.test(
-  'a certificate is never shown for a native login or to a backend without TLS, and a request besides it is not answered',
+  'no certificate without TLS or in native logins, and no answer to a further request',
   async (t) => {
     const scene = await startScene(t, 18, ['hostssl all all 127.0.0.1/32 scram-sha-256']);
     const { backend } = await scene.open(
@@ -292,14 +290,14 @@ t.test(
   },
 );
 
-t.test('certificates and authorities are read again: rotation while running', async (t) => {
+t.test('certificates and authorities can be replaced while running', async (t) => {
   const { hba } = rules['issue-cert']?.(18) ?? { hba: [] };
   const scene = await startScene(t, 18, hba);
   const next = makeAuthority('the next client authority');
   const { backend } = await scene.open('', authorityOptions(scene, clientAuthority));
   t.equal(await logIn(backend, 'alice'), 'alice');
 
-  // The backend first trusts both, then we change over, then it drops the old one.
+  // The backend trusts both, then the front-end changes, then the backend drops the old one.
   const trusted = join(scene.postgres.dataDir, 'root.crt');
   writeFileSync(trusted, clientAuthority.cert + next.cert);
   await scene.postgres.reload({});
@@ -333,7 +331,7 @@ t.test('certificates and authorities are read again: rotation while running', as
 });
 
 t.test(
-  'the one certificate is read again, and a pair that does not fit leaves the old one in use',
+  'a certificate is read again, and one without its key leaves the old one in use',
   async (t) => {
     const { hba, ident } = rules['cert']?.(18) ?? { hba: [] };
     const scene = await startScene(t, 18, hba, ident);
@@ -356,7 +354,7 @@ t.test(
 );
 
 t.test(
-  'what is issued is for one user, for clients, for minutes, and is used again for a while',
+  'an issued certificate is for one user, for clients and for minutes, and is used again',
   async (t) => {
     const directory = t.testdir();
     const write = (name: string, text: string, mode = 0o600): string => {
@@ -399,11 +397,18 @@ t.test(
     t.not(context('alice'), first, 'after two minutes');
     for (let i = 0; i < 1000; i++) context(`user${i}`);
     const before = made;
+    context('user0');
+    t.equal(made, before, 'remembered');
     context('user999');
-    t.equal(made, before, 'still there');
-    context('alice');
-    t.equal(made, before + 1, 'the least recently used has made room');
-    t.equal(serials.size, made, 'a serial number each');
+    context('user999');
+    t.equal(made, before + 2, 'with 1000 certificates in use, a further one is used once');
+    now += 120_000;
+    t.not(context('alice'), context('user999'));
+    t.equal(made, before + 4, 'a remembered user gets a new one after two minutes, too');
+    await issuer.reload();
+    t.equal(context('user999'), context('user999'), 'a reload makes room');
+    t.equal(context('__proto__'), context('__proto__'), 'whatever the name');
+    t.equal(serials.size, made, 'each has its own serial number');
 
     const wrong: [string, Partial<typeof files>, RegExp][] = [
       [

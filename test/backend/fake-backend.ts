@@ -1,20 +1,20 @@
 /**
- * A backend that says what a test tells it to: for what no honest server does, and for what one
- * cannot be made to do on request. Also both ends of a connection to a client.
+ * A backend that follows a script, for what a real server never does or cannot be made to do. Also
+ * both ends of a connection to a client.
  */
 
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { BackendTarget } from '../../src/backend/target.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { MessageChannel } from '../../src/wire/channel.ts';
 import type { Message } from '../../src/wire/framer.ts';
 import { formatMessage } from '../../src/wire/messages.ts';
 
 const never = new AbortController().signal;
 
-/** One side of a connection, as a test speaks on it. */
+/** One side of a connection, for tests. */
 export class Peer {
   channel: MessageChannel;
 
@@ -40,12 +40,12 @@ export class Peer {
     return body;
   }
 
-  /** Resolves when the other side has closed. */
+  /** Waits until the other side has closed. */
   async closed(): Promise<void> {
     while ((await this.channel.byte(never).catch(() => undefined)) !== undefined);
   }
 
-  /** Speaks TLS from now on. */
+  /** Starts TLS, as the server. */
   startTls(options: {
     readonly cert: string;
     readonly key: string;
@@ -57,23 +57,23 @@ export class Peer {
   }
 }
 
-/** A listening fake. */
+/** A fake that listens. */
 export interface FakeBackend {
   readonly port: number;
-  /** Connections that are open now. */
+  /** The number of open connections. */
   connections(): Promise<number>;
   target(query?: string): Promise<BackendTarget>;
   close(): Promise<void>;
 }
 
-/** Starts a fake whose script runs for each connection; when it ends, the connection is closed. */
+/** Starts a fake. The script runs for each connection, which is closed at its end. */
 export async function startFake(script: (peer: Peer) => Promise<void>): Promise<FakeBackend> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket.once('close', () => sockets.delete(socket)));
     socket.on('error', () => {});
     const peer = new Peer(socket);
-    // A script that fails because the other side has gone is what many tests are about.
+    // In many tests the script fails because the other side has closed.
     script(peer).then(
       () => peer.channel.socket.end(),
       () => socket.destroy(),
@@ -95,12 +95,12 @@ export async function startFake(script: (peer: Peer) => Promise<void>): Promise<
   };
 }
 
-/** A target from a URL, as from the environment. */
+/** A target from a URL that comes from the environment. */
 export async function openTarget(url: string): Promise<BackendTarget> {
   return BackendTarget.open(parseBackendUrl(url, 'environment'));
 }
 
-/** A connection between a client, first, and the front-end's end of it. */
+/** The two ends of a connection: the client, and the front-end's end. */
 export async function connectClient(): Promise<{ client: Peer; frontEnd: MessageChannel }> {
   const server = createServer({ allowHalfOpen: true });
   const accepted = once(server, 'connection');
@@ -147,7 +147,7 @@ export function backendError(fields: ErrorFields): Buffer {
 
 export const readyForQuery: Buffer = formatMessage('Z', Buffer.from('I'));
 
-/** A greeting as PostgreSQL's, without AuthenticationOk. */
+/** A greeting like that of PostgreSQL, without AuthenticationOk. */
 export const greeting: Buffer = Buffer.concat([
   parameterStatus('is_superuser', 'off'),
   formatMessage('K', Buffer.from([0, 0, 0, 1, 0, 0, 0, 2])),

@@ -1,18 +1,16 @@
-/**
- * Several hosts, and connections opened ahead, against backends that do what a test tells them to.
- */
+/** Backends of several hosts, and connections opened ahead, with hosts that follow a script. */
 
 import { once } from 'node:events';
 import { createSecureContext } from 'node:tls';
 import type { Test } from 'tap';
 import t from 'tap';
 import { type ConnectOptions, connectAs } from '../../src/backend/connect.ts';
+import type { BackendSession } from '../../src/backend/connection.ts';
 import { trust } from '../../src/backend/credentials.ts';
-import type { BackendSession } from '../../src/backend/leg.ts';
-import { loginNatively } from '../../src/backend/native-login.ts';
+import { logInNatively } from '../../src/backend/native-login.ts';
 import { OpenedAhead } from '../../src/backend/opened-ahead.ts';
 import { BackendTarget } from '../../src/backend/target.ts';
-import { parseBackendUrl } from '../../src/backend/url.ts';
+import { parseBackendUrl } from '../../src/backend/url-parser.ts';
 import { formatMessage } from '../../src/wire/messages.ts';
 import {
   authentication,
@@ -40,14 +38,14 @@ const role = (standby: 'on' | 'off', readOnly: 'on' | 'off'): readonly Buffer[] 
 const primary = role('off', 'off');
 const standby = role('on', 'off');
 
-/** A host whose answer to a startup packet can be changed. */
+/** A host. Its answer to a startup packet can be changed. */
 interface Host extends FakeBackend {
   answer: Answer;
-  /** Startup packets so far. */
+  /** The number of startup packets so far. */
   startups: number;
-  /** Connections so far. */
+  /** The number of connections so far. */
   dials: number;
-  /** Those that wait for a startup packet now. */
+  /** The number of connections that wait for a startup packet now. */
   readonly waiting: Set<Peer>;
 }
 
@@ -88,7 +86,7 @@ const login = (
 ): Promise<BackendSession> =>
   connectAs({ target, credentials: trust, parameters, signal, ...more });
 
-/** Logs in and leaves; the index of the host that it went to. */
+/** Logs in and leaves. Returns the index of the host. */
 async function goesTo(target: BackendTarget, more?: Partial<ConnectOptions>): Promise<number> {
   const session = await login(target, more);
   session.channel.destroy();
@@ -101,7 +99,7 @@ async function until(condition: () => boolean): Promise<void> {
   if (!condition()) throw new Error(`not within the time: ${condition}`);
 }
 
-t.test('a host that failed is tried last for half a minute', async (t) => {
+t.test('a host that failed is tried last for 30 seconds', async (t) => {
   const [first, second] = [await startHost(t, 'close'), await startHost(t, primary)];
   let now = 0;
   const target = await openHosts([first, second], '', () => now);
@@ -128,7 +126,7 @@ t.test('a host that failed is tried last for half a minute', async (t) => {
 });
 
 t.test(
-  'what a host says of itself leads to the next, what it says of the login does not',
+  'an error about the host leads to the next host, an error about the login does not',
   async (t) => {
     const cases: [string, Answer, number | string][] = [
       ['starting up', [backendError({ C: '57P03', M: 'the database system is starting up' })], 1],
@@ -152,33 +150,39 @@ t.test(
   },
 );
 
-t.test('all down: the log learns each reason, the client how many', async (t) => {
-  const gone = await startFake(async () => undefined);
-  await gone.close();
-  const [starting, silent] = [
-    await startHost(t, [backendError({ C: '57P03', M: 'the database system is starting up' })]),
-    await startHost(t, []),
-  ];
-  const target = await openHosts([gone, starting, silent], '&connect_timeout=1');
-  const error = await login(target).catch((error) => error);
-  t.match(error, {
-    sqlstate: '08001',
-    message: 'could not connect to the backend',
-    detail: 'None of its 3 hosts can be used.',
-  });
-  t.match(
-    error.reason,
-    /^127\.0\.0\.1:\d+: connect ECONNREFUSED.*; 127.*starting up; 127.*: no login within the connect timeout$/,
-  );
-  t.notMatch(`${error.message}${error.detail}${error.hint}`, /127\.0/);
-  const alone = await openHosts([starting]);
-  await t.rejects(login(alone), {
-    sqlstate: '57P03',
-    message: 'the database system is starting up',
-  });
-});
+t.test(
+  'if all hosts are down, the log has each reason and the client the number of hosts',
+  async (t) => {
+    const gone = await startFake(async () => undefined);
+    await gone.close();
+    const [starting, silent] = [
+      await startHost(t, [backendError({ C: '57P03', M: 'the database system is starting up' })]),
+      await startHost(t, []),
+    ];
+    const target = await openHosts([gone, starting, silent], '&connect_timeout=1');
+    const error = await login(target).catch((error) => error);
+    t.match(error, {
+      sqlstate: '08001',
+      message: 'could not connect to the backend',
+      detail: 'None of its 3 hosts can be used.',
+    });
+    t.match(
+      error.reason,
+      new RegExp(
+        '^127\\.0\\.0\\.1:\\d+: connect ECONNREFUSED.*; 127.*starting up; ' +
+          '127.*: no login within the connect timeout$',
+      ),
+    );
+    t.notMatch(`${error.message}${error.detail}${error.hint}`, /127\.0/);
+    const alone = await openHosts([starting]);
+    await t.rejects(login(alone), {
+      sqlstate: '57P03',
+      message: 'the database system is starting up',
+    });
+  },
+);
 
-t.test('target_session_attrs', async (t) => {
+t.test('target_session_attrs chooses the host', async (t) => {
   const [p, s, r, old] = [
     await startHost(t, primary),
     await startHost(t, standby),
@@ -217,62 +221,56 @@ t.test('target_session_attrs', async (t) => {
   for (const host of [p, s, r, old]) await until(() => host.waiting.size === 0);
 });
 
-t.test(
-  'load_balance_hosts=random goes to all hosts, and passes over one that failed',
-  async (t) => {
-    const hosts = [
-      await startHost(t, primary),
-      await startHost(t, primary),
-      await startHost(t, primary),
-    ];
-    const target = await openHosts(hosts, '&load_balance_hosts=random');
-    const seen = new Set<number>();
-    // Each of them is missed with a probability of (2/3)^100.
-    for (let i = 0; i < 100; i++) seen.add(await goesTo(target));
-    t.same([...seen].sort(), [0, 1, 2]);
-    if (hosts[1]) hosts[1].answer = 'close';
-    for (let i = 0; i < 100; i++) t.not(await goesTo(target), 1);
-  },
-);
+t.test('load_balance_hosts=random uses all hosts but one that failed', async (t) => {
+  const hosts = [
+    await startHost(t, primary),
+    await startHost(t, primary),
+    await startHost(t, primary),
+  ];
+  const target = await openHosts(hosts, '&load_balance_hosts=random');
+  const seen = new Set<number>();
+  // A host is missed with a probability of (2/3)^100.
+  for (let i = 0; i < 100; i++) seen.add(await goesTo(target));
+  t.same([...seen].sort(), [0, 1, 2]);
+  if (hosts[1]) hosts[1].answer = 'close';
+  for (let i = 0; i < 100; i++) t.not(await goesTo(target), 1);
+});
 
-t.test(
-  'a native login goes to another host as long as the client was not asked, and not after',
-  async (t) => {
-    const asking = authentication(3);
-    const second = await startHost(t, [authentication(3)]);
-    for (const [name, answer] of [
-      ['before', 'close'],
-      ['after', [asking]],
-    ] as const) {
-      const first = await startHost(t, answer);
-      const before = second.startups;
-      const { client, frontEnd } = await connectClient();
-      const target = await openHosts([first, second]);
-      const attempt = loginNatively({
-        target,
-        parameters,
-        client: frontEnd,
-        clientTls: false,
-        answered: () => undefined,
-        signal,
-      });
-      attempt.catch(() => undefined);
-      t.same((await client.receive()).bytes, asking, name);
-      t.equal(second.startups - before, name === 'before' ? 1 : 0, name);
-      if (name === 'after') {
-        await first.close();
-        await client.send(formatMessage('p', Buffer.from('secret\0')));
-        await t.rejects(attempt, { sqlstate: '08006', message: /ended the connection/ });
-        t.equal(second.startups, before);
-      }
-      client.channel.destroy();
-      await attempt.catch(() => undefined);
-      frontEnd.destroy();
+t.test('a native login tries another host only as long as the client was not asked', async (t) => {
+  const asking = authentication(3);
+  const second = await startHost(t, [authentication(3)]);
+  for (const [name, answer] of [
+    ['before', 'close'],
+    ['after', [asking]],
+  ] as const) {
+    const first = await startHost(t, answer);
+    const before = second.startups;
+    const { client, frontEnd } = await connectClient();
+    const target = await openHosts([first, second]);
+    const attempt = logInNatively({
+      target,
+      parameters,
+      client: frontEnd,
+      clientTls: false,
+      answered: () => undefined,
+      signal,
+    });
+    attempt.catch(() => undefined);
+    t.same((await client.receive()).bytes, asking, name);
+    t.equal(second.startups - before, name === 'before' ? 1 : 0, name);
+    if (name === 'after') {
+      await first.close();
+      await client.send(formatMessage('p', Buffer.from('secret\0')));
+      await t.rejects(attempt, { sqlstate: '08006', message: /ended the connection/ });
+      t.equal(second.startups, before);
     }
-  },
-);
+    client.channel.destroy();
+    await attempt.catch(() => undefined);
+    frontEnd.destroy();
+  }
+});
 
-/** As many connections opened ahead as that, all of them open. */
+/** Connections opened ahead, when all of them are open. */
 async function openAhead(
   t: Test,
   target: BackendTarget,
@@ -285,25 +283,22 @@ async function openAhead(
   return ahead;
 }
 
-t.test(
-  'a login takes a connection that was opened ahead, and another one takes its place',
-  async (t) => {
-    const host = await startHost(t, primary);
-    const target = await openHosts([host]);
-    const ahead = await openAhead(t, target, 3);
+t.test('a login takes a connection that was opened ahead, and another is opened', async (t) => {
+  const host = await startHost(t, primary);
+  const target = await openHosts([host]);
+  const ahead = await openAhead(t, target, 3);
+  await until(() => host.waiting.size === 3);
+  t.equal(host.startups, 0, 'nothing is sent on them');
+  for (let i = 1; i <= 5; i++) {
+    t.equal(await goesTo(target, { ahead }), 0);
     await until(() => host.waiting.size === 3);
-    t.equal(host.startups, 0, 'nothing is sent on them');
-    for (let i = 1; i <= 5; i++) {
-      t.equal(await goesTo(target, { ahead }), 0);
-      await until(() => host.waiting.size === 3);
-      t.equal(host.dials, 3 + i, 'no more than those that were taken');
-      t.equal(ahead.size, 3);
-    }
-  },
-);
+    t.equal(host.dials, 3 + i, 'no more than those that were taken');
+    t.equal(ahead.size, 3);
+  }
+});
 
 t.test(
-  'one is never used for another TLS identity or host, and none is opened once they are closed',
+  'a connection is only used for its TLS identity and host, and none is opened after close',
   async (t) => {
     const [first, second] = [await startHost(t, primary), await startHost(t, primary)];
     const target = await openHosts([first, second]);
@@ -317,11 +312,11 @@ t.test(
 
     context = createSecureContext();
     ahead.renew();
-    t.equal(ahead.take(one, context), undefined, 'what was opened with the old identity is gone');
+    t.equal(ahead.take(one, context), undefined, 'the old identity is no longer used');
     await until(() => first.waiting.size === 2 && first.dials === 4);
-    const leg = ahead.take(one, context);
-    t.ok(leg, 'and replaced');
-    leg?.channel.destroy();
+    const waiting = ahead.take(one, context);
+    t.ok(waiting, 'and replaced');
+    waiting?.channel.destroy();
 
     ahead.close();
     await until(() => first.waiting.size === 0);
@@ -334,7 +329,7 @@ t.test(
 );
 
 t.test(
-  'what the backend closes, or speaks on, is replaced; a login that got it a moment before is made again',
+  'a connection that the backend closes or sends on is replaced, and a login on it is repeated',
   async (t) => {
     const host = await startHost(t, primary);
     const target = await openHosts([host]);
@@ -349,7 +344,7 @@ t.test(
     await until(() => host.waiting.size === 1 && host.dials === 3);
     t.equal(host.startups, 0);
 
-    // The end of the connection is on its way when the login takes it.
+    // The connection is closed, but the front-end has not read that when the login takes it.
     const ended = [...host.waiting].map((peer) => once(peer.channel.socket, 'close'));
     closeAll();
     const outcome = goesTo(target, { ahead });
@@ -358,20 +353,23 @@ t.test(
   },
 );
 
-t.test('with hosts chosen at random, a login goes to where a connection waits', async (t) => {
-  const hosts = [await startHost(t, primary), await startHost(t, primary)];
-  const target = await openHosts(hosts, '&load_balance_hosts=random');
-  const ahead = await openAhead(t, target, 2);
-  for (let i = 0; i < 20; i++) {
-    await until(() => ahead.host(target.secureContext) !== undefined);
-    const waiting = ahead.host(target.secureContext);
-    const session = await login(target, { ahead });
-    t.equal(session.address, waiting);
-    session.channel.destroy();
-  }
-});
+t.test(
+  'with hosts in random order, a login goes to a host with a connection that waits',
+  async (t) => {
+    const hosts = [await startHost(t, primary), await startHost(t, primary)];
+    const target = await openHosts(hosts, '&load_balance_hosts=random');
+    const ahead = await openAhead(t, target, 2);
+    for (let i = 0; i < 20; i++) {
+      await until(() => ahead.host(target.secureContext) !== undefined);
+      const waiting = ahead.host(target.secureContext);
+      const session = await login(target, { ahead });
+      t.equal(session.address, waiting);
+      session.channel.destroy();
+    }
+  },
+);
 
-t.test('a host that is down is not dialled again and again', async (t) => {
+t.test('a host that is down is dialled with growing pauses', async (t) => {
   const gone = await startFake(async () => undefined);
   await gone.close();
   const ahead = await openAhead(t, await openHosts([gone]), 2);

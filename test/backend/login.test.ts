@@ -3,10 +3,10 @@ import type { Test } from 'tap';
 import t from 'tap';
 import { forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
+import type { BackendSession } from '../../src/backend/connection.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
 import { BackendRefusal } from '../../src/backend/errors.ts';
-import type { BackendSession } from '../../src/backend/leg.ts';
-import { loginNatively } from '../../src/backend/native-login.ts';
+import { logInNatively } from '../../src/backend/native-login.ts';
 import type { BackendTarget } from '../../src/backend/target.ts';
 import type { PasswordMethod } from '../../src/backend/url.ts';
 import { PgError } from '../../src/lib/errors.ts';
@@ -41,10 +41,7 @@ async function fake(t: Test, script: (peer: Peer) => Promise<void>): Promise<Fak
   return backend;
 }
 
-/**
- * A fake that reads the startup packet, plays the script, and then waits for the other side to
- * close.
- */
+/** A fake that reads the startup packet, runs the script, and waits until the other side closes. */
 async function afterStartup(t: Test, script: (peer: Peer) => Promise<void>): Promise<FakeBackend> {
   return fake(t, async (peer) => {
     await peer.packet();
@@ -68,7 +65,7 @@ async function refusal(login: Promise<unknown>): Promise<PgError> {
   throw error ?? new Error('the login succeeded');
 }
 
-/** Waits until the fake has seen the end of every connection: none is left open. */
+/** Waits until the fake has seen the end of every connection. */
 async function allClosed(backend: FakeBackend): Promise<boolean> {
   for (let attempt = 0; attempt < 200; attempt++) {
     if ((await backend.connections()) === 0) return true;
@@ -78,7 +75,7 @@ async function allClosed(backend: FakeBackend): Promise<boolean> {
 }
 
 t.test(
-  'the startup packet holds the parameters unchanged, and the greeting comes back to the byte',
+  'the startup packet has the parameters unchanged, and the greeting is returned unchanged',
   async (t) => {
     let startup: Buffer = Buffer.alloc(0);
     const notice = formatMessage('N', Buffer.from('SNOTICE\0C00000\0Mhello\0\0'));
@@ -98,13 +95,12 @@ t.test(
     t.same(startup, Buffer.from('\0\x03\0\0user\0alice\0application_name\0a\xff\0\0', 'latin1'));
     t.same(session.greeting, whole);
     t.equal(session.isSuperuser, 'off');
-    t.same(session.cancelKey, Buffer.from([0, 0, 0, 1, 0, 0, 0, 2]));
     t.equal(session.host, `127.0.0.1:${backend.port}`);
     session.channel.destroy();
   },
 );
 
-t.test('what the backend pipelined behind its greeting is kept', async (t) => {
+t.test('bytes that the backend sends behind its greeting are not lost', async (t) => {
   const behind = parameterStatus('TimeZone', 'CET');
   const backend = await afterStartup(t, (peer) => peer.send(authenticationOk, greeting, behind));
   const { channel } = await login(await backend.target());
@@ -112,7 +108,7 @@ t.test('what the backend pipelined behind its greeting is kept', async (t) => {
   channel.destroy();
 });
 
-t.test('a superuser is one as soon as a report says so', async (t) => {
+t.test('a user is a superuser if any report says so', async (t) => {
   const cases: [string[], 'on' | 'off' | undefined][] = [
     [[], undefined],
     [['off'], 'off'],
@@ -132,75 +128,78 @@ t.test('a superuser is one as soon as a report says so', async (t) => {
   }
 });
 
-t.test('a refusal of the user is forwarded, one of the front-end is masked', async (t) => {
-  const cases: [string, ErrorFields, boolean][] = [
-    ['no such database', { C: '3D000', M: 'database "x" does not exist' }, true],
-    ['too many connections', { C: '53300', M: 'sorry, too many clients already' }, true],
-    ['starting up', { C: '57P03', M: 'the database system is starting up' }, true],
-    [
-      'no such role',
-      {
-        C: '28000',
-        M: 'role "alice" does not exist',
-        F: 'miscinit.c',
-        R: 'InitializeSessionUserId',
-      },
-      true,
-    ],
-    [
-      'the same in another language',
-      { C: '28000', M: 'Rolle »alice« existiert nicht', R: 'InitializeSessionUserId' },
-      true,
-    ],
-    [
-      'no login privilege on CockroachDB',
-      { C: '28000', M: 'alice does not have login privilege' },
-      true,
-    ],
-    [
-      'wrong password',
-      { C: '28P01', M: 'password authentication failed for user "alice"', R: 'auth_failed' },
-      false,
-    ],
-    [
-      'no pg_hba line',
-      { C: '28000', M: 'no pg_hba.conf entry for host "10.0.0.1"', R: 'ClientAuthentication' },
-      false,
-    ],
-    [
-      'certificate',
-      { C: '28000', M: 'certificate authentication failed for user "alice"', R: 'auth_failed' },
-      false,
-    ],
-    ['of unknown origin', { C: '28000', M: 'no' }, false],
-  ];
-  for (const [name, fields, forwarded] of cases) {
-    for (const before of [[], [authenticationOk]]) {
-      const raw = backendError(fields);
-      const backend = await afterStartup(t, (peer) => peer.send(...before, raw));
-      const error = await refusal(login(await backend.target()));
-      if (forwarded) {
-        t.ok(error instanceof BackendRefusal && error.raw.equals(raw), name);
-        t.match(error, { sqlstate: fields.C, message: fields.M, fault: 'backend' }, name);
-      } else {
-        t.match(
-          error,
-          {
-            sqlstate: '28000',
-            message: 'the backend did not admit alice through this front-end',
-            fault: 'us',
-          },
-          name,
-        );
-        t.match(error.reason, fields.M, name);
-        t.match(error.reason, '--backend-auth trust', name);
+t.test(
+  'a refusal of the user is forwarded, and a refusal of the front-end is masked',
+  async (t) => {
+    const cases: [string, ErrorFields, boolean][] = [
+      ['no such database', { C: '3D000', M: 'database "x" does not exist' }, true],
+      ['too many connections', { C: '53300', M: 'sorry, too many clients already' }, true],
+      ['starting up', { C: '57P03', M: 'the database system is starting up' }, true],
+      [
+        'no such role',
+        {
+          C: '28000',
+          M: 'role "alice" does not exist',
+          F: 'miscinit.c',
+          R: 'InitializeSessionUserId',
+        },
+        true,
+      ],
+      [
+        'the same in another language',
+        { C: '28000', M: 'Rolle »alice« existiert nicht', R: 'InitializeSessionUserId' },
+        true,
+      ],
+      [
+        'no login privilege on CockroachDB',
+        { C: '28000', M: 'alice does not have login privilege' },
+        true,
+      ],
+      [
+        'wrong password',
+        { C: '28P01', M: 'password authentication failed for user "alice"', R: 'auth_failed' },
+        false,
+      ],
+      [
+        'no pg_hba line',
+        { C: '28000', M: 'no pg_hba.conf entry for host "10.0.0.1"', R: 'ClientAuthentication' },
+        false,
+      ],
+      [
+        'certificate',
+        { C: '28000', M: 'certificate authentication failed for user "alice"', R: 'auth_failed' },
+        false,
+      ],
+      ['of unknown origin', { C: '28000', M: 'no' }, false],
+    ];
+    for (const [name, fields, forwarded] of cases) {
+      for (const before of [[], [authenticationOk]]) {
+        const raw = backendError(fields);
+        const backend = await afterStartup(t, (peer) => peer.send(...before, raw));
+        const error = await refusal(login(await backend.target()));
+        if (forwarded) {
+          t.ok(error instanceof BackendRefusal && error.raw.equals(raw), name);
+          t.match(error, { sqlstate: fields.C, message: fields.M, fault: 'backend' }, name);
+        } else {
+          t.match(
+            error,
+            {
+              sqlstate: '28000',
+              message: 'the backend did not admit alice through this front-end',
+              fault: 'us',
+            },
+            name,
+          );
+          t.match(error.reason, fields.M, name);
+          t.match(error.reason, '--backend-auth trust', name);
+        }
+        t.ok(await allClosed(backend), name);
       }
-      t.ok(await allClosed(backend), name);
     }
-  }
-});
+  },
+);
 
-t.test('a backend that breaks the protocol is left, whatever it sends', async (t) => {
+t.test('a backend that breaks the protocol is disconnected, whatever it sends', async (t) => {
   const huge = Buffer.from([0x53, 0x7f, 0xff, 0xff, 0xff]);
   const status = parameterStatus('x', 'y'.repeat(60_000));
   const cases: [string, Buffer[], string][] = [
@@ -264,7 +263,7 @@ t.test('--backend-auth trust answers no request', async (t) => {
 });
 
 t.test(
-  '--backend-auth password sends one only where require_auth and the connection allow it',
+  '--backend-auth password sends a password only if require_auth and the connection allow it',
   async (t) => {
     const scram = authentication(10, 'SCRAM-SHA-256\0\0');
     const cases: [string, Buffer, PasswordMethod[], RegExp][] = [
@@ -320,7 +319,7 @@ t.test(
   },
 );
 
-t.test('a backend that does not prove that it knows the password is not believed', async (t) => {
+t.test('a backend has to prove that it knows the password', async (t) => {
   const offer = authentication(10, 'SCRAM-SHA-256\0\0');
   const first = async (peer: Peer, iterations = '4096'): Promise<Buffer> => {
     await peer.send(offer);
@@ -381,7 +380,7 @@ t.test('a backend that does not prove that it knows the password is not believed
 });
 
 t.test(
-  'a host that cannot be reached is passed over; without any, 08001 tells the client nothing of them',
+  'the next host is tried if one cannot be reached, and the client does not see their addresses',
   async (t) => {
     const backend = await afterStartup(t, (peer) => peer.send(authenticationOk, greeting));
     const gone = await startFake(async () => {});
@@ -446,7 +445,11 @@ t.test('exactly one byte answers SSLRequest', async (t) => {
 });
 
 t.test('TLS is verified as sslmode says', async (t) => {
-  const ca = `${t.testdir({ 'ca.pem': authority.cert, 'other.pem': makeAuthority().cert, 'no.pem': 'none' })}`;
+  const ca = t.testdir({
+    'ca.pem': authority.cert,
+    'other.pem': makeAuthority().cert,
+    'no.pem': 'none',
+  });
   const named = authority.issue({ cn: 'localhost', san: ['localhost'], usage: 'server' });
   const expired = authority.issue({
     cn: 'db',
@@ -519,7 +522,7 @@ t.test('TLS is verified as sslmode says', async (t) => {
 });
 
 t.test(
-  'without SSLRequest the server has to name the protocol, and another one is never taken',
+  'without SSLRequest the server has to choose the protocol, and another one is refused',
   async (t) => {
     const cases: [string, string[] | undefined, string, RegExp | undefined][] = [
       ['asked, none', undefined, '', undefined],
@@ -547,63 +550,60 @@ t.test(
   },
 );
 
-t.test(
-  'a login ends with its signal, or with the connect timeout, wherever it stands',
-  async (t) => {
-    const places: [string, string, (peer: Peer) => Promise<void>][] = [
-      ['at SSLRequest', 'require', (peer) => peer.closed()],
-      [
-        'in the handshake',
-        'require',
-        (peer) =>
-          peer
-            .packet()
-            .then(() => peer.send(Buffer.from('S')))
-            .then(() => peer.closed()),
-      ],
-      ['at the startup packet', 'disable', (peer) => peer.closed()],
-      [
-        'in the greeting',
-        'disable',
-        (peer) =>
-          peer
-            .packet()
-            .then(() => peer.send(authenticationOk))
-            .then(() => peer.closed()),
-      ],
-    ];
-    for (const [name, sslmode, script] of places) {
-      const backend = await fake(t, script);
-      const controller = new AbortController();
-      const target = await openTarget(`postgres://127.0.0.1:${backend.port}/?sslmode=${sslmode}`);
-      const attempt = connectAs({
-        target,
-        credentials: trust,
-        parameters,
-        signal: controller.signal,
-      });
-      setTimeout(() => controller.abort(new Error('time is up')), 30);
-      await t.rejects(attempt, { message: 'time is up' }, name);
-      t.ok(await allClosed(backend), name);
-    }
-    await t.rejects(
-      connectAs({
-        target: await openTarget('postgres://127.0.0.1:1'),
-        credentials: trust,
-        parameters,
-        signal: AbortSignal.abort(new Error('gone')),
-      }),
-      { message: 'gone' },
-    );
-    const silent = await fake(t, (peer) => peer.closed());
-    const target = await openTarget(
-      `postgres://127.0.0.1:${silent.port}/?sslmode=require&connect_timeout=1`,
-    );
-    t.match(await refusal(login(target)), { sqlstate: '08001', reason: /connect timeout/ });
-  },
-);
+t.test('a login ends with its signal, or with the connect timeout, at any step', async (t) => {
+  const places: [string, string, (peer: Peer) => Promise<void>][] = [
+    ['at SSLRequest', 'require', (peer) => peer.closed()],
+    [
+      'in the handshake',
+      'require',
+      (peer) =>
+        peer
+          .packet()
+          .then(() => peer.send(Buffer.from('S')))
+          .then(() => peer.closed()),
+    ],
+    ['at the startup packet', 'disable', (peer) => peer.closed()],
+    [
+      'in the greeting',
+      'disable',
+      (peer) =>
+        peer
+          .packet()
+          .then(() => peer.send(authenticationOk))
+          .then(() => peer.closed()),
+    ],
+  ];
+  for (const [name, sslmode, script] of places) {
+    const backend = await fake(t, script);
+    const controller = new AbortController();
+    const target = await openTarget(`postgres://127.0.0.1:${backend.port}/?sslmode=${sslmode}`);
+    const attempt = connectAs({
+      target,
+      credentials: trust,
+      parameters,
+      signal: controller.signal,
+    });
+    setTimeout(() => controller.abort(new Error('time is up')), 30);
+    await t.rejects(attempt, { message: 'time is up' }, name);
+    t.ok(await allClosed(backend), name);
+  }
+  await t.rejects(
+    connectAs({
+      target: await openTarget('postgres://127.0.0.1:1'),
+      credentials: trust,
+      parameters,
+      signal: AbortSignal.abort(new Error('gone')),
+    }),
+    { message: 'gone' },
+  );
+  const silent = await fake(t, (peer) => peer.closed());
+  const target = await openTarget(
+    `postgres://127.0.0.1:${silent.port}/?sslmode=require&connect_timeout=1`,
+  );
+  t.match(await refusal(login(target)), { sqlstate: '08001', reason: /connect timeout/ });
+});
 
-/** A native login against a fake, with the client's end of it. */
+/** A native login at a fake, with the client's side of it. */
 async function nativeLogin(
   t: Test,
   script: (peer: Peer) => Promise<void>,
@@ -622,7 +622,7 @@ async function nativeLogin(
   const target = await backend.target();
   let answers = 0;
   const answered = (): void => void answers++;
-  const result = loginNatively({
+  const result = logInNatively({
     target,
     parameters,
     client: frontEnd,
@@ -634,7 +634,7 @@ async function nativeLogin(
   return { backend, client, result, answered: () => answers };
 }
 
-t.test('a native login that the backend asks nothing for is refused', async (t) => {
+t.test('a native login for which the backend asks nothing is refused', async (t) => {
   for (const before of [[], [authentication(12, 'v=x')]]) {
     const { backend, result } = await nativeLogin(t, (peer) =>
       peer.send(...before, authenticationOk, greeting),
@@ -648,8 +648,8 @@ t.test('a native login that the backend asks nothing for is refused', async (t) 
   }
 });
 
-t.test('a native login relays every request and answer as it is', async (t) => {
-  // What begins an exchange of several steps proves nothing yet.
+t.test('a native login relays requests and answers unchanged', async (t) => {
+  // The first step of several proves nothing.
   const requests: [Buffer, number][] = [
     [authentication(3), 1],
     [authentication(5, 'salt'), 1],
@@ -677,7 +677,7 @@ t.test('a native login relays every request and answer as it is', async (t) => {
 });
 
 t.test(
-  'the last message of a GSS exchange needs no answer, and what the client sends early is not lost',
+  'the last message of a GSS exchange needs no answer, and early bytes of the client are not lost',
   async (t) => {
     const { client, result } = await nativeLogin(t, async (peer) => {
       await peer.send(authentication(7));
@@ -698,7 +698,7 @@ t.test(
   },
 );
 
-t.test('a client that leaves at the password prompt is no error', async (t) => {
+t.test('a client that leaves at the password prompt is not an error', async (t) => {
   for (const leave of ['end', 'resetAndDestroy'] as const) {
     const { backend, client, result } = await nativeLogin(t, (peer) =>
       peer.send(authentication(3)),
@@ -710,7 +710,7 @@ t.test('a client that leaves at the password prompt is no error', async (t) => {
   }
 });
 
-t.test('a client that says goodbye at the prompt has left', async (t) => {
+t.test('a client that sends Terminate at the prompt has left', async (t) => {
   const { backend, client, result } = await nativeLogin(t, (peer) => peer.send(authentication(3)));
   await client.receive();
   await client.send(formatMessage('X'));
@@ -718,23 +718,26 @@ t.test('a client that says goodbye at the prompt has left', async (t) => {
   t.ok(await allClosed(backend));
 });
 
-t.test('a client may answer with a password message only, of the length of one', async (t) => {
-  const cases: [string, Buffer][] = [
-    ['a query', formatMessage('Q', Buffer.from('select 1\0'))],
-    ['a password that is too long', formatMessage('p', Buffer.alloc(65_536))],
-  ];
-  for (const [name, answer] of cases) {
-    const { backend, client, result } = await nativeLogin(t, (peer) =>
-      peer.send(authentication(3)),
-    );
-    await client.receive();
-    await client.send(answer);
-    t.match(await refusal(result), { sqlstate: '08P01', fault: 'client' }, name);
-    t.ok(await allClosed(backend), name);
-  }
-});
+t.test(
+  'a client may only answer with a password message of at most its maximum length',
+  async (t) => {
+    const cases: [string, Buffer][] = [
+      ['a query', formatMessage('Q', Buffer.from('select 1\0'))],
+      ['a password that is too long', formatMessage('p', Buffer.alloc(65_536))],
+    ];
+    for (const [name, answer] of cases) {
+      const { backend, client, result } = await nativeLogin(t, (peer) =>
+        peer.send(authentication(3)),
+      );
+      await client.receive();
+      await client.send(answer);
+      t.match(await refusal(result), { sqlstate: '08P01', fault: 'client' }, name);
+      t.ok(await allClosed(backend), name);
+    }
+  },
+);
 
-t.test('the refusals of a native login are in the words of the backend', async (t) => {
+t.test('a native login is refused in the words of the backend', async (t) => {
   const raw = backendError({ C: '28P01', M: 'password authentication failed for user "alice"' });
   const { client, result } = await nativeLogin(t, async (peer) => {
     await peer.send(authentication(3));
@@ -747,7 +750,7 @@ t.test('the refusals of a native login are in the words of the backend', async (
   t.ok(error instanceof BackendRefusal && error.raw.equals(raw));
 });
 
-t.test('channel binding is struck from the offer for a client without TLS', async (t) => {
+t.test('channel binding is removed from the offer for a client without TLS', async (t) => {
   const { client, result } = await nativeLogin(t, (peer) =>
     peer.send(authentication(10, 'SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0')),
   );
@@ -756,7 +759,7 @@ t.test('channel binding is struck from the offer for a client without TLS', asyn
   t.equal(await result, undefined);
 });
 
-t.test('a native login sees the end of the backend, and ends with its signal', async (t) => {
+t.test('a native login ends when the backend closes, and with its signal', async (t) => {
   const { client, result } = await nativeLogin(t, async (peer) => {
     await peer.send(authentication(3));
     await peer.receive();
@@ -770,7 +773,7 @@ t.test('a native login sees the end of the backend, and ends with its signal', a
   const { frontEnd } = await connectClient();
   const controller = new AbortController();
   const target = await backend.target();
-  const attempt = loginNatively({
+  const attempt = logInNatively({
     target,
     parameters,
     client: frontEnd,
@@ -784,38 +787,41 @@ t.test('a native login sees the end of the backend, and ends with its signal', a
   frontEnd.destroy();
 });
 
-t.test('a cancel request reaches every host and ends when each has dealt with it', async (t) => {
-  const packet = Buffer.from('0000001004d2162e0000000100000002', 'hex');
-  const received: string[] = [];
-  let done = 0;
-  const answering = async (peer: Peer): Promise<void> => {
-    received.push((await peer.packet()).toString('hex'));
-    await sleep(20);
-    done++;
-  };
-  const [one, two, silent] = [
-    await fake(t, answering),
-    await fake(t, answering),
-    await fake(t, (peer) => peer.closed()),
-  ];
-  const gone = await startFake(async () => {});
-  await gone.close();
-  const hosts = [one, two, gone, silent].map(({ port }) => `127.0.0.1:${port}`);
-  const outcomes = await forwardCancel(
-    await openTarget(`postgres://${hosts}/?sslmode=disable`),
-    packet,
-    signal,
-    200,
-  );
-  t.equal(done, 2);
-  t.same(received, [packet.subarray(4).toString('hex'), packet.subarray(4).toString('hex')]);
-  t.same(
-    outcomes.map(({ host }) => host),
-    hosts,
-  );
-  t.match(
-    outcomes.map(({ failure }) => failure),
-    [undefined, undefined, /ECONNREFUSED/, /not done within 200 ms/],
-  );
-  t.ok(await allClosed(silent));
-});
+t.test(
+  'a cancel request reaches every host and ends when each has closed the connection',
+  async (t) => {
+    const packet = Buffer.from('0000001004d2162e0000000100000002', 'hex');
+    const received: string[] = [];
+    let done = 0;
+    const answering = async (peer: Peer): Promise<void> => {
+      received.push((await peer.packet()).toString('hex'));
+      await sleep(20);
+      done++;
+    };
+    const [one, two, silent] = [
+      await fake(t, answering),
+      await fake(t, answering),
+      await fake(t, (peer) => peer.closed()),
+    ];
+    const gone = await startFake(async () => {});
+    await gone.close();
+    const hosts = [one, two, gone, silent].map(({ port }) => `127.0.0.1:${port}`);
+    const outcomes = await forwardCancel(
+      await openTarget(`postgres://${hosts}/?sslmode=disable`),
+      packet,
+      signal,
+      200,
+    );
+    t.equal(done, 2);
+    t.same(received, [packet.subarray(4).toString('hex'), packet.subarray(4).toString('hex')]);
+    t.same(
+      outcomes.map(({ host }) => host),
+      hosts,
+    );
+    t.match(
+      outcomes.map(({ failure }) => failure),
+      [undefined, undefined, /ECONNREFUSED/, /not done within 200 ms/],
+    );
+    t.ok(await allClosed(silent));
+  },
+);

@@ -1,4 +1,4 @@
-/** The leg to the backend against a real PostgreSQL, with TLS and without. */
+/** Logins at a real PostgreSQL, with TLS and without. */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,12 +7,14 @@ import type { Test } from 'tap';
 import t from 'tap';
 import { forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
+import type { BackendSession } from '../../src/backend/connection.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
 import { BackendRefusal } from '../../src/backend/errors.ts';
-import type { BackendSession } from '../../src/backend/leg.ts';
-import { loginNatively } from '../../src/backend/native-login.ts';
+import { logInNatively } from '../../src/backend/native-login.ts';
 import { PasswordFile } from '../../src/backend/passfile.ts';
 import type { PasswordMethod } from '../../src/backend/url.ts';
+import { BACKEND } from '../../src/wire/constants.ts';
+import { Framer } from '../../src/wire/framer.ts';
 import { authenticationOk, formatMessage } from '../../src/wire/messages.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
@@ -55,9 +57,11 @@ const postgres: Postgres = await startPostgres({
 });
 t.teardown(() => postgres.close());
 
-const overTls = `postgres://127.0.0.1:${postgres.port}/?sslmode=verify-full&sslrootcert=${files}/ca.pem`;
+const verified = `sslmode=verify-full&sslrootcert=${files}/ca.pem`;
+const overTls = `postgres://127.0.0.1:${postgres.port}/?${verified}`;
 const inClear = `postgres://127.0.0.1:${postgres.port}/?sslmode=disable`;
-const overSocket = `postgres:///?host=${encodeURIComponent(postgres.socketDir)}&port=${postgres.port}`;
+const socketHost = encodeURIComponent(postgres.socketDir);
+const overSocket = `postgres:///?host=${socketHost}&port=${postgres.port}`;
 
 const startup = (user: string, database = 'postgres'): { name: string; value: Buffer }[] => [
   { name: 'user', value: Buffer.from(user) },
@@ -83,7 +87,7 @@ async function fromPassfile(...methods: PasswordMethod[]): Promise<Credentials> 
   return passwordCredentials(new Set(methods), (key) => file.find(key));
 }
 
-/** Asks a question on a new session, to see that it is one; the answer's first column. */
+/** Runs a query on a new session, to see that it works. Returns the first column. */
 async function ask({ channel }: BackendSession, sql: string): Promise<string> {
   await channel.write(formatMessage('Q', Buffer.from(`${sql}\0`)), signal);
   let answer = '';
@@ -95,26 +99,26 @@ async function ask({ channel }: BackendSession, sql: string): Promise<string> {
   }
 }
 
-t.test('SCRAM with the password file, over each kind of leg', async (t) => {
-  const legs: [string, string][] = [
+t.test('SCRAM with the password file, over each kind of connection', async (t) => {
+  const connections: [string, string][] = [
     ['TLS, with channel binding', overTls],
-    ['TLS that nobody verified', `postgres://127.0.0.1:${postgres.port}/?sslmode=require`],
+    ['TLS without verification', `postgres://127.0.0.1:${postgres.port}/?sslmode=require`],
     ['TLS from the first byte', `${overTls}&sslnegotiation=direct`],
     ['plain TCP', inClear],
     ['a Unix socket', overSocket],
   ];
-  for (const [name, url] of legs) {
+  for (const [name, url] of connections) {
     const session = await login(url, 'alice', await fromPassfile('scram-sha-256'));
     t.equal(session.isSuperuser, 'off', name);
     t.match(session.greeting.toString('latin1'), 'server_version', name);
     t.same(session.greeting.subarray(0, 9), authenticationOk(), name);
-    t.equal(session.cancelKey?.length, 8, name);
+    t.equal(cancelKeyOf(session).length, 8, name);
     t.equal(await ask(session, 'select current_user'), 'alice', name);
     session.channel.destroy();
   }
 });
 
-t.test('md5 and clear passwords, where they are listed', async (t) => {
+t.test('md5 and cleartext passwords, if they are listed', async (t) => {
   const md5 = await login(inClear, 'marie', await fromPassfile('md5'));
   t.equal(await ask(md5, 'select current_user'), 'marie');
   md5.channel.destroy();
@@ -140,46 +144,49 @@ t.test('a superuser is reported', async (t) => {
   session.channel.destroy();
 });
 
-t.test('refusals: of the user in the words of the backend, of the front-end in ours', async (t) => {
-  const password = await fromPassfile('scram-sha-256');
-  const ours = /^the backend did not admit .* through this front-end$/;
-  const cases: [string, () => Promise<unknown>, string, RegExp][] = [
-    [
-      'no such database',
-      () => login(inClear, 'alice', password, 'nowhere'),
-      '3D000',
-      /^database "nowhere" does not exist$/,
-    ],
-    [
-      'no such role',
-      () => login(inClear, 'absent', trust),
-      '28000',
-      /^role "absent" does not exist$/,
-    ],
-    [
-      'no right to log in',
-      () => login(inClear, 'nologin', trust),
-      '28000',
-      /^role "nologin" is not permitted to log in$/,
-    ],
-    ['wrong password', () => login(inClear, 'bob', password), '28000', ours],
-    ['no such role, with SCRAM', () => login(inClear, 'ghost', password), '28000', ours],
-    ['pg_hba says no', () => login(inClear, 'outside', trust), '28000', ours],
-    ['a password asked for', () => login(inClear, 'alice', trust), '28000', ours],
-    ['no password asked for', () => login(inClear, 'trusted', password), '28000', ours],
-    ['no password there', () => login(inClear, 'outside2', password), '28000', ours],
-  ];
-  for (const [name, attempt, sqlstate, message] of cases) {
-    const error = await attempt().then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    t.match(error, { sqlstate, message }, name);
-    t.equal(error instanceof BackendRefusal, message !== ours, name);
-  }
-});
+t.test(
+  'a refusal of the user is in the words of the backend, one of the front-end is not',
+  async (t) => {
+    const password = await fromPassfile('scram-sha-256');
+    const ours = /^the backend did not admit .* through this front-end$/;
+    const cases: [string, () => Promise<unknown>, string, RegExp][] = [
+      [
+        'no such database',
+        () => login(inClear, 'alice', password, 'nowhere'),
+        '3D000',
+        /^database "nowhere" does not exist$/,
+      ],
+      [
+        'no such role',
+        () => login(inClear, 'absent', trust),
+        '28000',
+        /^role "absent" does not exist$/,
+      ],
+      [
+        'no right to log in',
+        () => login(inClear, 'nologin', trust),
+        '28000',
+        /^role "nologin" is not permitted to log in$/,
+      ],
+      ['wrong password', () => login(inClear, 'bob', password), '28000', ours],
+      ['no such role, with SCRAM', () => login(inClear, 'ghost', password), '28000', ours],
+      ['pg_hba says no', () => login(inClear, 'outside', trust), '28000', ours],
+      ['a password asked for', () => login(inClear, 'alice', trust), '28000', ours],
+      ['no password asked for', () => login(inClear, 'trusted', password), '28000', ours],
+      ['no password there', () => login(inClear, 'outside2', password), '28000', ours],
+    ];
+    for (const [name, attempt, sqlstate, message] of cases) {
+      const error = await attempt().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      t.match(error, { sqlstate, message }, name);
+      t.equal(error instanceof BackendRefusal, message !== ours, name);
+    }
+  },
+);
 
-/** A native login with `pg` as the client; the front-end's side of it and the client's. */
+/** A native login with `pg` as the client. Returns both sides of it. */
 async function native(
   url: string,
   clientTls: boolean,
@@ -200,7 +207,7 @@ async function native(
   try {
     await frontEnd.startupBody(signal);
     const target = await openTarget(url);
-    return await loginNatively({
+    return await logInNatively({
       target,
       parameters: startup(user),
       client: frontEnd,
@@ -244,7 +251,7 @@ t.test('native logins with the passwords of the backend', async (t) => {
       message: 'the backend did not admit outside through this front-end',
       reason: /pg_hba.conf rejects/,
     },
-    'what pg_hba.conf says of our address stays in the log',
+    'what pg_hba.conf says of the front-end is in the log only',
   );
 });
 
@@ -253,10 +260,7 @@ t.test('a cancel request stops a query', async (t) => {
     const session = await login(url, 'alice', await fromPassfile('scram-sha-256'));
     await session.channel.write(formatMessage('Q', Buffer.from('select pg_sleep(60)\0')), signal);
     await postgresRuns(t, 'select pg_sleep(60)');
-    const packet = Buffer.concat([
-      Buffer.from('0000001004d2162e', 'hex'),
-      session.cancelKey ?? Buffer.alloc(0),
-    ]);
+    const packet = Buffer.concat([Buffer.from('0000001004d2162e', 'hex'), cancelKeyOf(session)]);
     const outcomes = await forwardCancel(await openTarget(url), packet, signal);
     t.match(outcomes, [{ host: `127.0.0.1:${postgres.port}`, failure: undefined }]);
     let text = '';
@@ -271,7 +275,16 @@ t.test('a cancel request stops a query', async (t) => {
   }
 });
 
-/** Waits until the server is at work on the query. */
+/** Process and secret key: the body of the BackendKeyData in the greeting. */
+function cancelKeyOf({ greeting }: BackendSession): Buffer {
+  const framer = new Framer();
+  framer.push(greeting);
+  for (let message = framer.message(1000); message; message = framer.message(1000))
+    if (message.type === BACKEND.backendKeyData) return message.body;
+  throw new Error('the greeting has no cancel key');
+}
+
+/** Waits until the server runs the query. */
 async function postgresRuns(t: Test, query: string): Promise<void> {
   for (let attempt = 0; attempt < 100; attempt++) {
     const { rowCount } = await postgres.query(
@@ -283,17 +296,18 @@ async function postgresRuns(t: Test, query: string): Promise<void> {
   t.fail(`${query} does not run`);
 }
 
-t.test('nothing is left at the server', async (t) => {
+t.test('no session is left at the server', async (t) => {
   for (let attempt = 0; attempt < 100; attempt++) {
     const { rowCount } = await postgres.query(
-      "select from pg_stat_activity where backend_type = 'client backend' and usename <> 'postgres'",
+      "select from pg_stat_activity where backend_type = 'client backend' " +
+        "and usename <> 'postgres'",
     );
     if (rowCount === 0) return;
   }
   t.fail('sessions are left');
 });
 
-t.test('a backend that is down: 08001', async (t) => {
+t.test('a backend that is down is 08001', async (t) => {
   await postgres.stop();
   await t.rejects(login(overTls, 'alice', trust), {
     sqlstate: '08001',

@@ -1,4 +1,4 @@
-/** Which backend a database goes to, each with its own way to log in. */
+/** Which backend a database goes to, each with its own method to log in. */
 
 import { writeFileSync } from 'node:fs';
 import fc from 'fast-check';
@@ -17,7 +17,7 @@ const base: RouteOptions = {
   backendAhead: 0,
 };
 
-/** The port of the backend that each database goes to; 0 for none. */
+/** The port of the backend of each database; 0 for none. */
 async function ports(options: Partial<RouteOptions>, ...databases: string[]): Promise<number[]> {
   const routes = await Routes.open({ ...base, ...options }, () => undefined);
   return databases.map((database) => {
@@ -30,7 +30,7 @@ async function ports(options: Partial<RouteOptions>, ...databases: string[]): Pr
   });
 }
 
-t.test('the first pattern that fits, then --backend, then nothing', async (t) => {
+t.test('the first matching pattern, then --backend, then nothing', async (t) => {
   const routes = [
     'sales=postgres://127.0.0.1:1',
     'sales_*=postgres://127.0.0.1:2',
@@ -61,7 +61,7 @@ t.test('a pattern means what the regular expression would mean', async (t) => {
   t.pass('300 patterns');
 });
 
-t.test('what cannot be right names the option', async (t) => {
+t.test('an error names the option', async (t) => {
   const cases: [string, Partial<RouteOptions>, RegExp][] = [
     ['nothing', {}, /--backend <URL> \(or PGSSO_BACKEND\) is missing/],
     ['no pattern', { routes: ['=postgres://a'] }, /--route: give DATABASE_PATTERN=URL/],
@@ -93,7 +93,7 @@ t.test('what cannot be right names the option', async (t) => {
       /^--backend: .*needs --backend-passfile/,
     ],
     [
-      'a file for another way',
+      'a file for another method',
       { backend: 'postgres://a?passfile=f' },
       /^--backend: passfile in the URL is of no use with .*trust/,
     ],
@@ -121,7 +121,7 @@ t.test('what cannot be right names the option', async (t) => {
 });
 
 t.test(
-  'one front door for three clusters: by password, by certificate, by a certificate for each user',
+  'one front-end for three clusters: by password, one certificate, a certificate for each user',
   async (t) => {
     const servers = makeAuthority('servers');
     const clients = makeAuthority('clients');
@@ -150,8 +150,12 @@ t.test(
     const front = clients.issue({ cn: 'front', usage: 'client' });
     const root = `sslrootcert=${directory}/ca.pem`;
     const url = (port: number, more = ''): string => `postgres://127.0.0.1:${port}/?${root}${more}`;
-    const certificate = `&backend_auth=cert&sslcert=${file('front.crt', front.cert)}&sslkey=${file('front.key', front.key)}`;
-    const issued = `&backend_auth=issue-cert&issue_ca_cert=${file('ca.crt', clients.cert)}&issue_ca_key=${file('ca.key', clients.key)}`;
+    const certificate =
+      `&backend_auth=cert&sslcert=${file('front.crt', front.cert)}` +
+      `&sslkey=${file('front.key', front.key)}`;
+    const issued =
+      `&backend_auth=issue-cert&issue_ca_cert=${file('ca.crt', clients.cert)}` +
+      `&issue_ca_key=${file('ca.key', clients.key)}`;
     const frontEnd = await startFrontEnd(url(byPassword.port), {
       backendAuth: 'password',
       backendPassfile: file('passfile', '*:*:*:alice:secret\n'),
@@ -173,7 +177,7 @@ t.test(
       await client.end();
     }
 
-    // The certificates of the front-end are not for those who come without a token.
+    // A client without a token does not log in by the certificates of the front-end.
     for (const database of ['b_1', 'c']) {
       const config = { host: '127.0.0.1', port: frontEnd.port, user: 'alice', database };
       const client = new pg.Client({ ...config, password: 'secret' });

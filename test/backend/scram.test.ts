@@ -1,3 +1,5 @@
+/** SCRAM against the example of its RFC, and against servers that break the protocol. */
+
 import { createHash } from 'node:crypto';
 import t from 'tap';
 import { endPointHash } from '../../src/backend/channel-binding.ts';
@@ -9,14 +11,16 @@ const password = Buffer.from('pencil');
 t.test('the exchange of RFC 7677, section 3', async (t) => {
   const serverFirst =
     'r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096';
-  const exchange = `n=user,r=${nonce},${serverFirst},c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0`;
+  const exchange =
+    `n=user,r=${nonce},${serverFirst},` +
+    'c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0';
   const salt = Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64');
   const { proof, serverSignature } = await prove(password, salt, 4096, Buffer.from(exchange));
   t.equal(proof.toString('base64'), 'dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=');
   t.equal(serverSignature.toString('base64'), '6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=');
 });
 
-t.test('the header says how the exchange is bound', async (t) => {
+t.test('the header says how the exchange is bound to TLS', async (t) => {
   const endPoint = Buffer.from('hash');
   const cases = [
     ['impossible', 'SCRAM-SHA-256', 'n,,', 'n,,'],
@@ -37,31 +41,28 @@ t.test('the header says how the exchange is bound', async (t) => {
   }
 });
 
-t.test(
-  'a server that does not keep to the protocol is refused before a proof is made',
-  async (t) => {
-    const cases: [string, string, RegExp][] = [
-      ['another nonce', 'r=xyz,s=c2FsdA==,i=4096', /did not continue the nonce/],
-      ['our nonce alone', `r=${nonce},s=c2FsdA==,i=4096`, /did not continue the nonce/],
-      ['too many iterations', `r=${nonce}x,s=c2FsdA==,i=1000001`, /1000001 iterations/],
-      ['absurdly many', `r=${nonce}x,s=c2FsdA==,i=9999999999`, /iterations/],
-      ['more digits than that', `r=${nonce}x,s=c2FsdA==,i=99999999999`, /malformed/],
-      ['no iteration', `r=${nonce}x,s=c2FsdA==,i=0`, /malformed/],
-      ['a negative count', `r=${nonce}x,s=c2FsdA==,i=-1`, /malformed/],
-      ['a salt that is no base64', `r=${nonce}x,s=c2FsdA,i=4096`, /malformed/],
-      ['no salt', `r=${nonce}x,s=,i=4096`, /malformed/],
-      ['a mandatory extension', `m=x,r=${nonce}x,s=c2FsdA==,i=4096`, /malformed/],
-      ['nothing', '', /malformed/],
-    ];
-    for (const [name, serverFirst, message] of cases) {
-      await t.rejects(
-        new ScramExchange(password, 'impossible', nonce).final(Buffer.from(serverFirst)),
-        { message },
-        name,
-      );
-    }
-  },
-);
+t.test('a server that breaks the protocol is refused before a proof is made', async (t) => {
+  const cases: [string, string, RegExp][] = [
+    ['another nonce', 'r=xyz,s=c2FsdA==,i=4096', /did not continue the nonce/],
+    ['the nonce of the client alone', `r=${nonce},s=c2FsdA==,i=4096`, /did not continue the nonce/],
+    ['too many iterations', `r=${nonce}x,s=c2FsdA==,i=1000001`, /1000001 iterations/],
+    ['absurdly many', `r=${nonce}x,s=c2FsdA==,i=9999999999`, /iterations/],
+    ['more digits than that', `r=${nonce}x,s=c2FsdA==,i=99999999999`, /malformed/],
+    ['no iteration', `r=${nonce}x,s=c2FsdA==,i=0`, /malformed/],
+    ['a negative count', `r=${nonce}x,s=c2FsdA==,i=-1`, /malformed/],
+    ['a salt that is no base64', `r=${nonce}x,s=c2FsdA,i=4096`, /malformed/],
+    ['no salt', `r=${nonce}x,s=,i=4096`, /malformed/],
+    ['a mandatory extension', `m=x,r=${nonce}x,s=c2FsdA==,i=4096`, /malformed/],
+    ['nothing', '', /malformed/],
+  ];
+  for (const [name, serverFirst, message] of cases) {
+    await t.rejects(
+      new ScramExchange(password, 'impossible', nonce).final(Buffer.from(serverFirst)),
+      { message },
+      name,
+    );
+  }
+});
 
 t.test('a server has to prove that it knows the password', async (t) => {
   const exchange = new ScramExchange(password, 'impossible', nonce);
@@ -86,7 +87,7 @@ t.test('a server has to prove that it knows the password', async (t) => {
   }
 });
 
-t.test('nonces are not repeated and hold no comma', (t) => {
+t.test('nonces are not repeated and have no comma', (t) => {
   const nonces = Array.from({ length: 100 }, () =>
     new ScramExchange(password, 'impossible').first().toString().slice(8),
   );
@@ -95,7 +96,7 @@ t.test('nonces are not repeated and hold no comma', (t) => {
   t.end();
 });
 
-t.test('a password is prepared if it can be, and taken as it is otherwise', (t) => {
+t.test('a password is prepared if possible, and otherwise unchanged', (t) => {
   const cases: [string, Buffer | string, Buffer | string][] = [
     ['ASCII', 'pencil', 'pencil'],
     ['an ASCII control character', 'a\x07', 'a\x07'],
@@ -115,7 +116,7 @@ t.test('a password is prepared if it can be, and taken as it is otherwise', (t) 
   t.end();
 });
 
-t.test('the end point is hashed as the certificate is signed', (t) => {
+t.test('the certificate is hashed with the hash function of its signature', (t) => {
   const der = (tag: number, ...parts: Buffer[]): Buffer => {
     const content = Buffer.concat(parts);
     const length =
@@ -128,8 +129,8 @@ t.test('the end point is hashed as the certificate is signed', (t) => {
   const pss = oid('2a864886f70d01010a');
   const sha384 = der(0x30, oid('608648016503040202'));
   const cases: [string, Buffer, string | undefined][] = [
-    ['MD5 is raised', certificate(oid('2a864886f70d010104')), 'sha256'],
-    ['SHA-1 is raised', certificate(oid('2a864886f70d010105')), 'sha256'],
+    ['MD5 is replaced', certificate(oid('2a864886f70d010104')), 'sha256'],
+    ['SHA-1 is replaced', certificate(oid('2a864886f70d010105')), 'sha256'],
     ['RSA with SHA-512', certificate(oid('2a864886f70d01010d'), der(0x05)), 'sha512'],
     ['ECDSA with SHA-384', certificate(oid('2a8648ce3d040303')), 'sha384'],
     [
@@ -153,7 +154,7 @@ t.test('the end point is hashed as the certificate is signed', (t) => {
   t.end();
 });
 
-t.test('a password made to be slow to normalise is not normalised', async (t) => {
+t.test('a password that would be slow to normalise is not normalised', async (t) => {
   const slow = Buffer.from('\u0345'.repeat(16_000) + '\u0334'.repeat(16_000));
   t.equal(preparePassword(slow), slow);
 });

@@ -1,4 +1,4 @@
-/** What `pgsso check` finds, on real servers and files. */
+/** `pgsso check` on real servers and files. */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -60,7 +60,7 @@ function options(more: Partial<CheckOptions>): CheckOptions {
   };
 }
 
-/** The findings about a subject, as `level text` each. */
+/** The findings about a subject, each as `level text`. */
 async function findings(
   subject: RegExp,
   more: Partial<CheckOptions>,
@@ -81,7 +81,7 @@ async function start(t: Test, postgres: PostgresOptions): Promise<Postgres> {
 const url = (port: number, more = ''): string =>
   `postgres://127.0.0.1:${port}/?sslrootcert=${files}/ca.pem${more}`;
 
-t.test('issuers whose keys are fetched are asked for them', async (t) => {
+t.test('the keys of issuers are fetched if fetching is on', async (t) => {
   const issuer = await startIssuer([testKey('RS256')]);
   t.teardown(() => issuer.close());
   const settings = [
@@ -98,7 +98,7 @@ t.test('issuers whose keys are fetched are asked for them', async (t) => {
   t.same(await findings(/^issuer/, {}), [], 'not with static keys');
 });
 
-t.test('settings with which no token gets in are errors', async (t) => {
+t.test('settings with which every token is refused are errors', async (t) => {
   t.same(await findings(/^settings/, {}), ['ok they are valid']);
   t.match(await findings(/^settings/, { settings: [] }), [
     /^error server\.jwt_authentication\.enabled is false/,
@@ -224,7 +224,7 @@ t.test('a certificate for each login, from `pgsso ca init` to a user', async (t)
   );
 });
 
-t.test('passwords, trust, and TLS that is not as asked', async (t) => {
+t.test('passwords, trust, and TLS that is not as the URL says', async (t) => {
   const server = await start(t, { hba: ['host all alice 127.0.0.1/32 scram-sha-256'] });
   const how = {
     backendAuth: 'password',
@@ -264,7 +264,7 @@ t.test('passwords, trust, and TLS that is not as asked', async (t) => {
   ]);
 });
 
-t.test('routes are looked at each, or the one of a database', async (t) => {
+t.test('every route is checked, or the one of a database', async (t) => {
   const routes = ['a=postgres://127.0.0.1:1', 'b=postgres://127.0.0.1:2,127.0.0.1:3'];
   const subjects = async (more: Partial<CheckOptions>) => {
     const all = await check(options({ routes, backend: 'postgres://127.0.0.1:4', ...more }));

@@ -416,7 +416,7 @@ t.test('a protocol error closes the connection, and nothing else does', async (t
   client.send(formatMessage('Q', Buffer.from([0x53, 0xff, 0])));
   const { last } = await client.until(0x45);
   t.equal(
-    parseErrorFields(last?.body ?? Buffer.alloc(0)).get('C'),
+    parseErrorFields(last?.body ?? Buffer.alloc(0)).code,
     '22021',
     'text that is not UTF-8 fails only the query',
   );

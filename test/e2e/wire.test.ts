@@ -9,14 +9,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { serialize } from 'pg-protocol';
 import t from 'tap';
 import { ALPN_PROTOCOL, BACKEND } from '../../src/wire/constants.ts';
-import { sslRequest } from '../../src/wire/startup.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { password, RawClient, startup, tokenStartup, upgrade } from '../support/raw-client.ts';
 
+const sslRequest = serialize.requestSsl();
 const gssRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30]);
 const authority = makeAuthority();
 const database = await startPostgres({ initSql: ['CREATE ROLE alice LOGIN'] });

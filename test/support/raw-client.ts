@@ -3,11 +3,12 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { serialize } from 'pg-protocol';
 import { MessageChannel } from '../../src/wire/channel.ts';
 import { BACKEND } from '../../src/wire/constants.ts';
 import type { Message } from '../../src/wire/framer.ts';
 import { formatMessage, parseErrorFields } from '../../src/wire/messages.ts';
-import { formatStartup, sslRequest } from '../../src/wire/startup.ts';
+import { formatStartup } from '../../src/wire/startup.ts';
 import { JWT_OPTION } from './front-end.ts';
 
 /** One connection. */
@@ -28,7 +29,7 @@ export class RawClient {
   /** Asks for TLS with SSLRequest and upgrades. */
   static async connectTls(port: number, options: ConnectionOptions): Promise<RawClient> {
     const plain = await RawClient.connect(port);
-    plain.send(sslRequest);
+    plain.send(serialize.requestSsl());
     const answer = await plain.byte();
     if (answer !== 0x53) throw new Error(`SSLRequest was answered with ${answer}`);
     plain.channel.release();
@@ -85,12 +86,11 @@ export class RawClient {
   }> {
     const { types, last } = await this.until(BACKEND.errorResponse);
     if (!last) throw new Error(`the connection ended without an error; messages: ${types}`);
-    const fields = parseErrorFields(last.body);
-    const [detail, hint] = [fields.get('D'), fields.get('H')];
+    const { severity = '', code = '', message, detail, hint } = parseErrorFields(last.body);
     return {
-      severity: fields.get('S') ?? '',
-      sqlstate: fields.get('C') ?? '',
-      message: fields.get('M') ?? '',
+      severity,
+      sqlstate: code,
+      message,
       ...(detail !== undefined && { detail }),
       ...(hint !== undefined && { hint }),
     };

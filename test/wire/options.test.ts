@@ -1,6 +1,6 @@
 /**
- * The options parameter: where the JWT option is found, what is left for the backend, and what may
- * not get through.
+ * The parameter `options`: where the JWT option is found, what is left for the backend, and what
+ * never reaches it.
  */
 
 import fc from 'fast-check';
@@ -16,7 +16,7 @@ function parameters(pairs: readonly (readonly [string, string])[]): StartupParam
   return pairs.map(([name, value]) => ({ name, value: Buffer.from(value) }));
 }
 
-t.test('the JWT option in every accepted spelling is taken out', async (t) => {
+t.test('the JWT option is taken out in every accepted spelling', async (t) => {
   const rows: [string, boolean | undefined, string][] = [
     ['--crdb:jwt_auth_enabled=true', true, ''],
     ['-c crdb:jwt_auth_enabled=true', true, ''],
@@ -48,7 +48,7 @@ t.test('the JWT option in every accepted spelling is taken out', async (t) => {
     t.strictSame(takeJwtOption(text), { enabled, rest }, text);
 });
 
-t.test('a JWT option that cannot be read is refused by its own words', async (t) => {
+t.test('a malformed JWT option is refused with its own text', async (t) => {
   const rows: [string, string, RegExp][] = [
     ['--crdb:jwt_auth_enabled=yes', '22023', /crdb:jwt_auth_enabled: "yes"/],
     ['--crdb:jwt_auth_enabled=', '22023', /crdb:jwt_auth_enabled/],
@@ -62,32 +62,29 @@ t.test('a JWT option that cannot be read is refused by its own words', async (t)
     t.throws(() => takeJwtOption(text), { sqlstate, message }, text);
 });
 
-/** A word of options in its escaped form. */
+/** A word of the options with its escapes. */
 const escapedWord = fc
   .string({ minLength: 1, unit: fc.constantFrom(...'abc=:-_\\ \t%+"\'é') })
   .map((word) => word.replace(/[\\ \t]/g, '\\$&'))
   .filter((word) => word !== '-c');
 
-t.test(
-  'taking the option out leaves every other word as it stands, escaping included',
-  async () => {
-    fc.assert(
-      fc.property(fc.array(escapedWord, { maxLength: 6 }), fc.nat(6), (words, at) => {
-        const others = words.join(' ');
-        const place = Math.min(at, words.length);
-        const text = [
-          ...words.slice(0, place),
-          '--crdb:jwt_auth_enabled=true',
-          ...words.slice(place),
-        ].join(' ');
-        const { enabled, rest } = takeJwtOption(text);
-        return enabled === true && rest.trimEnd() === others.trimEnd();
-      }),
-    );
-  },
-);
+t.test('all other words stay as they are, with their escapes', async () => {
+  fc.assert(
+    fc.property(fc.array(escapedWord, { maxLength: 6 }), fc.nat(6), (words, at) => {
+      const others = words.join(' ');
+      const place = Math.min(at, words.length);
+      const text = [
+        ...words.slice(0, place),
+        '--crdb:jwt_auth_enabled=true',
+        ...words.slice(place),
+      ].join(' ');
+      const { enabled, rest } = takeJwtOption(text);
+      return enabled === true && rest.trimEnd() === others.trimEnd();
+    }),
+  );
+});
 
-t.test('without the option the text comes back unchanged', async () => {
+t.test('without the option the text is unchanged', async () => {
   fc.assert(
     fc.property(
       fc.string({ unit: fc.constantFrom(...'abc=:-_\\ \t%2f+') }),
@@ -96,7 +93,7 @@ t.test('without the option the text comes back unchanged', async () => {
   );
 });
 
-t.test('any text is read or refused, in linear time', async (t) => {
+t.test('any text is accepted or refused in linear time', async (t) => {
   fc.assert(
     fc.property(
       fc.string({ maxLength: 500, unit: fc.constantFrom(...'-c crdb:jwt_auth_enabled=true\\%3D') }),
@@ -133,7 +130,7 @@ t.test(
   },
 );
 
-t.test('settings are found in every way the backend would read them', async (t) => {
+t.test('settings are found in every way in which the backend reads them', async (t) => {
   const naming = [
     '-c role=x',
     '-crole=x',
@@ -156,7 +153,7 @@ t.test('settings are found in every way the backend would read them', async (t) 
   t.ok(optionNames('-c session-authorization=x').has('session_authorization'));
 });
 
-t.test('a startup packet as a login', async (t) => {
+t.test('the parameters of a startup packet as a login', async (t) => {
   const login = readParameters(
     parameters([
       ['user', 'alice'],
@@ -181,7 +178,7 @@ t.test('a startup packet as a login', async (t) => {
   );
 });
 
-t.test('a second user in other letters does not slip past the check', async (t) => {
+t.test('a second user in another case of letters is not missed', async (t) => {
   const login = readParameters(
     parameters([
       ['user', 'alice'],
@@ -207,7 +204,7 @@ t.test('an absent user or database stays absent', async (t) => {
   );
 });
 
-t.test('a role in the startup packet is noticed wherever it stands', async (t) => {
+t.test('a role in the startup packet is found wherever it is', async (t) => {
   const rows: [string, string][] = [
     ['role', 'x'],
     ['ROLE', 'x'],
@@ -220,7 +217,7 @@ t.test('a role in the startup packet is noticed wherever it stands', async (t) =
   t.equal(readParameters(parameters([['user', 'role']])).namesRole, false);
 });
 
-t.test('bytes that are no UTF-8 arrive as they were sent', async (t) => {
+t.test('bytes that are not UTF-8 stay unchanged', async (t) => {
   const value = Buffer.from([0x2d, 0x63, 0x20, 0x61, 0x3d, 0xff, 0xfe]);
   const login = readParameters([
     { name: 'options', value },

@@ -1,7 +1,7 @@
 /**
- * Writes X.509 certificates (RFC 5280) with as little as PostgreSQL and OpenSSL need: a subject of
- * one common name, a validity, and the extensions that say what the key is for. A certificate takes
- * a fraction of a millisecond here; a library takes several.
+ * Writes X.509 certificates (RFC 5280) with what PostgreSQL and OpenSSL need and no more: a subject
+ * of one common name, a validity, and the extensions that say what the key is for. It takes a
+ * fraction of a millisecond; a library takes several.
  */
 
 import {
@@ -14,6 +14,7 @@ import {
   type X509Certificate,
 } from 'node:crypto';
 import { isIP, isIPv6 } from 'node:net';
+import { formatPemCertificate } from '../pem.ts';
 import {
   bits,
   booleanTrue,
@@ -31,35 +32,30 @@ import {
   utf8,
 } from './der.ts';
 
-/**
- * Who signs: the key, the subject as it stands in its certificate, and that certificate's key
- * identifier if it has one.
- */
+/** An authority that signs certificates. */
 export interface Signer {
   readonly key: KeyObject;
-  /** Name in DER form. */
+  /** The subject of its certificate, in DER form. */
   readonly name: Buffer;
+  /** The key identifier of its certificate; undefined if it has none. */
   readonly keyId: Buffer | undefined;
 }
 
-/** What a certificate is for: the purposes of its key, or to sign others'. */
+/** What the key of a certificate may be used for. */
 export type Purpose = 'server' | 'client';
 
 /** A certificate to be signed. */
 export interface CertificateContents {
-  /** The subject: its common name. */
+  /** The common name, which is the whole subject. */
   readonly cn: string;
   readonly publicKey: KeyObject;
   readonly notBefore: Date;
   readonly notAfter: Date;
-  /**
-   * Extended key usage; of an authority, what it may sign for (OpenSSL holds the certificates below
-   * it to that, too).
-   */
+  /** Extended key usage. OpenSSL applies that of an authority to the certificates below it, too. */
   readonly purposes: readonly Purpose[];
   /** Subject alternative names: host names and IP addresses. */
   readonly san?: readonly string[];
-  /** Whether it may sign certificates, though none that may do so in turn. */
+  /** Whether it may sign certificates, but none of further authorities. Default: no. */
   readonly authority?: boolean;
 }
 
@@ -79,8 +75,8 @@ const purposeIds: Readonly<Record<Purpose, Buffer>> = {
 };
 
 /**
- * Signature algorithms by the kind of the signer's key (RFC 5758, RFC 4055): the hash, and the
- * AlgorithmIdentifier.
+ * Signature algorithms by the type of the signer's key: the hash function and the
+ * AlgorithmIdentifier (RFC 5758, RFC 4055).
  */
 const signatures: Readonly<Record<string, { readonly hash: string; readonly id: Buffer }>> = {
   prime256v1: { hash: 'sha256', id: sequence(objectId('1.2.840.10045.4.3.2')) },
@@ -90,7 +86,7 @@ const signatures: Readonly<Record<string, { readonly hash: string; readonly id: 
 };
 
 const keyUsages = {
-  // digitalSignature is bit 0; keyCertSign and cRLSign are bits 5 and 6, counted from the left
+  // From the left, bit 0 is digitalSignature, and bits 5 and 6 are keyCertSign and cRLSign.
   leaf: extension(oid.keyUsage, bits(Buffer.of(0x80), 7), 'critical'),
   authority: extension(oid.keyUsage, bits(Buffer.of(0x06), 1), 'critical'),
 };
@@ -134,20 +130,20 @@ export function signCertificate(signer: Signer, contents: CertificateContents): 
     publicKey.export({ type: 'spki', format: 'der' }),
     tagged(3, sequence(...extensions)),
   );
-  return pem(
+  return formatPemCertificate(
     sequence(toBeSigned, algorithm.id, bits(sign(algorithm.hash, toBeSigned, signer.key))),
   );
 }
 
-/** An authority that vouches for itself; the contents' own key has to be the signer's. */
+/** The signer of a self-signed certificate. The certificate must have the same key. */
 export function selfSigner(cn: string, key: KeyObject): Signer {
   return { key, name: commonName(cn), keyId: keyIdentifier(createPublicKey(key)) };
 }
 
 /**
- * The signer that a certificate and its key are.
+ * The signer with this certificate and key.
  *
- * @throws Error when they do not belong together, or the certificate is of no authority
+ * @throws Error if they do not belong together, or if the certificate is of no authority
  */
 export function signerOf(certificate: X509Certificate, key: KeyObject): Signer {
   if (!certificate.ca)
@@ -157,8 +153,8 @@ export function signerOf(certificate: X509Certificate, key: KeyObject): Signer {
   const [outer] = readValues(certificate.raw);
   const [toBeSigned] = readValues(outer?.content);
   const fields = readValues(toBeSigned?.content);
-  // version, serial number, signature, issuer, validity, subject, key, [3] extensions (RFC 5280,
-  // 4.1)
+  // Version, serial number, signature, issuer, validity, subject, key and [3] extensions (RFC 5280,
+  // section 4.1).
   const name = fields[5]?.whole;
   if (!name) throw new Error('the certificate has no subject');
   return {
@@ -168,19 +164,19 @@ export function signerOf(certificate: X509Certificate, key: KeyObject): Signer {
   };
 }
 
-/** A new key: ECDSA on P-256, which every PostgreSQL and CockroachDB accepts. */
+/** A new key: ECDSA on P-256, which PostgreSQL and CockroachDB accept. */
 export function newKey(): KeyObject {
   return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
 }
 
-/** A private key as PEM, PKCS #8. */
+/** A private key in PEM, as PKCS #8. */
 export function keyToPem(key: KeyObject): string {
   return key.export({ type: 'pkcs8', format: 'pem' }).toString();
 }
 
 /**
  * Extensions ::= SEQUENCE OF SEQUENCE { extnID, critical DEFAULT FALSE, extnValue OCTET STRING }
- * (RFC 5280, 4.1).
+ * (RFC 5280, section 4.1).
  */
 function subjectKeyIdentifier(extensions: Buffer | undefined): Buffer | undefined {
   const [list] = readValues(extensions);
@@ -202,11 +198,6 @@ function signatureAlgorithm(key: KeyObject): { readonly hash: string; readonly i
   return found;
 }
 
-function pem(der: Buffer): string {
-  const lines = der.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n');
-  return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
-}
-
 function commonName(cn: string): Buffer {
   return sequence(set(sequence(oid.commonName, utf8(cn))));
 }
@@ -215,7 +206,7 @@ function extension(id: Buffer, value: Buffer, critical?: 'critical'): Buffer {
   return sequence(id, ...(critical ? [booleanTrue] : []), octets(value));
 }
 
-/** dNSName or iPAddress of RFC 5280, section 4.2.1.6. */
+/** A dNSName or iPAddress (RFC 5280, section 4.2.1.6). */
 function generalName(name: string): Buffer {
   return isIP(name) ? taggedBytes(7, addressBytes(name)) : taggedBytes(2, Buffer.from(name));
 }

@@ -1,7 +1,8 @@
 /**
- * Writes DER (ITU-T X.690, section 10): as many ASN.1 types as an X.509 certificate needs, each
- * function giving one whole element. A certificate is a handful of nested elements, which a library
- * takes twenty times longer to write.
+ * Writes and reads DER (ITU-T X.690, section 10), with the ASN.1 types of an X.509 certificate.
+ * Each function of the writer returns one whole element; a library takes twenty times longer. The
+ * reader finds what Node.js does not report: the algorithm of the signature, the bytes of the
+ * subject, and the key identifier.
  */
 
 /** SEQUENCE of elements. */
@@ -9,14 +10,13 @@ export function sequence(...elements: readonly Buffer[]): Buffer {
   return element(0x30, Buffer.concat(elements));
 }
 
-/** SET of one element; of several, DER would want them sorted. */
+/** SET of one element. DER sorts several, which a certificate here does not need. */
 export function set(member: Buffer): Buffer {
   return element(0x31, member);
 }
 
 /**
- * INTEGER that is not negative, from its big-endian bytes; the sign bit gets a byte of its own
- * where it is needed.
+ * INTEGER that is not negative, from its big-endian bytes. A set sign bit gets a zero byte first.
  */
 export function unsigned(bytes: Buffer): Buffer {
   const first = bytes.findIndex((byte) => byte !== 0);
@@ -27,7 +27,7 @@ export function unsigned(bytes: Buffer): Buffer {
   );
 }
 
-/** BOOLEAN TRUE. FALSE is a default everywhere in a certificate, and DER leaves defaults out. */
+/** BOOLEAN TRUE. FALSE is always the default in a certificate, and DER omits defaults. */
 export const booleanTrue = element(0x01, Buffer.of(0xff));
 
 /** NULL. */
@@ -49,14 +49,14 @@ export function octets(bytes: Buffer): Buffer {
   return element(0x04, bytes);
 }
 
-/** BIT STRING, of whole bytes unless `unusedBits` of the last one do not count. */
+/** BIT STRING. The last byte has `unusedBits` that do not count. */
 export function bits(bytes: Buffer, unusedBits = 0): Buffer {
   return element(0x03, Buffer.concat([Buffer.of(unusedBits), bytes]));
 }
 
 /**
- * A time of X.509, to the second: UTCTime until 2049 and GeneralizedTime from 2050 on (RFC 5280,
- * section 4.1.2.5).
+ * A time of X.509, in seconds: UTCTime until 2049, and GeneralizedTime from 2050 (RFC 5280, section
+ * 4.1.2.5).
  */
 export function time(date: Date): Buffer {
   const digits = `${date.toISOString().replaceAll(/[-:T]|\..*/g, '')}Z`;
@@ -66,17 +66,17 @@ export function time(date: Date): Buffer {
     : element(0x18, Buffer.from(digits));
 }
 
-/** Context-specific tag around whole elements: EXPLICIT, or IMPLICIT over a constructed type. */
+/** Elements in a context-specific tag: EXPLICIT, or IMPLICIT for a constructed type. */
 export function tagged(tag: number, ...elements: readonly Buffer[]): Buffer {
   return element(0xa0 | tag, Buffer.concat(elements));
 }
 
-/** Context-specific tag instead of the one of a primitive type: IMPLICIT. */
+/** A context-specific tag in place of the tag of a primitive type: IMPLICIT. */
 export function taggedBytes(tag: number, bytes: Buffer): Buffer {
   return element(0x80 | tag, bytes);
 }
 
-/** Tag, length (short below 128, else the count of its bytes and those), content. */
+/** Tag, length and content. A length from 128 has the number of its bytes first. */
 function element(tag: number, content: Buffer): Buffer {
   const { length } = content;
   const lengthBytes =
@@ -86,20 +86,14 @@ function element(tag: number, content: Buffer): Buffer {
   return Buffer.concat([Buffer.from([tag, ...lengthBytes]), content]);
 }
 
-/** Seven bits a byte, the high bit set in all but the last. */
+/** Seven bits in each byte. The high bit is set in all but the last. */
 function base128(value: number): number[] {
   const groups = [value & 0x7f];
   for (let rest = value >>> 7; rest > 0; rest >>>= 7) groups.unshift((rest & 0x7f) | 0x80);
   return groups;
 }
 
-/*
- * Reads DER (ITU-T X.690, section 10) as far as a certificate has to be looked into for what
- * Node.js does not tell: its signature's algorithm, its subject to the byte, its key identifier. It
- * follows no structure of its own; whoever calls knows what should be there.
- */
-
-/** A value of DER. */
+/** A value that was read. */
 export interface DerValue {
   readonly tag: number;
   readonly content: Buffer;
@@ -107,7 +101,7 @@ export interface DerValue {
   readonly whole: Buffer;
 }
 
-/** Tags that a certificate is made of. */
+/** Tags of values in a certificate. */
 export const DER_TAG = {
   octetString: 0x04,
   objectIdentifier: 0x06,
@@ -117,8 +111,8 @@ export const DER_TAG = {
 } as const;
 
 /**
- * The values that stand one behind the other; what is cut short or has no definite length of at
- * most four bytes ends the list.
+ * The values in these bytes, one behind the other. The list ends at a value that is cut, or without
+ * a definite length of at most four bytes.
  */
 export function readValues(bytes: Buffer = Buffer.alloc(0)): DerValue[] {
   const values: DerValue[] = [];
