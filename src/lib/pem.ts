@@ -10,6 +10,7 @@ import { unusableFile } from './files.ts';
 
 const BEGIN = '-----BEGIN CERTIFICATE-----';
 const END = '-----END CERTIFICATE-----';
+const ANY_BEGIN = '-----BEGIN ';
 
 /**
  * The certificates of a file, in its order.
@@ -19,7 +20,7 @@ const END = '-----END CERTIFICATE-----';
  */
 export async function readCertificates(what: string, path: string): Promise<X509Certificate[]> {
   try {
-    return parsePemCertificates(await readFile(path, 'latin1'));
+    return parsePemCertificates(await readFile(path, 'latin1'), 'ignore');
   } catch (error) {
     throw unusableFile(what, path, error);
   }
@@ -32,12 +33,16 @@ export function formatPemCertificate(der: Buffer): string {
 }
 
 /**
- * The certificates of a text, in its order. Other text between them is ignored.
+ * The certificates of a text, in its order. Text between the blocks is ignored.
  *
+ * @param others what to do about blocks that are no certificates, such as a private key
  * @throws Error if there is none, or for one that does not parse
  */
-function parsePemCertificates(text: string): X509Certificate[] {
+export function parsePemCertificates(text: string, others: 'ignore' | 'refuse'): X509Certificate[] {
   const certificates: X509Certificate[] = [];
+  if (others === 'refuse' && text.split(ANY_BEGIN).length !== text.split(BEGIN).length) {
+    throw new Error('it holds something else than certificates');
+  }
   for (let begin = text.indexOf(BEGIN); begin >= 0; begin = text.indexOf(BEGIN, begin + 1)) {
     const end = text.indexOf(END, begin);
     const block = end < 0 ? text.slice(begin) : text.slice(begin, end + END.length);

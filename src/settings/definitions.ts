@@ -3,8 +3,7 @@
  * come from this table. Names, defaults and error texts are those of CockroachDB's cluster
  * settings. Settings that begin with `pgsso.` exist only here.
  */
-import { parseCertificates } from './certificates.ts';
-import { parseAudiences, parseIssuerAddress, parseIssuers } from './issuers.ts';
+import { parseAudiences, parseCertificates, parseIssuerAddress, parseIssuers } from './issuers.ts';
 import { parseKeySet } from './jwks.ts';
 import { parseIdentityRules, parseRoleRules } from './maps.ts';
 import { parseProvisioningPattern } from './pattern.ts';

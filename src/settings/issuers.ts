@@ -6,6 +6,7 @@
  */
 import type { PgError } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
+import { parsePemCertificates } from '../lib/pem.ts';
 import { invalidSetting, quote } from './values.ts';
 
 /** The configured issuers. */
@@ -105,4 +106,21 @@ function isPlainHttpUrl(text: string): boolean {
 
 function invalidIssuers(problem: string): PgError {
   return invalidSetting(`JWT authentication: issuers JSON not valid: ${problem}`);
+}
+
+/**
+ * Checks a bundle of certificates in PEM. Text between the blocks is allowed, as openssl writes it.
+ * The empty text is allowed and means no bundle.
+ *
+ * @returns the text as given
+ * @throws PgError 22023, which says nothing about the text: the setting is sensitive
+ */
+export function parseCertificates(text: string): string {
+  try {
+    if (text !== '') parsePemCertificates(text, 'refuse');
+    return text;
+  } catch {
+    // The cause is left out, since OpenSSL's text would repeat parts of the value.
+    throw invalidSetting('JWT authentication issuer custom CA certificate not valid');
+  }
 }
