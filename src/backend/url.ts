@@ -125,6 +125,14 @@ const parameterNames = [
 type ParameterName = (typeof parameterNames)[number];
 type Parameters = ReadonlyMap<ParameterName, string>;
 
+/** Where the text of an option was. Everybody on the machine can read a flag. */
+export type OptionSource = 'flag' | 'environment';
+
+/** Says for each option that takes a URL where its text was. */
+export interface UrlSources {
+  readonly sourceOf: (option: 'backend' | 'route' | 'directory' | 'settings') => OptionSource;
+}
+
 /**
  * Parses `postgres://host:port,host:port/database?name=value&…`, or
  * `postgres:///?host=/socket/directory`.
@@ -133,7 +141,7 @@ type Parameters = ReadonlyMap<ParameterName, string>;
  *   password is refused there
  * @throws PgError 22023 with one line for the operator, without the name of the option
  */
-export function parseBackendUrl(text: string, source: 'flag' | 'environment'): BackendUrl {
+export function parseBackendUrl(text: string, source: OptionSource): BackendUrl {
   const { userInfo, authority, path, query } = splitUrl(text);
   const parameters = parseQuery(query);
   const password = parsePassword(userInfo, parameters.get('password'), source);
@@ -260,7 +268,7 @@ function knownParameter(name: string): ParameterName {
 function parsePassword(
   userInfo: string | undefined,
   parameter: string | undefined,
-  source: 'flag' | 'environment',
+  source: OptionSource,
 ): string | undefined {
   const colon = userInfo?.indexOf(':') ?? -1;
   const user = userInfo === undefined || colon < 0 ? userInfo : userInfo.slice(0, colon);

@@ -6,6 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { OptionSource } from '../../src/backend/url.ts';
 import { UsageError } from '../../src/lib/errors.ts';
 import { openDirectory } from '../../src/server/directory.ts';
 import { makeAuthority } from '../support/certificates.ts';
@@ -27,8 +28,11 @@ const database = await startPostgres({
 t.teardown(() => database.close());
 
 /** What stands in the way of creating users by this URL; undefined when nothing does. */
-async function problemOf(directory: string, directoryFromFlag = true): Promise<string | undefined> {
-  const opened = await openDirectory({ directory, directoryFromFlag });
+async function problemOf(
+  directory: string,
+  source: OptionSource = 'flag',
+): Promise<string | undefined> {
+  const opened = await openDirectory({ directory, sourceOf: () => source });
   if (!opened) throw new Error('no directory was opened');
   try {
     return await opened.directory.problem('create');
@@ -37,11 +41,13 @@ async function problemOf(directory: string, directoryFromFlag = true): Promise<s
   }
 }
 
+const sourceOf = (): OptionSource => 'flag';
+
 const base = `postgres://keeper@localhost:${database.port}/postgres`;
 const ca = `sslmode=verify-full&sslrootcert=${join(files, 'ca.pem')}`;
 
 t.test('there is none without the option', async (t) => {
-  t.equal(await openDirectory({}), undefined);
+  t.equal(await openDirectory({ sourceOf }), undefined);
 });
 
 t.test('a password from a file, or from a URL in the environment, over verified TLS', async (t) => {
@@ -53,7 +59,7 @@ t.test('a password from a file, or from a URL in the environment, over verified 
     'the user as a parameter',
   );
   const inUrl = base.replace('keeper@', 'keeper:pa%3Ass%3Aw%C3%B6rd@');
-  t.equal(await problemOf(`${inUrl}?${ca}`, false), undefined);
+  t.equal(await problemOf(`${inUrl}?${ca}`, 'environment'), undefined);
   t.equal(
     await problemOf(`${base}?passfile=${passfile}&sslmode=require`),
     undefined,
@@ -87,7 +93,7 @@ t.test('the server has to be the right one, and speak TLS', async (t) => {
 t.test('files are read again on request', async (t) => {
   const opened = await openDirectory({
     directory: `${base}?${ca}&passfile=${passfile}`,
-    directoryFromFlag: true,
+    sourceOf,
   });
   t.teardown(() => opened?.directory.close());
   t.equal(await opened?.directory.problem(), undefined);
@@ -116,7 +122,7 @@ t.test('URLs that cannot be right name the option, and no password', async (t) =
     ['postgres://%zz@localhost/', /./],
   ];
   for (const [url, text] of rows) {
-    const error = await openDirectory({ directory: url, directoryFromFlag: true }).catch(
+    const error = await openDirectory({ directory: url, sourceOf }).catch(
       (error: unknown) => error,
     );
     t.ok(error instanceof UsageError, url);
@@ -126,7 +132,7 @@ t.test('URLs that cannot be right name the option, and no password', async (t) =
   }
   const missing = openDirectory({
     directory: 'postgres://keeper@localhost/?passfile=/nowhere',
-    directoryFromFlag: true,
+    sourceOf,
   });
   await t.rejects(missing, { message: /^--directory: .*nowhere/ });
 });

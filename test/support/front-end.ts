@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '../../src/observe/log.ts';
-import { type ServeOptions, serve } from '../../src/server/server.ts';
+import type { ServeOptions } from '../../src/server/options.ts';
+import { serve } from '../../src/server/server.ts';
 import { keySetText, type Members, mintToken, testKey } from './tokens.ts';
 
 export const ISSUER = 'https://id.example.test';
@@ -60,11 +61,10 @@ export async function startFrontEnd(
     {
       listen: [{ host: '127.0.0.1', port: 0 }],
       ...(backend !== undefined && { backend }),
-      backendFromFlag: true,
+      sourceOf: () => 'environment',
       backendAuth: 'trust',
       backendAhead: 0,
       routes: [],
-      routesFromFlag: true,
       dataDir,
       superusers: 'refuse',
       reservedUsers: [],
