@@ -58,7 +58,7 @@ t.test('help and version', async (t) => {
   t.match(await run([]), { status: 2 });
 });
 
-t.test('every option has its variable', async (t) => {
+t.test('an option can be given by its variable', async (t) => {
   const env = {
     PGSSO_LISTEN: '127.0.0.1:0,127.0.0.1:0',
     PGSSO_BACKEND: 'postgres://:secret@127.0.0.1',

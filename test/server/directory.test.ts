@@ -1,7 +1,4 @@
-/**
- * The URL of `--directory`: who logs in with which password, over which kind of TLS, and what is
- * refused.
- */
+/** The URL of `--directory`: its user, its password, its TLS, and the URLs that are refused. */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +24,7 @@ const database = await startPostgres({
 });
 t.teardown(() => database.close());
 
-/** What stands in the way of creating users by this URL; undefined when nothing does. */
+/** Why users cannot be created by this URL. Undefined: they can. */
 async function problemOf(
   directory: string,
   source: OptionSource = 'flag',
@@ -46,7 +43,7 @@ const sourceOf = (): OptionSource => 'flag';
 const base = `postgres://keeper@localhost:${database.port}/postgres`;
 const ca = `sslmode=verify-full&sslrootcert=${join(files, 'ca.pem')}`;
 
-t.test('there is none without the option', async (t) => {
+t.test('there is no directory without the option', async (t) => {
   t.equal(await openDirectory({ sourceOf }), undefined);
 });
 
@@ -67,7 +64,7 @@ t.test('a password from a file, or from a URL in the environment, over verified 
   );
 });
 
-t.test('the server has to be the right one, and speak TLS', async (t) => {
+t.test('the server has to prove its name, and speak TLS', async (t) => {
   const refusals: [string, string, RegExp][] = [
     [
       'another authority',
@@ -85,9 +82,11 @@ t.test('the server has to be the right one, and speak TLS', async (t) => {
   for (const [name, url, reason] of refusals) {
     await t.rejects(problemOf(url), { sqlstate: '57P03', message: /not available/, reason }, name);
   }
-  await problemOf(
-    `${base.replace('localhost', '127.0.0.1')}?sslmode=verify-ca&sslrootcert=${join(files, 'ca.pem')}`,
-  ).catch((error) => t.match(error, { reason: /password/ }, 'verify-ca does not look at the name'));
+  const byAddress = base.replace('localhost', '127.0.0.1');
+  const verifyCa = `sslmode=verify-ca&sslrootcert=${join(files, 'ca.pem')}`;
+  await problemOf(`${byAddress}?${verifyCa}`).catch((error) =>
+    t.match(error, { reason: /password/ }, 'verify-ca does not look at the name'),
+  );
 });
 
 t.test('files are read again on request', async (t) => {
@@ -109,7 +108,7 @@ t.test('files are read again on request', async (t) => {
   });
 });
 
-t.test('URLs that cannot be right name the option, and no password', async (t) => {
+t.test('the error about a wrong URL names the option and repeats no password', async (t) => {
   const rows: [string, RegExp][] = [
     ['postgres://localhost/postgres', /name the user/],
     ['postgres://keeper:hunter2@localhost/postgres', /a password in a flag/],
