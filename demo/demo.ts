@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: starts PostgreSQL, an OpenID provider and pgsso on this machine, shows logins, and
+ * `npm run demo`: starts PostgreSQL, an OpenID provider and pgsso on this machine, shows logins and
  * prints lines to paste. It runs until Ctrl-C. With `--once` it ends after the story, with status 0
  * if every step was as expected and 1 if not. It leaves no process and no file behind.
  */

@@ -1,5 +1,5 @@
 /**
- * Connects a command to the console of a running pgsso: over the socket in its data directory, or by
+ * Connects a command to the console of a running pgsso, over the socket in its data directory or by
  * a URL. As in libpq, the password or token comes from PGPASSWORD.
  */
 

@@ -1,7 +1,7 @@
 /**
- * `pgsso explain`: runs the checks of a login on a token, without a server, and prints the result of
- * each. The token is read from standard input, so that neither the list of processes nor the shell's
- * history shows it.
+ * `pgsso explain`: runs the checks of a login on a token, without a server, and prints the result
+ * of each. The token is read from standard input, so that neither the list of processes nor the
+ * shell's history shows it.
  */
 
 import { resolve } from 'node:path';

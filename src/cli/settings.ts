@@ -1,6 +1,6 @@
 /**
- * `pgsso settings`: reads and changes settings from scripts, through the console of a running pgsso.
- * The console checks rights and values and writes the history, as it does for psql.
+ * `pgsso settings`: reads and changes settings from scripts, through the console of a running
+ * pgsso. The console checks rights and values and writes the history, as it does for psql.
  */
 
 import { readFile } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * The URL of a database that pgsso itself logs in to (`--settings`, `--directory`). Its form is that
- * of `--backend`, with a user. The password comes from the environment or from a password file. TLS
- * is as strict as towards the backend.
+ * The URL of a database that pgsso itself logs in to (`--settings`, `--directory`). Its form is
+ * that of `--backend`, with a user. The password comes from the environment or from a password
+ * file. TLS is as strict as towards the backend.
  */
 
 import type { ConnectionOptions } from 'node:tls';

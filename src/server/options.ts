@@ -14,8 +14,11 @@ export interface ServeOptions
     DirectoryOptions,
     SettingsOptions {
   readonly listen: readonly ListenAddress[];
+  /** Default: metrics are not served. */
   readonly metricsListen?: ListenAddress;
+  /** A directory for settings, keys and the console's socket. It is made if it is missing. */
   readonly dataDir: string;
+  /** Whether tokens may log in as superusers of the database. */
   readonly superusers: 'refuse' | 'allow';
   /** SQL users that no token may log in as. */
   readonly reservedUsers: readonly string[];
@@ -23,12 +26,16 @@ export interface ServeOptions
   readonly admins: readonly string[];
   /** SQL users that may only read at the console. */
   readonly viewers: readonly string[];
+  /** Whether the database's own users may log in without a token. */
   readonly nativeLogins: 'allow' | 'deny';
   /** From the connection to ReadyForQuery. */
   readonly loginTimeout: number;
+  /** Unfinished logins at once. */
   readonly maxLogins: number;
   readonly maxSessions: number;
+  /** How long a drain waits for the sessions. */
   readonly drainTimeout: number;
+  /** Default: `pretty` on a terminal, otherwise `json`. */
   readonly logFormat?: LogFormat;
   readonly logLevel: LogLevel;
 }

@@ -9,6 +9,7 @@ import type { BackendNotice } from '../backend/backend.ts';
 import { Routes } from '../backend/routes.ts';
 import { Console } from '../console/console.ts';
 import { Operators } from '../console/operators.ts';
+import type { ConsoleServices } from '../console/session.ts';
 import type { FetchedKeys } from '../keys/fetched-keys.ts';
 import { KeyFiles } from '../keys/key-files.ts';
 import { Audit } from '../observe/audit.ts';
@@ -21,8 +22,8 @@ import { Limits } from '../session/limits.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import type { ClientTls } from '../session/negotiate.ts';
 import { SessionRegistry } from '../session/registry.ts';
-import { type SettingsStore, vetWithoutDirectory } from '../settings/store/store.ts';
-import { type OpenDirectory, openDirectory, vetWithDirectory } from './directory.ts';
+import type { SettingsStore } from '../settings/store/store.ts';
+import { type OpenDirectory, openDirectory } from './directory.ts';
 import { type ServeOptions, version } from './options.ts';
 import { openProviders } from './providers.ts';
 import { openDataDir, openSettings } from './settings.ts';
@@ -89,43 +90,27 @@ export async function openServices(
   const opened = await openOptions(options, log, closing);
   const { routes, listeners, dataDir } = opened;
   const directory = opened.directory?.directory;
-  const { settings, settingsLogin } = await openSettings(
-    { ...options, vet: directory ? vetWithDirectory(directory) : vetWithoutDirectory, directory },
-    dataDir,
-    log,
-  );
+  const { settings, settingsLogin } = await openSettings(options, dataDir, directory, log);
   closing.add(settings);
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
-  const { authenticator, keys, fetchedKeys, apiKeyUses } = openAuthentication(
-    options,
-    opened,
-    log,
-    metrics,
-    closing,
-  );
-  const console = new Console({
-    settings,
-    authenticator,
-    keys,
-    directory,
-    apiKeyUses,
+  const authentication = openAuthentication(options, opened, log, metrics);
+  const { providers, authenticator } = authentication;
+  closing.add(providers);
+  const shared = { settings, directory, authenticator, metrics, log };
+  const console = createConsole(options, {
+    ...shared,
+    keys: providers.keys,
+    apiKeyUses: authentication.apiKeyUses,
     sessions: registry,
-    metrics,
-    operators: new Operators(options.admins, options.viewers),
-    version,
-    now: Date.now,
-    log,
   });
   closing.add(console);
-  const issuers = () => keys.describe(settings.current.values);
+  const issuers = () => providers.keys.describe(settings.current.values);
   metrics.watchIssuers(() => ({ now: Date.now(), issuers: issuers() }));
   return {
-    settings,
-    authenticator,
-    fetchedKeys,
+    ...shared,
+    fetchedKeys: providers.fetched,
     routes,
-    directory,
     superusers,
     nativeLogins,
     loginTimeout,
@@ -133,8 +118,6 @@ export async function openServices(
     registry,
     console,
     audit: new Audit(log, metrics),
-    metrics,
-    log,
     listeners,
     dataDir,
     reloadables: reloadablesOf(opened, settingsLogin),
@@ -165,11 +148,9 @@ function openAuthentication(
   { directory, dataDir }: OpenedOptions,
   log: Log,
   metrics: Metrics,
-  closing: Closing,
 ) {
   const providers = openProviders(options, new KeyFiles(dataDir), new KeyLog(log, metrics));
-  closing.add(providers);
-  const { fetched: fetchedKeys, keys, exchange, userinfo, events } = providers;
+  const { keys, exchange, userinfo, events } = providers;
   const apiKeyUses = new ApiKeyUses();
   const authenticator = new Authenticator({
     keys,
@@ -183,7 +164,15 @@ function openAuthentication(
     reservedUsers: [...options.reservedUsers, ...(directory ? [directory.user] : [])],
     superusers: options.superusers,
   });
-  return { authenticator, keys, fetchedKeys, apiKeyUses };
+  return { providers, authenticator, apiKeyUses };
+}
+
+function createConsole(
+  { admins, viewers }: ServeOptions,
+  services: Omit<ConsoleServices, 'operators' | 'version' | 'now'>,
+): Console {
+  const operators = new Operators(admins, viewers);
+  return new Console({ ...services, operators, version, now: Date.now });
 }
 
 function reloadablesOf(

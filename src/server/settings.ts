@@ -12,9 +12,15 @@ import type { Log } from '../observe/log.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { FileStore } from '../settings/store/file-store.ts';
 import { PostgresStore } from '../settings/store/postgres-store.ts';
-import { directorySettings, type SettingsStore, type Vet } from '../settings/store/store.ts';
+import {
+  directorySettings,
+  type SettingsStore,
+  type Vet,
+  vetWithoutDirectory,
+} from '../settings/store/store.ts';
 import { settingWarnings } from '../settings/warnings.ts';
 import { clientConfig, type DatabaseLogin, openDatabaseLogin } from './database-login.ts';
+import { vetWithDirectory } from './directory.ts';
 
 const OWNER_ONLY = 0o700;
 const OTHERS = 0o077;
@@ -29,14 +35,6 @@ export interface SettingsOptions extends UrlSources {
   readonly settingsUrl?: string | undefined;
 }
 
-/** What checks the settings that need a directory. */
-interface Vetting {
-  readonly vet: Vet;
-  readonly directory: Directory | undefined;
-}
-
-type StoreOptions = SettingsOptions & Pick<Vetting, 'vet'>;
-
 /** A settings store, with its files. */
 export interface OpenSettings {
   readonly settings: SettingsStore;
@@ -47,16 +45,20 @@ export interface OpenSettings {
 /**
  * Opens the settings and checks them. A doubtful setting is logged as a warning.
  *
+ * @param dataDir an absolute path
+ * @param directory is asked about the settings that need one; undefined: they cannot be on
  * @throws UsageError for options that cannot be right; Error for settings that cannot be read
  */
 export async function openSettings(
-  options: SettingsOptions & Vetting,
+  options: SettingsOptions,
   dataDir: string,
+  directory: Directory | undefined,
   log: Log,
 ): Promise<OpenSettings> {
-  const opened = await openStore(options, dataDir, log);
+  const vet = directory ? vetWithDirectory(directory) : vetWithoutDirectory;
+  const opened = await openStore(options, dataDir, vet, log);
   try {
-    await vetAtStart(opened.settings, options, log);
+    await vetAtStart(opened.settings, directory, vet, log);
   } catch (error) {
     await opened.settings.close();
     throw error;
@@ -68,7 +70,8 @@ export async function openSettings(
 
 /**
  * Makes the data directory if it is missing, and checks it. A user that can write to it can change
- * settings, and so log in as anybody: it has to belong to this process's user and be closed to others.
+ * settings, and so log in as anybody. It has to belong to the user of this process and to be closed
+ * to others.
  *
  * @returns its absolute path
  * @throws Error with a text that names `--data-dir` and says what is wrong with it
@@ -97,7 +100,8 @@ export async function openDataDir(path: string): Promise<string> {
  */
 async function vetAtStart(
   { current }: SettingsStore,
-  { vet, directory }: Vetting,
+  directory: Directory | undefined,
+  vet: Vet,
   log: Log,
 ): Promise<void> {
   try {
@@ -114,8 +118,9 @@ async function vetAtStart(
 }
 
 async function openStore(
-  { settings: assignments, environment, settingsUrl, sourceOf, vet }: StoreOptions,
+  { settings: assignments, environment, settingsUrl, sourceOf }: SettingsOptions,
   directory: string,
+  vet: Vet,
   log: Log,
 ): Promise<OpenSettings> {
   const onProblem = (error: Error): void =>

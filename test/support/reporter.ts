@@ -1,8 +1,8 @@
 /**
  * The output of `npm test`: a line for each test file, each failure in full when it happens, and a
  * last line that scripts read: `N passed, N failed` and, if tests were skipped, `, N skipped`. It
- * counts assertions, not the tests that group them. A test marked "todo" counts as skipped. The exit
- * status is tap's.
+ * counts assertions, not the tests that group them. A test marked "todo" counts as skipped. The
+ * exit status is tap's.
  */
 import { Transform, type TransformCallback } from 'node:stream';
 import { Parser, type Result } from 'tap-parser';
