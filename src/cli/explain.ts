@@ -80,8 +80,8 @@ export function addExplainCommand(program: Command): void {
 async function explain(options: ExplainOptions): Promise<void> {
   const { openProviders } = await import('../server/providers.ts');
   const processDefaults = readProcessDefaults(options.set ?? [], process.env);
-  const kept = await readKept(options.dataDir);
-  const { values } = buildSnapshot({ ...kept, processDefaults, previous: undefined });
+  const stored = await readStored(options.dataDir);
+  const { values } = buildSnapshot({ ...stored, processDefaults, previous: undefined });
   const providers = openProviders({ environment: process.env, maxLogins: 1 }, noKeyStore, noEvents);
   const { keys, exchange, userinfo, events } = providers;
   const authenticator = new Authenticator({
@@ -105,7 +105,7 @@ async function explain(options: ExplainOptions): Promise<void> {
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
 }
 
-async function readKept(dataDir: string | undefined): Promise<StoredState> {
+async function readStored(dataDir: string | undefined): Promise<StoredState> {
   if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
   try {
     return await readStoredState(resolve(dataDir));

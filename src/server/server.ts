@@ -7,7 +7,6 @@ import { ConsoleSocket } from '../console/socket.ts';
 import { errorText } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
 import { MetricsServer } from '../observe/metrics-server.ts';
-
 import { serveConnection } from '../session/connection.ts';
 import { Connections, type ListenAddress, Listener } from '../session/listener.ts';
 import type { ClientTls } from '../session/negotiate.ts';
