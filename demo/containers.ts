@@ -1,7 +1,7 @@
 /**
- * The parts of docker-compose.yml that are ours beside pgsso itself, each a command: `setup` makes
- * keys and a certificate once, `provider` is the OpenID provider, `story` plays the demo against
- * them. What they share is the directory `/shared`.
+ * The services of docker-compose.yml beside pgsso and PostgreSQL, one command each. `setup` makes
+ * keys and a certificate once, `provider` is the OpenID provider, and `story` plays the demo. They
+ * share the directory `/shared`.
  */
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -41,7 +41,7 @@ try {
 }
 
 async function setup(): Promise<void> {
-  if (existsSync(file.key)) return; // from an earlier `docker compose up`
+  if (existsSync(file.key)) return; // An earlier `docker compose up` made it.
   const keys = await makeSigningKeys();
   const authority = makeAuthority('pgsso demo authority');
   const { cert, key } = authority.issue({
@@ -53,7 +53,7 @@ async function setup(): Promise<void> {
   writeFileSync(file.publicKeys, toPublicKeySet(keys));
   writeFileSync(file.authority, authority.cert);
   writeFileSync(file.certificate, cert);
-  // the last one: its presence says that all are there
+  // The key is written last: if it exists, all files do.
   writeFileSync(file.key, key, { mode: 0o600 });
 }
 

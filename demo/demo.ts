@@ -1,7 +1,7 @@
 /**
- * `npm run demo`: PostgreSQL, an OpenID provider and pgsso on this machine, a login through them,
- * and lines to try it with. Stays up until Ctrl-C; `--once` ends after the story, with status 0 if
- * all was as it should be and 1 if not. Nothing stays behind.
+ * `npm run demo`: starts PostgreSQL, an OpenID provider and pgsso on this machine, shows logins and
+ * prints lines to paste. It runs until Ctrl-C. With `--once` it ends after the story, with status 0
+ * if every step was as expected and 1 if not. It leaves no process and no file behind.
  */
 
 import { parseArgs } from 'node:util';
@@ -14,7 +14,7 @@ import { alice, audience, preparation, settings } from './world.ts';
 
 const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
 
-/** Ends what was started, the last first. */
+/** Ends what was started. They are called from the last to the first. */
 const endings: (() => Promise<void>)[] = [];
 
 const interrupted = new Promise<'interrupted'>((resolve) => {
@@ -24,8 +24,7 @@ const interrupted = new Promise<'interrupted'>((resolve) => {
 
 let status: number;
 try {
-  // what is still being started when Ctrl-C comes is not waited for: its guard ends it with this
-  // process
+  // Ctrl-C does not wait for a server that is still starting. Its guard ends it.
   const outcome = await Promise.race([play(), interrupted]);
   status = outcome === 'interrupted' && flags.once ? 130 : 0;
 } catch (error) {
@@ -38,7 +37,7 @@ process.exit(status);
 async function play(): Promise<void> {
   print('Starting PostgreSQL, an OpenID provider and pgsso …');
   const [postgres, provider] = await Promise.all([
-    // reachable by its Unix socket only: pgsso is the one way in from the network
+    // It accepts logins over its Unix socket only: the network reaches it through pgsso alone.
     startPostgres({ hba: ['local all all trust'], initSql: preparation }).then((server) => {
       endings.push(() => server.close());
       return server;
@@ -48,7 +47,8 @@ async function play(): Promise<void> {
       return server;
     }),
   ]);
-  const backend = `postgres:///?host=${encodeURIComponent(postgres.socketDir)}&port=${postgres.port}`;
+  const socketDir = encodeURIComponent(postgres.socketDir);
+  const backend = `postgres:///?host=${socketDir}&port=${postgres.port}`;
   const frontEnd = await startFrontEnd([
     '--backend',
     backend,

@@ -1,6 +1,6 @@
 /**
- * `pgsso serve` as a process of its own, as an operator would start it: the built command line,
- * options only, nothing from the environment.
+ * Starts `pgsso serve` as a process of its own, as an operator does: the built command line, with
+ * options and without variables.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -16,20 +16,22 @@ import { startGuard } from '../test/support/guard.ts';
 /** A running pgsso. */
 export interface FrontEnd {
   readonly port: number;
-  /** Resolves when the process ends by itself, with all that it had to say. */
+  /** Resolves with the log when the process ends. */
   readonly ended: Promise<string>;
-  /** From now on its log goes to our standard output as well. */
+  /** Copies the log to standard output from now on. */
   showLog(): void;
   stop(): Promise<void>;
 }
 
 const host = '127.0.0.1';
-/** The port of `--listen`'s default; another one if something else has it. */
+/** The default port of `--listen`. A free one is taken if it is in use. */
 const preferredPort = 26257;
 const startTimeoutMs = 15_000;
 
 /**
- * Starts pgsso with further options of `serve`. Throws with what it said if it does not come up.
+ * Starts pgsso with more options of `serve`.
+ *
+ * @throws Error with its log if it does not start
  */
 export async function startFrontEnd(options: readonly string[]): Promise<FrontEnd> {
   const directory = mkdtempSync(join(tmpdir(), 'pgsso-demo-'));
@@ -48,7 +50,7 @@ export async function startFrontEnd(options: readonly string[]): Promise<FrontEn
   ];
   const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url));
   const { PATH } = process.env;
-  // a session of its own, so that Ctrl-C reaches us alone and we end things in their order
+  // In a session of its own: Ctrl-C reaches the demo alone, which ends its processes in order.
   const child = spawn(process.execPath, [cli, 'serve', ...common, ...options], {
     env: { PATH },
     stdio: ['ignore', 'inherit', 'pipe'],

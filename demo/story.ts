@@ -1,27 +1,28 @@
 /**
- * What the demo shows: a token lets Alice in as the role that the identity map gives her, and two
- * tokens that must not open the door do not. Each step checks what it shows, so that a demo that
- * ran is also a test that passed.
+ * The steps of the demo: Alice logs in with a token, as the role that the identity map gives her,
+ * and two wrong logins are refused. Each step checks its result, so that the demo is also a test.
  */
 
 import pg from 'pg';
 import { audience, database, otherAudience } from './world.ts';
 
-/** Where the story happens. */
+/** The servers of the demo. */
 export interface Scene {
   readonly issuer: string;
-  /** Where pgsso listens for us. */
+  /** The address of pgsso. */
   readonly host: string;
   readonly port: number;
-  /** Whether to use TLS, and the authority to check the certificate with. */
+  /** The authority that pgsso's certificate is checked against. Undefined: no TLS. */
   readonly ca?: string | undefined;
   /** Gets one of Alice's tokens. */
   fetchToken(audience?: string): Promise<string>;
 }
 
 /**
- * Plays the story, a line at a time to `print`. Returns Alice's token; throws at the first thing
- * that is not as it should be.
+ * Runs the steps and prints them.
+ *
+ * @returns Alice's token
+ * @throws Error at the first unexpected result
  */
 export async function tellStory(scene: Scene, print: (text: string) => void): Promise<string> {
   print(`\n1. Alice gets a token from her identity provider`);
@@ -29,9 +30,8 @@ export async function tellStory(scene: Scene, print: (text: string) => void): Pr
   const { iss, sub, aud, exp, iat } = JSON.parse(
     Buffer.from(token.split('.')[1] ?? '', 'base64url').toString(),
   );
-  print(
-    `   iss ${iss}\n   sub ${sub}\n   aud ${aud}\n   valid for ${Math.round((exp - iat) / 60)} minutes`,
-  );
+  const minutes = Math.round((exp - iat) / 60);
+  print(`   iss ${iss}\n   sub ${sub}\n   aud ${aud}\n   valid for ${minutes} minutes`);
   expectEqual('the issuer', iss, scene.issuer);
   expectEqual('the audience', aud, audience);
 
@@ -54,15 +54,19 @@ export async function tellStory(scene: Scene, print: (text: string) => void): Pr
   return token;
 }
 
-/** Lines to paste into a shell, for somebody who reaches pgsso at this host and port. */
+/** Returns lines to paste into a shell that reaches pgsso at this host and port. */
 export function pasteLines(
   host: string,
   port: number,
   token: string,
   sslmode: string | undefined,
 ): string {
-  const conninfo = `host=${host} port=${port} user=alice dbname=${database}${sslmode ? ` sslmode=${sslmode}` : ''} options=--crdb:jwt_auth_enabled=true`;
-  const uri = `postgresql://alice@${host}:${port}/${database}?${sslmode ? `sslmode=${sslmode}&` : ''}options=--crdb%3Ajwt_auth_enabled%3Dtrue`;
+  const conninfo =
+    `host=${host} port=${port} user=alice dbname=${database}` +
+    `${sslmode ? ` sslmode=${sslmode}` : ''} options=--crdb:jwt_auth_enabled=true`;
+  const uri =
+    `postgresql://alice@${host}:${port}/${database}` +
+    `?${sslmode ? `sslmode=${sslmode}&` : ''}options=--crdb%3Ajwt_auth_enabled%3Dtrue`;
   return `Try it yourself: the token goes into PGPASSWORD, then either line will do\n
 export PGPASSWORD='${token}'\n
 psql "${conninfo}"\n
@@ -89,7 +93,7 @@ async function showRefusal(
   expectEqual('the SQLSTATE', refusal.code, '28000');
 }
 
-/** Logs in through pgsso and tells who the database says we are. */
+/** Logs in through pgsso and returns the database's current_user. */
 async function logIn({ host, port, ca }: Scene, user: string, token: string): Promise<string> {
   const client = new pg.Client({
     host,

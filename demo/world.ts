@@ -1,32 +1,32 @@
 /**
- * The names that the demo's parts agree on: who there is, which database, and what pgsso is told.
- * The embedded demo and the containers of docker-compose.yml share them.
+ * The user, the databases, the audiences and the settings of the demo, on one machine and in the
+ * containers of docker-compose.yml.
  */
 import type { ProviderClient } from '../test/support/oidc.ts';
 
-/** Who can get tokens. Their ids are what an identity provider calls `sub`. */
+/** The user that can get tokens. Its id is the `sub` of its tokens. */
 export const alice: ProviderClient & { readonly secret: string } = {
   id: 'alice@example.com',
   secret: 'demo-only-secret-of-alice',
 };
 
-/** The database that the story logs in to. */
+/** The database that Alice logs in to. */
 export const database = 'shop';
 
-/** Whom tokens for our databases are for. */
+/** The audience of tokens for the demo's databases. */
 export const audience = 'https://databases.example.com';
 
-/** Another service that trusts the same provider; its tokens must not open our databases. */
+/** The audience of another service with the same provider. pgsso refuses its tokens. */
 export const otherAudience = 'https://billing.example.com';
 
-/** What a database administrator prepares. */
+/** The statements that a database administrator runs first. */
 export const preparation = [
   'CREATE ROLE alice LOGIN',
   'CREATE ROLE bob LOGIN',
   `CREATE DATABASE ${database}`,
 ];
 
-/** The settings of pgsso, as arguments of `pgsso serve`. */
+/** Returns the settings of pgsso, as arguments of `pgsso serve`. */
 export function settings(issuer: string, jwks: string): string[] {
   const values = {
     'server.jwt_authentication.enabled': 'true',

@@ -7,17 +7,20 @@ import { errorText, PgError, UsageError } from '../lib/errors.ts';
 import { Backend, type BackendNotice, type BackendOptions } from './backend.ts';
 import type { CancelOutcome } from './cancel.ts';
 import { backendAuthOf } from './open-credentials.ts';
-import { type BackendAuth, type BackendUrl, formatHost } from './url.ts';
+import {
+  type BackendAuth,
+  type BackendUrl,
+  formatHost,
+  type OptionSource,
+  type UrlSources,
+} from './url.ts';
 import { parseBackendUrl } from './url-parser.ts';
 
 /** The options that say where logins go. */
-export interface RouteOptions extends BackendOptions {
+export interface RouteOptions extends BackendOptions, UrlSources {
   readonly backend?: string;
-  /** Whether the URL is in the command line, which every user of the machine can read. */
-  readonly backendFromFlag: boolean;
   /** `DATABASE_PATTERN=URL` each, in order. */
   readonly routes: readonly string[];
-  readonly routesFromFlag: boolean;
 }
 
 /** A parsed `--route`, or `--backend`. */
@@ -119,7 +122,7 @@ export class Routes {
  * @throws UsageError for wrong or contradictory options
  */
 export function parseRoutes(options: RouteOptions): RouteRule[] {
-  const { backend, backendFromFlag, routes, routesFromFlag } = options;
+  const { backend, routes, sourceOf } = options;
   const rules = routes.map((text) => {
     const equals = text.indexOf('=');
     const pattern = text.slice(0, Math.max(equals, 0)).trim();
@@ -131,14 +134,14 @@ export function parseRoutes(options: RouteOptions): RouteRule[] {
     return {
       name,
       matches: patternMatcher(pattern),
-      url: parseUrl(name, text.slice(equals + 1).trim(), routesFromFlag),
+      url: parseUrl(name, text.slice(equals + 1).trim(), sourceOf('route')),
     };
   });
   if (backend !== undefined) {
     rules.push({
       name: '--backend',
       matches: () => true,
-      url: parseUrl('--backend', backend, backendFromFlag),
+      url: parseUrl('--backend', backend, sourceOf('backend')),
     });
   }
   if (rules.length === 0) {
@@ -175,9 +178,9 @@ function patternMatcher(pattern: string): (database: string) => boolean {
   };
 }
 
-function parseUrl(name: string, text: string, fromFlag: boolean): BackendUrl {
+function parseUrl(name: string, text: string, source: OptionSource): BackendUrl {
   try {
-    return parseBackendUrl(text, fromFlag ? 'flag' : 'environment');
+    return parseBackendUrl(text, source);
   } catch (error) {
     throw new UsageError(`${name}: ${errorText(error)}`);
   }

@@ -12,6 +12,7 @@ import {
   isConfidential,
   isSocketDirectory,
   loadBalanceHosts,
+  type OptionSource,
   type PasswordMethod,
   passwordMethods,
   type SslMode,
@@ -43,7 +44,7 @@ const MAX_CONNECT_TIMEOUT_S = 3600;
  *   is refused there
  * @throws PgError 22023 with one line for the operator, without the name of the option
  */
-export function parseBackendUrl(text: string, source: 'flag' | 'environment'): BackendUrl {
+export function parseBackendUrl(text: string, source: OptionSource): BackendUrl {
   const { userInfo, authority, path, query } = splitUrl(text);
   const parameters = parseQuery(query);
   const password = parsePassword(userInfo, parameters.get('password'), source);
@@ -116,7 +117,7 @@ function checkDirect(host: string, sslMode: SslMode): void {
 function parsePassword(
   userInfo: string | undefined,
   parameter: string | undefined,
-  source: 'flag' | 'environment',
+  source: OptionSource,
 ): string | undefined {
   const colon = userInfo?.indexOf(':') ?? -1;
   const user = userInfo === undefined || colon < 0 ? userInfo : userInfo.slice(0, colon);

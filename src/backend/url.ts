@@ -87,6 +87,14 @@ export interface CredentialParameters {
   readonly issueCaKey: string | undefined;
 }
 
+/** Where the text of an option was. Every user of the machine can read a flag. */
+export type OptionSource = 'flag' | 'environment';
+
+/** Says for each option that takes a URL where its text was. */
+export interface UrlSources {
+  readonly sourceOf: (option: 'backend' | 'route' | 'directory' | 'settings') => OptionSource;
+}
+
 /** Whether a host is the directory of a Unix socket, by libpq's rule. */
 export function isSocketDirectory(host: string): boolean {
   return host.startsWith('/');

@@ -1,7 +1,6 @@
 /**
- * `pgsso ca init`: makes the authority of `--backend-auth issue-cert`, and says what the backend
- * has to be told so that its certificates are good for the users that were meant, and for nobody
- * else.
+ * `pgsso ca init`: makes the authority of `--backend-auth issue-cert`. It prints the lines for the
+ * backend's configuration, which let the certificates in for the intended users only.
  */
 
 import { resolve } from 'node:path';
@@ -51,7 +50,8 @@ export function addCaCommand(program: Command): void {
 
 function instructions(certificate: string, key: string): string {
   return `Made ${certificate}
- and ${key}, which only pgsso may ever read: whoever has it can log in as any user that the lines below let in.
+ and ${key}, which only pgsso may ever read: whoever has it can log in as any user that the \
+lines below let in.
 
 At the backend, with a copy of the certificate and the address of pgsso:
 

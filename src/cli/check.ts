@@ -1,12 +1,12 @@
 /**
- * `pgsso check`: the options of `serve`, and whom to log in for a try. One line a finding on
- * standard output; status 1 if one of them is an error.
+ * `pgsso check`: checks a configuration, with the options of `serve` and a user to log in as. It
+ * prints a line for each finding. The exit status is 1 if one of them is an error.
  */
 
 import { type Command, Option } from 'commander';
-import { type CheckOptions, check } from '../check/check.ts';
+import type { CheckOptions } from '../check/check.ts';
 import { formatFinding } from '../check/finding.ts';
-import { addServeOptions, type ParsedOptions, readServeOptions } from './serve.ts';
+import { addServeOptions, type ParsedOptions, readServeOptions } from './serve-options.ts';
 
 interface ParsedCheckOptions extends ParsedOptions {
   readonly user?: string;
@@ -45,6 +45,7 @@ export function addCheckCommand(program: Command): void {
       ...(user !== undefined && { user }),
       ...(database !== undefined && { database }),
     };
+    const { check } = await import('../check/check.ts');
     const findings = await check(options);
     for (const finding of findings)
       process.stdout.write(`${json ? JSON.stringify(finding) : formatFinding(finding)}\n`);

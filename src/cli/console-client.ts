@@ -1,22 +1,25 @@
 /**
- * A connection to the console of a running pgsso, for commands: over the socket in its data
- * directory, or by a URL. Passwords and tokens come from the environment, as libpq has it
- * (PGPASSWORD).
+ * Connects a command to the console of a running pgsso, over the socket in its data directory or by
+ * a URL. As in libpq, the password or token comes from PGPASSWORD.
  */
 
 import { readdir } from 'node:fs/promises';
-import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import pg from 'pg';
+import type { OptionSource } from '../backend/url.ts';
 import { errorText, UsageError } from '../lib/errors.ts';
+import { isLoopback } from '../lib/network.ts';
 import { CONSOLE_DATABASE } from '../session/console-access.ts';
 
 /** Where the console is. */
 export interface ConsoleAddress {
-  readonly url?: string;
-  readonly urlFromFlag: boolean;
+  /** Undefined: the console is reached over the socket in the data directory. */
+  readonly url?: string | undefined;
+  /** A password in the URL is refused in a flag. */
+  readonly source: OptionSource;
   readonly dataDir: string;
-  readonly port?: number;
+  /** The port in the socket's name. Default: that of the only socket. */
+  readonly port?: number | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -24,8 +27,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /**
  * Connects, runs the work and ends the connection. Warnings go to stderr.
  *
- * @throws UsageError for an address that cannot be right; Error with one line for what the console
- *   or the way to it says
+ * @throws UsageError for an address that cannot be right; Error with one line for an error of the
+ *   console or of the connection
  */
 export async function withConsole<T>(
   address: ConsoleAddress,
@@ -38,7 +41,7 @@ export async function withConsole<T>(
   client.on('notice', ({ severity, message }) =>
     process.stderr.write(`pgsso: ${severity ?? 'NOTICE'}: ${message}\n`),
   );
-  // Without a listener a connection that breaks between two statements would end the process.
+  // Without this listener, a connection that breaks between two statements ends the process.
   client.on('error', () => undefined);
   try {
     await client.connect();
@@ -54,25 +57,14 @@ function oneLine({ message, detail, hint }: pg.DatabaseError): string {
   return [message, detail, hint].filter((part) => part !== undefined).join('; ');
 }
 
-async function configOf({
-  url,
-  urlFromFlag,
-  dataDir,
-  port,
-}: ConsoleAddress): Promise<pg.ClientConfig> {
-  if (url === undefined) {
-    const host = resolve(dataDir);
-    return {
-      host,
-      port: port ?? (await findPort(host)),
-      database: CONSOLE_DATABASE,
-      user: userName(),
-    };
-  }
-  return urlConfig(url, urlFromFlag);
+async function configOf(address: ConsoleAddress): Promise<pg.ClientConfig> {
+  if (address.url !== undefined) return urlConfig(address.url, address.source);
+  const host = resolve(address.dataDir);
+  const port = address.port ?? (await findPort(host));
+  return { host, port, database: CONSOLE_DATABASE, user: userName() };
 }
 
-/** For the record alone; the socket asks for no login. */
+/** The name in the log. The socket asks for no login. */
 function userName(): string {
   return process.env['PGUSER'] ?? process.env['USER'] ?? process.env['LOGNAME'] ?? 'pgsso';
 }
@@ -94,25 +86,22 @@ async function findPort(directory: string): Promise<number> {
   return port;
 }
 
-function urlConfig(text: string, fromFlag: boolean): pg.ClientConfig {
+function urlConfig(text: string, source: OptionSource): pg.ClientConfig {
   if (!URL.canParse(text) || !/^postgres(ql)?:$/.test(new URL(text).protocol)) {
     throw new UsageError(
       '--url: not a URL of the form postgres://user@host:port/pgsso?sslrootcert=ca.crt',
     );
   }
   const url = new URL(text);
-  if (fromFlag && (url.password !== '' || url.searchParams.has('password'))) {
+  if (source === 'flag' && (url.password !== '' || url.searchParams.has('password'))) {
     throw new UsageError(
       '--url: everybody on the machine can read a flag: give the password or token in PGPASSWORD',
     );
   }
   if (url.pathname === '' || url.pathname === '/') url.pathname = `/${CONSOLE_DATABASE}`;
-  // Without a word about TLS pg would speak in clear, and the password is a token.
-  const verify = !url.searchParams.has('sslmode') && !isLocal(url.hostname);
+  // Without sslmode, pg sends plain text, and the password is a token.
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  const verify = !url.searchParams.has('sslmode') && !isLoopback(host);
   if (verify) url.searchParams.set('sslmode', 'verify-full');
   return { connectionString: url.href };
-}
-
-function isLocal(host: string): boolean {
-  return host === 'localhost' || host === '[::1]' || (isIP(host) === 4 && host.startsWith('127.'));
 }

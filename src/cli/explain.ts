@@ -1,7 +1,7 @@
 /**
- * `pgsso explain`: what each check of a login would say to a token, without a server. The token
- * comes on standard input, so that it stands neither in the list of processes nor in the shell's
- * history.
+ * `pgsso explain`: runs the checks of a login on a token, without a server, and prints the result
+ * of each. The token is read from standard input, so that neither the list of processes nor the
+ * shell's history shows it.
  */
 
 import { resolve } from 'node:path';
@@ -13,7 +13,6 @@ import { VerifiedTokens } from '../auth/verified-tokens.ts';
 import { noKeyStore } from '../keys/key-files.ts';
 import { noEvents } from '../keys/key-source.ts';
 import { errorText } from '../lib/errors.ts';
-import { openProviders } from '../server/providers.ts';
 import { noApiKeys } from '../settings/api-keys.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { buildSnapshot, type StoredState } from '../settings/snapshot.ts';
@@ -32,7 +31,8 @@ interface ExplainOptions {
 const EXIT_REFUSED = 1;
 
 const EXAMPLE = `
-The exit status is 0 when the checks would let the login in, 1 when they would not, 2 for wrong use. What the database
+The exit status is 0 when the checks would let the login in, 1 when they would not, 2 for wrong \
+use. What the database
 says to the user (superuser rule, missing role) shows only at a login.
 
 Example:
@@ -78,31 +78,26 @@ export function addExplainCommand(program: Command): void {
 }
 
 async function explain(options: ExplainOptions): Promise<void> {
-  const { user, superusers, reservedUser: reservedUsers = [] } = options;
+  const { openProviders } = await import('../server/providers.ts');
   const processDefaults = readProcessDefaults(options.set ?? [], process.env);
-  const kept = await readKept(options.dataDir);
-  const { values } = buildSnapshot({ ...kept, processDefaults, previous: undefined });
+  const stored = await readStored(options.dataDir);
+  const { values } = buildSnapshot({ ...stored, processDefaults, previous: undefined });
   const providers = openProviders({ environment: process.env, maxLogins: 1 }, noKeyStore, noEvents);
   const { keys, exchange, userinfo, events } = providers;
-  const verified = new VerifiedTokens(Date.now);
   const authenticator = new Authenticator({
     keys,
-    verified,
+    verified: new VerifiedTokens(Date.now),
     exchange,
     userinfo,
     events,
     now: Date.now,
-    reservedUsers,
-    superusers,
+    reservedUsers: options.reservedUser ?? [],
+    superusers: options.superusers,
   });
   const token = (await text(process.stdin)).trim();
+  const login = { token, user: options.user, namesRole: false };
   const { signal } = new AbortController();
-  const explanation = await explainLogin(
-    authenticator,
-    { token, user, namesRole: false },
-    values,
-    signal,
-  );
+  const explanation = await explainLogin(authenticator, login, values, signal);
   await providers.close();
   process.stdout.write(
     options.json ? `${JSON.stringify(toJson(explanation), undefined, 2)}\n` : toText(explanation),
@@ -110,7 +105,7 @@ async function explain(options: ExplainOptions): Promise<void> {
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
 }
 
-async function readKept(dataDir: string | undefined): Promise<StoredState> {
+async function readStored(dataDir: string | undefined): Promise<StoredState> {
   if (dataDir === undefined) return { stored: new Map(), apiKeys: noApiKeys };
   try {
     return await readStoredState(resolve(dataDir));
@@ -150,5 +145,6 @@ function checkLine({ check, result, found, expected, decidedBy }: ExplainedCheck
   const begin = `${result.padEnd(11)}  ${check.padEnd(9)}`;
   if (result === 'not reached') return begin.trimEnd();
   if (result === 'passed') return `${begin}  ${found}`;
-  return `${begin}  found ${found}; expected ${expected}${decidedBy === undefined ? '' : `; decided by ${decidedBy}`}`;
+  const because = decidedBy === undefined ? '' : `; decided by ${decidedBy}`;
+  return `${begin}  found ${found}; expected ${expected}${because}`;
 }

@@ -1,6 +1,6 @@
 /**
- * `pgsso settings`: settings for scripts, through the console of a running pgsso. What a statement
- * says to psql it says here: the right to change, the validation and the history are the console's.
+ * `pgsso settings`: reads and changes settings from scripts, through the console of a running
+ * pgsso. The console checks rights and values and writes the history, as it does for psql.
  */
 
 import { readFile } from 'node:fs/promises';
@@ -9,19 +9,27 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type pg from 'pg';
 import { errorText } from '../lib/errors.ts';
 import { withConsole } from './console-client.ts';
+import { sourceOf } from './values.ts';
 
-interface Where {
+/** The options of the command and of its subcommands. */
+interface SettingsCommandOptions {
   readonly url?: string;
   readonly dataDir: string;
   readonly port?: number;
   readonly json?: true;
 }
 
+const EXAMPLE_URL =
+  'postgres://alice@db.example.com:26257/pgsso?options=--crdb:jwt_auth_enabled%3Dtrue';
+
 const EXAMPLE = `
 Example: over the socket of a pgsso on this machine, then over a listener with a token
   pgsso settings --data-dir /var/lib/pgsso set server.jwt_authentication.enabled true
-  PGPASSWORD=$TOKEN pgsso settings --url 'postgres://alice@db.example.com:26257/pgsso?options=--crdb:jwt_auth_enabled%3Dtrue' export
+  PGPASSWORD=$TOKEN pgsso settings --url '${EXAMPLE_URL}' export
 `;
+
+/** Connects to the console, does the work there and ends the connection. */
+type AtConsole = <T>(work: (client: pg.Client) => Promise<T>) => Promise<T>;
 
 /** Adds the command and its subcommands to the program. */
 export function addSettingsCommand(program: Command): void {
@@ -44,27 +52,22 @@ export function addSettingsCommand(program: Command): void {
     )
     .addHelpText('after', EXAMPLE);
 
-  const on = <T>(work: (client: pg.Client) => Promise<T>): Promise<T> => {
-    const { url, dataDir, port } = settings.opts<Where>();
-    const urlFromFlag = settings.getOptionValueSource('url') === 'cli';
-    return withConsole(
-      {
-        dataDir,
-        urlFromFlag,
-        ...(url !== undefined && { url }),
-        ...(port !== undefined && { port }),
-      },
-      work,
-    );
+  const atConsole: AtConsole = (work) => {
+    const { url, dataDir, port } = settings.opts<SettingsCommandOptions>();
+    return withConsole({ url, source: sourceOf(settings, 'url'), dataDir, port }, work);
   };
-  const json = (): Option => new Option('--json', 'as JSON');
+  addCommandsForOne(settings, atConsole);
+  addCommandsForAll(settings, atConsole);
+}
 
+/** The subcommands for one setting. */
+function addCommandsForOne(settings: Command, atConsole: AtConsole): void {
   settings
     .command('get <NAME>')
     .description('Print the value of a setting.')
     .addOption(json())
-    .action(async (name: string, options: Where) => {
-      const value = await on((client) => get(client, name));
+    .action(async (name: string, options: SettingsCommandOptions) => {
+      const value = await atConsole((client) => get(client, name));
       print(options.json ? JSON.stringify(value) : value);
     });
   settings
@@ -72,36 +75,45 @@ export function addSettingsCommand(program: Command): void {
     .description('Change a setting; the value - is read from standard input.')
     .action(async (name: string, given: string) => {
       const value = given === '-' ? await text(process.stdin) : given;
-      await on((client) => set(client, name, value));
+      await atConsole((client) => set(client, name, value));
     });
   settings
     .command('reset <NAME>')
     .description('Give a setting its default again.')
-    .action((name: string) => on((client) => reset(client, name)));
+    .action((name: string) => atConsole((client) => reset(client, name)));
+}
+
+/** The subcommands for all settings. */
+function addCommandsForAll(settings: Command, atConsole: AtConsole): void {
   settings
     .command('list')
     .description('Print all settings with their values and origins.')
     .addOption(json())
-    .action(async (options: Where) => {
-      const rows = await on(list);
+    .action(async (options: SettingsCommandOptions) => {
+      const rows = await atConsole(list);
       print(options.json ? toJson(rows) : rows.map(settingLine).join('\n'));
     });
   settings
     .command('export')
     .description('Print the settings that were changed, as a JSON object that import takes.')
     .action(async () => {
-      const changed = (await on(list)).filter(({ origin }) => origin === 'override');
+      const changed = (await atConsole(list)).filter(({ origin }) => origin === 'override');
       print(toJson(Object.fromEntries(changed.map(({ variable, value }) => [variable, value]))));
     });
   settings
     .command('import <FILE>')
     .description(
-      'Make the changes of a JSON object, all or none: names to values, null for the default; - is standard input.',
+      'Make the changes of a JSON object, all or none: names to values, null for the default; ' +
+        '- is standard input.',
     )
     .action(async (file: string) => {
       const changes = parseImport(await readImport(file));
-      await on((client) => importAll(client, changes));
+      await atConsole((client) => importAll(client, changes));
     });
+}
+
+function json(): Option {
+  return new Option('--json', 'as JSON');
 }
 
 /** A row of SHOW CLUSTER SETTINGS. */
@@ -134,7 +146,7 @@ async function list(client: pg.Client): Promise<readonly SettingRow[]> {
   return (await client.query<SettingRow>('SHOW CLUSTER SETTINGS')).rows;
 }
 
-/** In one transaction: the console makes its changes at COMMIT, all or none. */
+/** The console makes the changes of a transaction at COMMIT, all or none. */
 async function importAll(
   client: pg.Client,
   changes: ReadonlyMap<string, string | undefined>,
@@ -160,7 +172,7 @@ function parseImport(content: string): ReadonlyMap<string, string | undefined> {
   try {
     parsed = JSON.parse(content);
   } catch {
-    // The parser's own message quotes the text, which may hold a sensitive value.
+    // The parser's message quotes the text, which may hold a sensitive value.
     throw new Error('import: it is not JSON');
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
@@ -173,7 +185,7 @@ function importValue(name: string, value: unknown): string | undefined {
   if (value === null) return undefined;
   if (typeof value === 'string') return value;
   if (typeof value === 'boolean' || typeof value === 'number') return String(value);
-  // Lists and maps are written as JSON in a setting's text as well.
+  // The text of a setting that is a list or a map is JSON.
   if (typeof value === 'object') return JSON.stringify(value);
   throw new Error(`import: the value of ${name} is of a kind that no setting has`);
 }

@@ -1,14 +1,15 @@
 /**
- * The values of options and environment variables: text to value. Each throws commander's
- * InvalidArgumentError with what is allowed; commander adds the option's name and where the value
- * came from.
+ * The values of options and environment variables. Each parser throws commander's
+ * InvalidArgumentError with what is allowed. Commander adds the name of the option and where the
+ * value came from.
  */
 
-import { InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { OptionSource } from '../backend/url.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import { parseDuration } from '../settings/values.ts';
 
-/** `HOST:PORT`, an IPv6 address in brackets; port 0 takes a free one. */
+/** Parses `HOST:PORT`, with an IPv6 address in brackets. Port 0 takes a free one. */
 export function parseListenAddress(text: string): ListenAddress {
   const [, bracketed, plain, digits] =
     /^(?:\[([0-9a-fA-F:.%]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text) ?? [];
@@ -20,14 +21,14 @@ export function parseListenAddress(text: string): ListenAddress {
   return { host, port };
 }
 
-/** A number of at least 1 without a sign. */
+/** Parses a whole number of at least 1. */
 export function parseCount(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text))
     throw new InvalidArgumentError('Give a whole number from 1 to 999999999.');
   return Number(text);
 }
 
-/** How many of something there may be, none included. */
+/** Parses a whole number of at least 0. */
 export function parseSize(text: string): number {
   if (!/^\d{1,4}$/.test(text))
     throw new InvalidArgumentError('Give a whole number from 0 to 9999.');
@@ -35,8 +36,9 @@ export function parseSize(text: string): number {
 }
 
 /**
- * A duration such as `30s` or `1m30s`, longer than nothing and shorter than a timer's longest; in
- * milliseconds.
+ * Parses a duration such as `30s` or `1m30s` of at most a day, which every timer can take.
+ *
+ * @returns milliseconds
  */
 export function parseTimeout(text: string): number {
   let milliseconds: number;
@@ -52,8 +54,8 @@ export function parseTimeout(text: string): number {
 }
 
 /**
- * For an option that may be given several times, and whose environment variable holds a list
- * separated by commas: adds what was given to what came before.
+ * Makes a parser for an option that may be repeated. Its environment variable holds a list that is
+ * separated by commas.
  */
 export function repeatable<T>(
   parse: (text: string) => T,
@@ -64,13 +66,26 @@ export function repeatable<T>(
   ];
 }
 
-/** For an option that may be given several times and whose values may hold commas. */
+/** Parses an option that may be repeated and whose values may hold commas. */
 export function collect(text: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), text];
 }
 
-/** The name of a SQL user. */
+/** The same, with a value on each line of the environment variable. */
+export function collectLines(
+  text: string,
+  before: readonly string[] | undefined,
+): readonly string[] {
+  return [...(before ?? []), ...text.split('\n').filter((line) => line.trim() !== '')];
+}
+
+/** Parses the name of a SQL user. */
 export function parseUserName(text: string): string {
   if (text === '') throw new InvalidArgumentError('Give the name of a SQL user.');
   return text;
+}
+
+/** Where the text of an option was. */
+export function sourceOf(command: Command, option: string): OptionSource {
+  return command.getOptionValueSource(option) === 'cli' ? 'flag' : 'environment';
 }

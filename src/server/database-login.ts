@@ -1,6 +1,6 @@
 /**
- * The URL of a database that pgsso logs in at as itself (`--settings`, `--directory`): what
- * `--backend` takes, with a user besides, and its password in the environment or in a password
+ * The URL of a database that pgsso itself logs in to (`--settings`, `--directory`). Its form is
+ * that of `--backend`, with a user. The password comes from the environment or from a password
  * file. TLS is as strict as towards the backend.
  */
 
@@ -8,12 +8,17 @@ import type { ConnectionOptions } from 'node:tls';
 import type pg from 'pg';
 import { PasswordFile } from '../backend/passfile.ts';
 import { BackendTarget } from '../backend/target.ts';
-import { type BackendHost, formatHost, isSocketDirectory } from '../backend/url.ts';
+import {
+  type BackendHost,
+  formatHost,
+  isSocketDirectory,
+  type OptionSource,
+} from '../backend/url.ts';
 import { parseBackendUrl } from '../backend/url-parser.ts';
 import { errorText, UsageError } from '../lib/errors.ts';
 import { isLoopback } from '../lib/network.ts';
 
-/** A database with the way to log in at it. */
+/** A database, with what is needed to log in to it. */
 export interface DatabaseLogin {
   /** Host and port, for the log. */
   readonly label: string;
@@ -21,9 +26,9 @@ export interface DatabaseLogin {
   readonly port: number;
   readonly database: string;
   readonly user: string;
-  /** For a new connection: files are as they were last read. */
+  /** For a new connection. It is as the password file was when last read. */
   password(): string | undefined;
-  /** How to speak TLS; undefined for plain text. */
+  /** The options of TLS. Undefined: plain text. */
   tls(): ConnectionOptions | undefined;
   /** Reads the files that the URL names again. */
   reload(): Promise<void>;
@@ -32,13 +37,14 @@ export interface DatabaseLogin {
 /**
  * Reads the URL and the files that it names.
  *
- * @param option for errors: `--settings`
+ * @param option the name for errors, such as `--settings`
+ * @param source a password in a flag is refused
  * @throws UsageError for a URL that cannot be right; Error for a file that cannot be read
  */
 export async function openDatabaseLogin(
   option: string,
   text: string,
-  source: 'flag' | 'environment',
+  source: OptionSource,
 ): Promise<DatabaseLogin> {
   const { user, passfile, url, host } = parse(option, text, source);
   try {
@@ -60,7 +66,7 @@ export async function openDatabaseLogin(
   }
 }
 
-/** The same for a `pg` client. */
+/** The options of a `pg` client for a new connection. */
 export function clientConfig(login: DatabaseLogin): pg.ClientConfig {
   const { host, port, database, user } = login;
   const password = login.password();
@@ -74,14 +80,15 @@ export function clientConfig(login: DatabaseLogin): pg.ClientConfig {
   };
 }
 
-function parse(option: string, text: string, source: 'flag' | 'environment') {
+function parse(option: string, text: string, source: OptionSource) {
   try {
     const { user, rest } = takeUser(text);
     const url = parseBackendUrl(rest, source);
     const { passwordFile: passfile, ...credentials } = url.credentials;
     if (Object.values(credentials).some((value) => value !== undefined))
       throw new Error(
-        'the login is by password here: of backend_auth, sslcert, sslkey and issue_ca_… none is taken',
+        'the login is by password here: ' +
+          'of backend_auth, sslcert, sslkey and issue_ca_… none is taken',
       );
     const [host, ...others] = url.hosts;
     if (!host || others.length > 0)
@@ -95,8 +102,8 @@ function parse(option: string, text: string, source: 'flag' | 'environment') {
 }
 
 /**
- * Takes the user, which the URL of a backend does not have, out of a URL; its form is checked
- * afterwards.
+ * Takes the user out of a URL, since the URL of a backend has none. The form of the rest is checked
+ * by the backend's parser. The parameter `user` wins over the user before the host.
  */
 function takeUser(text: string): { user: string; rest: string } {
   const [, scheme = '', authority = '', path = '', query = ''] =
@@ -112,15 +119,13 @@ function takeUser(text: string): { user: string; rest: string } {
   });
   if (user === '') throw new Error('name the user to log in as: postgres://USER@host/database');
   const login = password === '' ? '' : `${password}@`;
-  return {
-    user,
-    rest: `${scheme}${login}${authority.slice(at + 1)}${path}${others.length > 0 ? `?${others.join('&')}` : ''}`,
-  };
+  const rest = `${scheme}${login}${authority.slice(at + 1)}${path}`;
+  return { user, rest: others.length > 0 ? `${rest}?${others.join('&')}` : rest };
 }
 
 /**
- * On the loopback address `prefer` is the default: nobody can listen there who could not read our
- * memory, and pg does not fall back.
+ * `prefer` is only taken on a loopback address and means plain text there: pg cannot fall back, and
+ * other hosts do not see the traffic.
  */
 function tlsOptions(
   { sslMode }: BackendHost,

@@ -1,36 +1,46 @@
-/** The directory out of the option that names it. */
+/**
+ * Opens the directory that `--directory` names, and checks that its role has the rights which the
+ * settings ask for.
+ */
+import type { UrlSources } from '../backend/url.ts';
 import { Directory, type DirectoryTask } from '../directory/directory.ts';
 import { directorySettings, needsDirectory, type Vet } from '../settings/store/store.ts';
 import { openDatabaseLogin } from './database-login.ts';
 
-/** The part of the options of `pgsso serve` that is about the directory. */
-export interface DirectoryOptions {
+/** The options of `pgsso serve` about the directory. */
+export interface DirectoryOptions extends UrlSources {
   readonly directory?: string | undefined;
-  /** Whether the URL stands in the command line, where everybody can read it. */
-  readonly directoryFromFlag?: boolean;
 }
 
-/** A directory that can be asked, with what has to be read again on SIGHUP. */
+/** A directory, with its files. */
 export interface OpenDirectory {
   readonly directory: Directory;
-  /** Its SQL user. */
+  /** The SQL user that pgsso logs in as there. */
   readonly user: string;
-  /** Reads the files that the URL names again. */
+  /**
+   * Reads the files that the URL names again.
+   *
+   * @throws Error for a file that cannot be read; the previous content stays in use
+   */
   reload(): Promise<void>;
 }
 
+/** What the directory's role has to be able to do for a setting. */
+const tasks: Readonly<Record<(typeof directorySettings)[number], DirectoryTask>> = {
+  'security.provisioning.jwt.enabled': 'create',
+  'server.jwt_authentication.authorization.enabled': 'grant',
+};
+
 /**
- * Opens the directory, without asking it for anything yet; undefined without the option.
+ * Opens the directory. It is not connected to yet.
  *
+ * @returns undefined without `--directory`
  * @throws UsageError for a URL that cannot be right; Error for a file that cannot be read
  */
 export async function openDirectory(options: DirectoryOptions): Promise<OpenDirectory | undefined> {
   if (options.directory === undefined) return undefined;
-  const login = await openDatabaseLogin(
-    '--directory',
-    options.directory,
-    options.directoryFromFlag ? 'flag' : 'environment',
-  );
+  const source = options.sourceOf('directory');
+  const login = await openDatabaseLogin('--directory', options.directory, source);
   const directory = new Directory(login);
   return {
     directory,
@@ -41,16 +51,6 @@ export async function openDirectory(options: DirectoryOptions): Promise<OpenDire
     },
   };
 }
-
-/*
- * Whether the settings that need the directory can be switched on: its role has to be able to do
- * what they ask for.
- */
-
-const tasks: Readonly<Record<(typeof directorySettings)[number], DirectoryTask>> = {
-  'security.provisioning.jwt.enabled': 'create',
-  'server.jwt_authentication.authorization.enabled': 'grant',
-};
 
 /** Asks the directory about the settings that were changed and are on. */
 export function vetWithDirectory(directory: Directory): Vet {

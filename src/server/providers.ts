@@ -1,5 +1,5 @@
 /**
- * Everything that asks identity providers, around one HTTP client: keys, client credentials,
+ * The clients of identity providers, which share one HTTP client: keys, client credentials and
  * userinfo.
  */
 import { Userinfo } from '../auth/userinfo.ts';
@@ -10,21 +10,21 @@ import type { KeyStore } from '../keys/key-files.ts';
 import { type KeyEvents, keysBySetting } from '../keys/key-source.ts';
 import { ClientCredentials } from '../oauth/client-credentials.ts';
 
-/** What the parts are made with. */
+/** What the clients are made with. */
 export interface ProviderOptions {
-  /** Where proxies are looked for. */
+  /** Names the proxies: HTTPS_PROXY, NO_PROXY and the like. */
   readonly environment: NodeJS.ProcessEnv;
   readonly maxLogins: number;
 }
 
 /**
- * Makes the parts; nothing is asked before `fetched.start`, or a login.
+ * Makes the clients. Nothing is sent before `fetched.start` is called or a login needs an answer.
  *
- * @param shelf where last good keys are kept
+ * @param store where the last good keys of each issuer are stored
  */
 export function openProviders<E extends KeyEvents>(
   { environment, maxLogins }: ProviderOptions,
-  shelf: KeyStore,
+  store: KeyStore,
   events: E,
 ) {
   const http = new JsonClient(environment);
@@ -36,11 +36,11 @@ export function openProviders<E extends KeyEvents>(
   const fetched = new FetchedKeys({
     fetchJson,
     discovery,
-    shelf,
+    shelf: store,
     events,
     now,
     random: Math.random,
-    // Logins that wait hold slots: what forged tokens can take of them leaves most to others.
+    // A login that waits for keys holds a place. Forged tokens may take a quarter of the places.
     waitingLimit: Math.ceil(maxLogins / 4),
   });
   return {

@@ -1,58 +1,64 @@
 /**
- * The settings out of the options that name them: where they live, and the defaults of this
- * process.
+ * Opens the settings store and the data directory that the options name. Settings are stored in a
+ * database (`--settings`) or else in the data directory.
  */
 
 import { chmod, lstat, mkdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { UrlSources } from '../backend/url.ts';
 import type { Directory } from '../directory/directory.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { FileStore } from '../settings/store/file-store.ts';
 import { PostgresStore } from '../settings/store/postgres-store.ts';
-import { directorySettings, type SettingsStore, type Vet } from '../settings/store/store.ts';
+import {
+  directorySettings,
+  type SettingsStore,
+  type Vet,
+  vetWithoutDirectory,
+} from '../settings/store/store.ts';
 import { settingWarnings } from '../settings/warnings.ts';
 import { clientConfig, type DatabaseLogin, openDatabaseLogin } from './database-login.ts';
+import { vetWithDirectory } from './directory.ts';
 
-/** The part of the options of `pgsso serve` that is about settings. */
-export interface SettingsOptions {
+const OWNER_ONLY = 0o700;
+const OTHERS = 0o077;
+
+/** The options of `pgsso serve` about settings. */
+export interface SettingsOptions extends UrlSources {
   /** `NAME=VALUE` each. */
   readonly settings: readonly string[];
-  /** Where settings' process defaults are looked for: PGSSO_SET_<NAME>. */
+  /** May hold a default of a setting for this process: PGSSO_SET_<NAME>. */
   readonly environment: NodeJS.ProcessEnv;
-  /** The URL of a database; without it, files in the data directory. */
+  /** The URL of a database. Undefined: the settings are files in the data directory. */
   readonly settingsUrl?: string | undefined;
-  /** Whether the URL stands in the command line, where everybody can read it. */
-  readonly settingsUrlFromFlag?: boolean;
 }
 
-/** What is asked before settings that need more than a value are switched on. */
-interface Vetting {
-  readonly vet: Vet;
-  readonly directory: Directory | undefined;
-}
-
-/** Settings that can be read and changed. */
+/** A settings store, with its files. */
 export interface OpenSettings {
   readonly settings: SettingsStore;
-  /** What has to be read again on SIGHUP. */
+  /** Its files are read again on SIGHUP. Undefined if the settings are files. */
   readonly settingsLogin: DatabaseLogin | undefined;
 }
 
 /**
- * Opens the settings.
+ * Opens the settings and checks them. A doubtful setting is logged as a warning.
  *
+ * @param dataDir an absolute path
+ * @param directory is asked about the settings that need one; undefined: they cannot be on
  * @throws UsageError for options that cannot be right; Error for settings that cannot be read
  */
 export async function openSettings(
-  options: SettingsOptions & Vetting,
+  options: SettingsOptions,
   dataDir: string,
+  directory: Directory | undefined,
   log: Log,
 ): Promise<OpenSettings> {
-  const opened = await openStore(options, dataDir, log);
+  const vet = directory ? vetWithDirectory(directory) : vetWithoutDirectory;
+  const opened = await openStore(options, dataDir, vet, log);
   try {
-    await vetAtStart(opened.settings, options, log);
+    await vetAtStart(opened.settings, directory, vet, log);
   } catch (error) {
     await opened.settings.close();
     throw error;
@@ -63,12 +69,39 @@ export async function openSettings(
 }
 
 /**
- * A directory that is away at the start may be there at the first login that needs it; one that is
- * not fit for its task ends the start.
+ * Makes the data directory if it is missing, and checks it. A user that can write to it can change
+ * settings, and so log in as anybody. It has to belong to the user of this process and to be closed
+ * to others.
+ *
+ * @returns its absolute path
+ * @throws Error with a text that names `--data-dir` and says what is wrong with it
+ */
+export async function openDataDir(path: string): Promise<string> {
+  const directory = resolve(path);
+  try {
+    const made = await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
+    // The umask may have removed the owner's own bits from the mode of mkdir.
+    if (made !== undefined) await chmod(directory, OWNER_ONLY);
+    const status = await lstat(directory);
+    if (!status.isDirectory()) throw new Error('it is not a directory');
+    if (process.getuid && status.uid !== process.getuid())
+      throw new Error(`it belongs to another user (uid ${status.uid})`);
+    if ((status.mode & OTHERS) !== 0)
+      throw new Error(`others have access to it: chmod 700 ${directory}`);
+  } catch (error) {
+    throw new Error(`--data-dir ${directory}: ${errorText(error)}`, { cause: error });
+  }
+  return directory;
+}
+
+/**
+ * A directory that lacks a right ends the start. One that cannot be reached does not, since it may
+ * be back at the first login that needs it.
  */
 async function vetAtStart(
   { current }: SettingsStore,
-  { vet, directory }: Vetting,
+  directory: Directory | undefined,
+  vet: Vet,
   log: Log,
 ): Promise<void> {
   try {
@@ -85,74 +118,28 @@ async function vetAtStart(
 }
 
 async function openStore(
-  options: SettingsOptions & Pick<Vetting, 'vet'>,
+  { settings: assignments, environment, settingsUrl, sourceOf }: SettingsOptions,
   directory: string,
+  vet: Vet,
   log: Log,
 ): Promise<OpenSettings> {
-  const { vet } = options;
-  const processDefaults = readProcessDefaults(options.settings, options.environment);
   const onProblem = (error: Error): void =>
     log.error(
       { event: 'settings', reason: errorText(error) },
       'settings not read: the last good ones stay',
     );
-  if (options.settingsUrl === undefined) {
-    const settings = await FileStore.open({
-      directory,
-      processDefaults,
-      now: Date.now,
-      onProblem,
-      vet,
-    });
+  const processDefaults = readProcessDefaults(assignments, environment);
+  const common = { directory, processDefaults, onProblem, vet };
+  if (settingsUrl === undefined) {
+    const settings = await FileStore.open({ ...common, now: Date.now });
     return { settings, settingsLogin: undefined };
   }
-  const source = options.settingsUrlFromFlag ? 'flag' : 'environment';
-  const settingsLogin = await openDatabaseLogin('--settings', options.settingsUrl, source);
+  const settingsLogin = await openDatabaseLogin('--settings', settingsUrl, sourceOf('settings'));
+  const connection = () => clientConfig(settingsLogin);
   try {
-    const connection = () => clientConfig(settingsLogin);
-    return {
-      settings: await PostgresStore.open({
-        connection,
-        directory,
-        processDefaults,
-        onProblem,
-        vet,
-      }),
-      settingsLogin,
-    };
+    const settings = await PostgresStore.open({ ...common, connection });
+    return { settings, settingsLogin };
   } catch (error) {
     throw new Error(`--settings: ${errorText(error)}`, { cause: error });
   }
-}
-
-/*
- * The data directory: settings, and what else has to outlive the process. Whoever can write to it
- * can let himself in, so it has to be ours and closed to others, or the start is refused.
- */
-
-const OWNER_ONLY = 0o700;
-const OTHERS = 0o077;
-
-/**
- * Makes the directory if it is missing, and checks it.
- *
- * @returns its absolute path
- * @throws Error with a text that names `--data-dir` and says what is wrong with it
- */
-export async function openDataDir(path: string): Promise<string> {
-  const directory = resolve(path);
-  try {
-    const made = await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
-    // The mode of mkdir passes through the umask, which may have taken the owner's own bits.
-    if (made !== undefined) await chmod(directory, OWNER_ONLY);
-    const status = await lstat(directory);
-    if (!status.isDirectory()) throw new Error('it is not a directory');
-    if (process.getuid && status.uid !== process.getuid())
-      throw new Error(`it belongs to another user (uid ${status.uid})`);
-    if ((status.mode & OTHERS) !== 0)
-      throw new Error(`others have access to it: chmod 700 ${directory}`);
-  } catch (error) {
-    throw new Error(`--data-dir ${directory}: ${errorText(error)}`, { cause: error });
-  }
-  return directory;
 }

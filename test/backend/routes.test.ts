@@ -10,9 +10,8 @@ import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 
 const base: RouteOptions = {
-  backendFromFlag: true,
+  sourceOf: () => 'flag',
   routes: [],
-  routesFromFlag: true,
   backendAuth: 'trust',
   backendAhead: 0,
 };

@@ -38,9 +38,8 @@ function options(more: Partial<CheckOptions>): CheckOptions {
   return {
     listen: [{ host: '127.0.0.1', port: 26257 }],
     backend: 'postgres://127.0.0.1:1?sslmode=require',
-    backendFromFlag: true,
+    sourceOf: () => 'flag',
     routes: [],
-    routesFromFlag: true,
     backendAuth: 'trust',
     backendAhead: 0,
     dataDir: join(files, 'no-data'),

@@ -1,4 +1,4 @@
-/** The manual and the program say the same. */
+/** The manual agrees with the program. */
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';

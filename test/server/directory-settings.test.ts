@@ -1,6 +1,6 @@
 /**
- * Settings that need a directory: what is asked when they are changed, and that nothing is written
- * when the answer is no.
+ * Settings that need a directory: the directory is asked when they are changed, and nothing is
+ * written if it lacks a right.
  */
 
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -34,7 +34,7 @@ async function openStore(vet?: Vet) {
   return { store, files: () => readdir(directory) };
 }
 
-t.test('without a directory they cannot be switched on, and can be switched off', async (t) => {
+t.test('without a directory the settings can be switched off, but not on', async (t) => {
   const { store, files } = await openStore();
   for (const name of [PROVISIONING, SYNC] as const) {
     await t.rejects(store.change(set(name), 'ops'), {
@@ -47,7 +47,7 @@ t.test('without a directory they cannot be switched on, and can be switched off'
   await store.change(set(PROVISIONING, 'off'), 'ops');
 });
 
-t.test('only what is changed is asked about', async (t) => {
+t.test('the directory is asked only about settings that change', async (t) => {
   const { store } = await openStore(async (values, changed) => {
     if (values[SYNC] && changed.has(SYNC) && changed.size > 1) throw new Error('asked');
   });
@@ -59,7 +59,7 @@ t.test('only what is changed is asked about', async (t) => {
   await t.rejects(store.change([...set(SYNC), ...set(PROVISIONING)], 'ops'), { message: 'asked' });
 });
 
-t.test('with a directory its role decides, as it is at that moment', async (t) => {
+t.test('with a directory, the present rights of its role decide', async (t) => {
   const database = await startPostgres({
     initSql: ['CREATE ROLE keeper LOGIN', 'CREATE ROLE readers'],
   });
@@ -103,30 +103,33 @@ t.test('with a directory its role decides, as it is at that moment', async (t) =
   await t.rejects(store.change(set(SYNC), 'ops'), { sqlstate: '57P03', message: /not available/ });
 });
 
-t.test('the pattern of provisioning is an expression, and loose ones are warned of', async (t) => {
-  const { store } = await openStore();
-  const pattern = (text: string) =>
-    store.change([{ kind: 'set', name: 'pgsso.provisioning.pattern', text }], 'ops');
-  await t.rejects(pattern('('), { sqlstate: '22023', message: /missing/ });
-  await t.rejects(pattern('[9-0]'), {
-    sqlstate: '22023',
-    message: /range/,
-    hint: /0-9 was probably meant/,
-  });
-  await t.rejects(pattern('a'.repeat(4097)), { sqlstate: '22023', message: /longer than 4096/ });
-  await t.rejects(pattern('(a{1000}){20}'), { sqlstate: '22023', message: /./ });
-  const loose = await pattern('svc');
-  t.match(settingWarnings(loose.values), [/^pgsso\.provisioning\.pattern is not anchored/]);
-  const exact = await pattern('^svc-[a-z]+$');
-  t.strictSame(settingWarnings(exact.values), []);
-  t.equal(exact.values['pgsso.provisioning.pattern']?.allows('svc-a'), true);
-  t.equal(exact.values['pgsso.provisioning.pattern']?.allows('xsvc-a'), false);
-  t.equal((await pattern('')).values['pgsso.provisioning.pattern'], undefined);
-  const map = await store.change(
-    [{ kind: 'set', name: 'pgsso.role_map.configuration', text: 'a b\n/dev developers' }],
-    'ops',
-  );
-  t.match(settingWarnings(map.values), [
-    /line 2 of pgsso\.role_map\.configuration is not anchored/,
-  ]);
-});
+t.test(
+  'the pattern of provisioning is a regular expression, and one without anchors is warned of',
+  async (t) => {
+    const { store } = await openStore();
+    const pattern = (text: string) =>
+      store.change([{ kind: 'set', name: 'pgsso.provisioning.pattern', text }], 'ops');
+    await t.rejects(pattern('('), { sqlstate: '22023', message: /missing/ });
+    await t.rejects(pattern('[9-0]'), {
+      sqlstate: '22023',
+      message: /range/,
+      hint: /0-9 was probably meant/,
+    });
+    await t.rejects(pattern('a'.repeat(4097)), { sqlstate: '22023', message: /longer than 4096/ });
+    await t.rejects(pattern('(a{1000}){20}'), { sqlstate: '22023', message: /./ });
+    const loose = await pattern('svc');
+    t.match(settingWarnings(loose.values), [/^pgsso\.provisioning\.pattern is not anchored/]);
+    const exact = await pattern('^svc-[a-z]+$');
+    t.strictSame(settingWarnings(exact.values), []);
+    t.equal(exact.values['pgsso.provisioning.pattern']?.allows('svc-a'), true);
+    t.equal(exact.values['pgsso.provisioning.pattern']?.allows('xsvc-a'), false);
+    t.equal((await pattern('')).values['pgsso.provisioning.pattern'], undefined);
+    const map = await store.change(
+      [{ kind: 'set', name: 'pgsso.role_map.configuration', text: 'a b\n/dev developers' }],
+      'ops',
+    );
+    t.match(settingWarnings(map.values), [
+      /line 2 of pgsso\.role_map\.configuration is not anchored/,
+    ]);
+  },
+);

@@ -1,11 +1,9 @@
-/**
- * The URL of `--directory`: who logs in with which password, over which kind of TLS, and what is
- * refused.
- */
+/** The URL of `--directory`: its user, its password, its TLS, and the URLs that are refused. */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { OptionSource } from '../../src/backend/url.ts';
 import { UsageError } from '../../src/lib/errors.ts';
 import { openDirectory } from '../../src/server/directory.ts';
 import { makeAuthority } from '../support/certificates.ts';
@@ -26,9 +24,12 @@ const database = await startPostgres({
 });
 t.teardown(() => database.close());
 
-/** What stands in the way of creating users by this URL; undefined when nothing does. */
-async function problemOf(directory: string, directoryFromFlag = true): Promise<string | undefined> {
-  const opened = await openDirectory({ directory, directoryFromFlag });
+/** Why users cannot be created by this URL. Undefined: they can. */
+async function problemOf(
+  directory: string,
+  source: OptionSource = 'flag',
+): Promise<string | undefined> {
+  const opened = await openDirectory({ directory, sourceOf: () => source });
   if (!opened) throw new Error('no directory was opened');
   try {
     return await opened.directory.problem('create');
@@ -37,11 +38,13 @@ async function problemOf(directory: string, directoryFromFlag = true): Promise<s
   }
 }
 
+const sourceOf = (): OptionSource => 'flag';
+
 const base = `postgres://keeper@localhost:${database.port}/postgres`;
 const ca = `sslmode=verify-full&sslrootcert=${join(files, 'ca.pem')}`;
 
-t.test('there is none without the option', async (t) => {
-  t.equal(await openDirectory({}), undefined);
+t.test('there is no directory without the option', async (t) => {
+  t.equal(await openDirectory({ sourceOf }), undefined);
 });
 
 t.test('a password from a file, or from a URL in the environment, over verified TLS', async (t) => {
@@ -53,7 +56,7 @@ t.test('a password from a file, or from a URL in the environment, over verified 
     'the user as a parameter',
   );
   const inUrl = base.replace('keeper@', 'keeper:pa%3Ass%3Aw%C3%B6rd@');
-  t.equal(await problemOf(`${inUrl}?${ca}`, false), undefined);
+  t.equal(await problemOf(`${inUrl}?${ca}`, 'environment'), undefined);
   t.equal(
     await problemOf(`${base}?passfile=${passfile}&sslmode=require`),
     undefined,
@@ -61,7 +64,7 @@ t.test('a password from a file, or from a URL in the environment, over verified 
   );
 });
 
-t.test('the server has to be the right one, and speak TLS', async (t) => {
+t.test('the server has to prove its name, and speak TLS', async (t) => {
   const refusals: [string, string, RegExp][] = [
     [
       'another authority',
@@ -79,15 +82,17 @@ t.test('the server has to be the right one, and speak TLS', async (t) => {
   for (const [name, url, reason] of refusals) {
     await t.rejects(problemOf(url), { sqlstate: '57P03', message: /not available/, reason }, name);
   }
-  await problemOf(
-    `${base.replace('localhost', '127.0.0.1')}?sslmode=verify-ca&sslrootcert=${join(files, 'ca.pem')}`,
-  ).catch((error) => t.match(error, { reason: /password/ }, 'verify-ca does not look at the name'));
+  const byAddress = base.replace('localhost', '127.0.0.1');
+  const verifyCa = `sslmode=verify-ca&sslrootcert=${join(files, 'ca.pem')}`;
+  await problemOf(`${byAddress}?${verifyCa}`).catch((error) =>
+    t.match(error, { reason: /password/ }, 'verify-ca does not look at the name'),
+  );
 });
 
 t.test('files are read again on request', async (t) => {
   const opened = await openDirectory({
     directory: `${base}?${ca}&passfile=${passfile}`,
-    directoryFromFlag: true,
+    sourceOf,
   });
   t.teardown(() => opened?.directory.close());
   t.equal(await opened?.directory.problem(), undefined);
@@ -103,7 +108,7 @@ t.test('files are read again on request', async (t) => {
   });
 });
 
-t.test('URLs that cannot be right name the option, and no password', async (t) => {
+t.test('the error about a wrong URL names the option and repeats no password', async (t) => {
   const rows: [string, RegExp][] = [
     ['postgres://localhost/postgres', /name the user/],
     ['postgres://keeper:hunter2@localhost/postgres', /a password in a flag/],
@@ -116,7 +121,7 @@ t.test('URLs that cannot be right name the option, and no password', async (t) =
     ['postgres://%zz@localhost/', /./],
   ];
   for (const [url, text] of rows) {
-    const error = await openDirectory({ directory: url, directoryFromFlag: true }).catch(
+    const error = await openDirectory({ directory: url, sourceOf }).catch(
       (error: unknown) => error,
     );
     t.ok(error instanceof UsageError, url);
@@ -126,7 +131,7 @@ t.test('URLs that cannot be right name the option, and no password', async (t) =
   }
   const missing = openDirectory({
     directory: 'postgres://keeper@localhost/?passfile=/nowhere',
-    directoryFromFlag: true,
+    sourceOf,
   });
   await t.rejects(missing, { message: /^--directory: .*nowhere/ });
 });

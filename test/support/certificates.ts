@@ -1,7 +1,7 @@
 /**
- * Certificates for tests: an authority, and server and client certificates of it, in under a
- * millisecond each and without an openssl binary. Written by what writes the certificates of
- * `--backend-auth issue-cert`.
+ * Certificates for tests: an authority, and its server and client certificates. Each takes under a
+ * millisecond and needs no openssl binary. The code that issues certificates for `--backend-auth
+ * issue-cert` writes them.
  */
 
 import { createPrivateKey, createPublicKey } from 'node:crypto';
@@ -36,7 +36,7 @@ export interface CertificateOptions {
   readonly key?: string;
 }
 
-/** Something that signs certificates. */
+/** A certificate authority. */
 export interface Authority extends Certificate {
   issue(options: CertificateOptions): Certificate;
 }

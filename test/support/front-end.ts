@@ -1,7 +1,6 @@
 /**
- * A pgsso in this process for end-to-end tests, with a key of its own and the events of its log at
- * hand. What the command line does with its options is tested apart; here they are given as `serve`
- * takes them.
+ * A pgsso in this process for end-to-end tests, with an issuer for tests and with the events of its
+ * log. Its options are those of `serve`: the command line has tests of its own.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -9,13 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog } from '../../src/observe/log.ts';
-import { type ServeOptions, serve } from '../../src/server/server.ts';
+import type { ServeOptions } from '../../src/server/options.ts';
+import { serve } from '../../src/server/server.ts';
 import { keySetText, type Members, mintToken, testKey } from './tokens.ts';
 
 export const ISSUER = 'https://id.example.test';
 export const AUDIENCE = 'databases';
 
-/** The option that makes a login a token login, as psql is given it. */
+/** The startup option that marks a token login, as a psql user writes it. */
 export const JWT_OPTION = '--crdb:jwt_auth_enabled=true';
 
 /** An event of the log. */
@@ -24,13 +24,13 @@ export type LogEvent = Readonly<Record<string, unknown>>;
 /** A front-end that is up. */
 export interface FrontEnd {
   readonly port: number;
-  /** Of `metricsListen`; 0 without. */
+  /** The port of `metricsListen`, or 0 without it. */
   readonly metricsPort: number;
-  /** Where the console's socket lies. */
+  /** The directory of the console's socket. */
   readonly dataDir: string;
-  /** What was logged so far, oldest first. */
+  /** The events that were logged so far, oldest first. */
   readonly events: readonly LogEvent[];
-  /** The next event that matches, or one that is there already. */
+  /** The first event that has these members. Waits for it if it is not logged yet. */
   event(wanted: LogEvent): Promise<LogEvent>;
   reload(): Promise<void>;
   drain(): Promise<void>;
@@ -38,7 +38,7 @@ export interface FrontEnd {
   close(): Promise<void>;
 }
 
-/** Settings with which {@link token} is let in. */
+/** Settings that accept {@link token}. */
 const settings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.enabled': 'true',
   'server.jwt_authentication.issuers.configuration': ISSUER,
@@ -46,7 +46,7 @@ const settings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.jwks': keySetText(testKey('RS256')),
 };
 
-/** Starts a front-end for a backend; settings are added to those of the tests' issuer. */
+/** Starts a front-end for a backend. Settings are added to those for the test issuer. */
 export async function startFrontEnd(
   backend: string | undefined,
   options: Partial<Omit<ServeOptions, 'settings' | 'backend'>> & {
@@ -60,11 +60,10 @@ export async function startFrontEnd(
     {
       listen: [{ host: '127.0.0.1', port: 0 }],
       ...(backend !== undefined && { backend }),
-      backendFromFlag: true,
+      sourceOf: () => 'environment',
       backendAuth: 'trust',
       backendAhead: 0,
       routes: [],
-      routesFromFlag: true,
       dataDir,
       superusers: 'refuse',
       reservedUsers: [],
@@ -97,9 +96,8 @@ export async function startFrontEnd(
         if (found) return found;
         await sleep(10);
       }
-      throw new Error(
-        `no event ${JSON.stringify(wanted)} in the log:\n${events.map((event) => JSON.stringify(event)).join('\n')}`,
-      );
+      const logged = events.map((event) => JSON.stringify(event)).join('\n');
+      throw new Error(`no event ${JSON.stringify(wanted)} in the log:\n${logged}`);
     },
     reload: () => server.reload(),
     drain: () => server.drain(),
@@ -111,8 +109,9 @@ export async function startFrontEnd(
 }
 
 /**
- * A token that the front-end of {@link startFrontEnd} lets in as `sub`, for ten minutes; `claims`
- * adds to or replaces its claims.
+ * Makes a token that {@link startFrontEnd} accepts for `sub` during ten minutes.
+ *
+ * @param claims added to the usual claims; a claim of the same name is replaced
  */
 export function token(sub: string, claims: Members = {}): string {
   const now = Math.floor(Date.now() / 1000);

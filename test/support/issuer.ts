@@ -1,7 +1,7 @@
 /**
- * An identity provider that does what a test tells it to: be slow, be away, lie about its name,
- * send too much. It serves a discovery document and a key set, counts who asks for what, and can be
- * served over TLS by a certificate of a test's own.
+ * An identity provider that misbehaves as a test wants: it is slow, unreachable, states a false
+ * name or sends too much. It serves a discovery document and a key set, lists the requests, and
+ * speaks TLS if a test gives it a certificate.
  */
 
 import {
@@ -15,30 +15,30 @@ import type { AddressInfo } from 'node:net';
 import type { Certificate } from './certificates.ts';
 import { publicJwk, type TestKey } from './tokens.ts';
 
-/** How it answers a request. */
+/** Answers a request; `ordinary` answers it properly. */
 export type Behaviour = (
   request: IncomingMessage,
   response: ServerResponse,
   ordinary: () => void,
 ) => void;
 
-/** The running provider; what is assigned to it holds from the next request on. */
+/** The running provider. A member that a test assigns applies from the next request on. */
 export interface TestIssuer {
   readonly issuer: string;
   readonly port: number;
-  /** Paths that were asked for, oldest first. */
+  /** The requested paths, oldest first. */
   readonly requests: string[];
   /** The members of the key set. */
   keys: readonly unknown[];
   /** Header fields of both documents. */
   headers: Readonly<Record<string, string>>;
-  /** Members of the discovery document that replace or add to the usual ones. */
+  /** Members of the discovery document, added to the usual ones or replacing them. */
   document: Readonly<Record<string, unknown>>;
-  /** Undefined: as it should be. */
+  /** Undefined: every request is answered properly. */
   behaviour: Behaviour | undefined;
-  /** The requests for one path. */
+  /** The number of requests for a path. */
   count(path: string): number;
-  /** Resolves when that many requests have come for a path. */
+  /** Resolves when there have been that many requests for a path. */
   asked(path: string, times: number): Promise<void>;
   close(): Promise<void>;
 }
@@ -50,7 +50,7 @@ export const JWKS = '/keys';
 export const misbehave = {
   /** Never answers. */
   hang: () => undefined,
-  /** Begins to answer and stops. */
+  /** Begins an answer and never ends it. */
   stall: (_request, response) =>
     void response.writeHead(200, { 'content-type': 'application/json' }).write('{"keys":['),
   away: (request) => void request.socket.destroy(),

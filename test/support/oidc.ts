@@ -1,7 +1,7 @@
 /**
- * A real OpenID provider for tests and the demo: `oidc-provider` on a port of ours, with discovery,
- * a key set, and access tokens as signed JWTs by client credentials (RFC 6749, section 4.4). A
- * client is a person here, which saves a browser: the token's `sub` is the client's id.
+ * A real OpenID provider for tests and the demo: `oidc-provider` on a local port, with discovery, a
+ * key set, and access tokens as signed JWTs by client credentials (RFC 6749, section 4.4). A client
+ * stands for a person, so that no browser is needed: the token's `sub` is the client's id.
  */
 import { createPublicKey, generateKeyPair, type JsonWebKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -13,22 +13,22 @@ import type { Configuration } from 'oidc-provider';
 /** Signature algorithms that the provider has a key for. */
 export type ProviderAlgorithm = 'RS256' | 'ES256';
 
-/** Somebody who can get tokens. */
+/** A client that can get tokens. */
 export interface ProviderClient {
   /** Becomes `sub`. */
   readonly id: string;
   /** Default: a random one. */
   readonly secret?: string;
-  /** What its tokens are signed with, default RS256. */
+  /** The algorithm of its tokens' signatures. Default: RS256. */
   readonly algorithm?: ProviderAlgorithm;
-  /** Further claims of its tokens. Registered ones (`sub`, `aud`, `exp`, …) cannot be changed. */
+  /** More claims for its tokens. Registered claims (`sub`, `aud`, `exp`, …) cannot be changed. */
   readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** What {@link startProvider} takes. */
 export interface ProviderOptions {
   readonly clients: readonly ProviderClient[];
-  /** The audience of a token that is asked for without `resource` (RFC 8707): an absolute URI. */
+  /** The audience of a token requested without `resource` (RFC 8707): an absolute URI. */
   readonly audience: string;
   /** Lifetime of the tokens in seconds, default 3600. */
   readonly lifetime?: number;
@@ -48,8 +48,9 @@ export interface Provider {
   /** The public key set as JSON, as the provider serves it at its `jwks_uri`. */
   readonly jwks: string;
   /**
-   * Gets an access token for a client by HTTP; throws with the provider's answer when it has none
-   * to give.
+   * Gets an access token for a client by HTTP.
+   *
+   * @throws Error with the provider's answer if it refuses
    */
   token(request: { readonly clientId: string; readonly audience?: string }): Promise<string>;
   stop(): Promise<void>;
@@ -66,7 +67,7 @@ export async function startProvider(options: ProviderOptions): Promise<Provider>
   const lifetime = options.lifetime ?? 3600;
   const keys = options.keys ?? (await makeSigningKeys());
 
-  // the port comes first, since the issuer's name holds it
+  // The server listens first, since the port is part of the issuer's name.
   const server = createServer();
   server.listen(options.port ?? 0, options.host ?? '127.0.0.1');
   await once(server, 'listening');
@@ -106,7 +107,7 @@ export async function startProvider(options: ProviderOptions): Promise<Provider>
     server.on('request', new OidcProvider(issuer, configuration).callback());
   });
 
-  // by the address, which can be reached where the issuer's name cannot
+  // Requests go to the address, since the issuer's name may not resolve here.
   const base = `http://${address}:${port}`;
   return {
     issuer,
@@ -123,7 +124,8 @@ export async function startProvider(options: ProviderOptions): Promise<Provider>
 
 /**
  * Gets an access token by client credentials from the provider whose endpoints are below `base`.
- * Throws with the provider's answer when it has none to give.
+ *
+ * @throws Error with the provider's answer if it refuses
  */
 export async function fetchToken(
   base: string,
@@ -134,7 +136,7 @@ export async function fetchToken(
     grant_type: 'client_credentials',
     ...(audience !== undefined && { resource: audience }),
   });
-  // RFC 6749, section 2.3.1: both halves are form-encoded first
+  // RFC 6749, section 2.3.1: the id and the secret are form-encoded before they are joined.
   const credentials = [client.id, client.secret].map(encodeURIComponent).join(':');
   const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
   return JSON.parse(
@@ -142,7 +144,7 @@ export async function fetchToken(
   ).access_token;
 }
 
-/** One new private key for each {@link ProviderAlgorithm}. */
+/** Makes a private key for each {@link ProviderAlgorithm}. */
 export async function makeSigningKeys(): Promise<JsonWebKey[]> {
   const [rsa, ec] = await Promise.all([
     promisify(generateKeyPair)('rsa', { modulusLength: 2048 }),
@@ -170,10 +172,7 @@ async function fetchText(url: string, init?: RequestInit): Promise<string> {
   return text;
 }
 
-/**
- * It tells on the console that it is not meant for production as it stands here, which is true and
- * would drown the test's output.
- */
+/** Drops the provider's warnings that this configuration is not fit for production. */
 async function withoutNotices(run: () => Promise<void>): Promise<void> {
   const { warn, info } = console;
   const quiet =

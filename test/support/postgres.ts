@@ -1,7 +1,7 @@
 /**
- * A PostgreSQL of our own for tests and the demo: a new cluster in a private temporary directory,
- * on a loopback port and a Unix socket. It ends with this process at the latest, however that ends
- * (see guard.ts), and does not keep it alive.
+ * A PostgreSQL server for tests and the demo: a new cluster in a private temporary directory, on a
+ * loopback port and a Unix socket. It ends with this process, however that ends (see guard.ts), and
+ * does not keep it alive.
  */
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -31,22 +31,22 @@ import {
   serverUser,
 } from './postgres-install.ts';
 
-/** What a test may ask for; all of it optional. */
+/** The options of {@link startPostgres}. */
 export interface PostgresOptions {
-  /** Default: the newest that there is. */
+  /** Default: the newest. */
   readonly version?: PostgresVersion;
   /** Lines of postgresql.conf, values unquoted: `{ log_connections: 'on' }`. */
   readonly conf?: Readonly<Record<string, string>>;
   /**
-   * Lines of pg_hba.conf. Default: trust for everybody. The superuser gets in over the Unix socket
-   * in any case, so that {@link Postgres.query} works.
+   * Lines of pg_hba.conf. Default: trust for everybody. The superuser can always log in over the
+   * Unix socket, so that {@link Postgres.query} works.
    */
   readonly hba?: readonly string[];
   /** Lines of pg_ident.conf. */
   readonly ident?: readonly string[] | undefined;
-  /** PEM texts; TLS is off without them. */
+  /** PEM texts. Default: TLS is off. */
   readonly ssl?: { readonly cert: string; readonly key: string; readonly ca?: string | undefined };
-  /** Statements to run once the server is up, as the superuser. */
+  /** Statements that the superuser runs after the start. */
   readonly initSql?: readonly string[];
 }
 
@@ -60,22 +60,19 @@ export interface Postgres {
   readonly superuser: 'postgres';
   /** `postgres://[user@]127.0.0.1:<port>[/database]`. */
   url(user?: string, database?: string): string;
-  /** Runs SQL as the superuser, each call on a connection of its own. */
+  /** Runs SQL as the superuser, on a new connection for each call. */
   query(sql: string, values?: unknown[]): Promise<pg.QueryResult>;
   /** The server's log so far. */
   log(): string;
-  /** Replaces pg_hba.conf (and pg_ident.conf) and has the server read them. */
+  /** Replaces pg_hba.conf and pg_ident.conf, and reloads the server's configuration. */
   reload(files: Pick<PostgresOptions, 'hba' | 'ident'>): Promise<void>;
-  /**
-   * Ends the server as `pg_ctl stop -m` would, default `fast`; {@link Postgres.restart} brings it
-   * back.
-   */
+  /** Ends the server as `pg_ctl stop -m` does, by default `fast`. It can be restarted. */
   stop(mode?: ShutdownMode): Promise<void>;
-  /** Ends the postmaster with SIGKILL: no goodbye to anybody. */
+  /** Ends the postmaster with SIGKILL. */
   kill(): Promise<void>;
-  /** Starts the server on the same port, after a `fast` stop if it still runs. */
+  /** Starts the server on the same port, after a `fast` stop if it is running. */
   restart(): Promise<void>;
-  /** Ends the server and removes everything that it had. */
+  /** Ends the server and removes its files. */
   close(): Promise<void>;
 }
 
@@ -102,21 +99,22 @@ const trustAll = [
 ];
 
 /**
- * Below the port ranges from which Linux and macOS take the client's end of a connection: while a
- * server there is down, a client that tries it again and again would end up connected to itself.
+ * Below the ranges from which Linux and macOS choose the local port of a client. Otherwise a client
+ * that keeps trying the port of a stopped server could connect to itself.
  */
 const ports = { from: 15_000, to: 32_000 };
 
 const startTimeoutMs = 30_000;
 
 /**
- * Makes a cluster and starts it. Takes about a second, nearly all of it initdb. Throws with the
- * server's log if it does not start.
+ * Makes a cluster and starts it. It takes about a second, most of it for initdb.
+ *
+ * @throws Error with the server's log if it does not start
  */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const user = serverUser();
-  // resolved, since macOS's temporary directory is a link; the socket's path has to stay below 104
-  // bytes there
+  // The real path: the temporary directory of macOS is a link, and a socket's path may have at most
+  // 103 bytes there.
   const base = mkdtempSync(join(realpathSync(tmpdir()), 'pgsso-pg-'));
   const guard = startGuard({
     directory: base,
@@ -168,7 +166,7 @@ class Server implements Postgres {
       '--pgdata',
       this.dataDir,
     ];
-    // its directory as the working directory: ours may be closed to the server's user
+    // The server's user may be unable to enter the current directory.
     await promisify(execFile)(join(this.#native, 'bin', 'initdb'), flags, {
       ...this.#user,
       cwd: this.socketDir,
@@ -206,7 +204,8 @@ class Server implements Postgres {
 
   url(user?: string, database?: string): string {
     const login = user === undefined ? '' : `${encodeURIComponent(user)}@`;
-    return `postgres://${login}${this.host}:${this.port}${database === undefined ? '' : `/${encodeURIComponent(database)}`}`;
+    const path = database === undefined ? '' : `/${encodeURIComponent(database)}`;
+    return `postgres://${login}${this.host}:${this.port}${path}`;
   }
 
   async query(sql: string, values?: unknown[]): Promise<pg.QueryResult> {
@@ -255,8 +254,8 @@ class Server implements Postgres {
 
   async #start(): Promise<void> {
     const log = openSync(this.#logFile, 'w', 0o644);
-    // a session of its own, so that Ctrl-C in a terminal ends us first; not waited for, since the
-    // guard ends it
+    // In a session of its own, so that Ctrl-C in a terminal ends this process first. The guard ends
+    // the server.
     const postmaster = spawn(
       join(this.#native, 'bin', 'postgres'),
       ['-D', this.dataDir, '-p', String(this.port)],
@@ -291,14 +290,14 @@ class Server implements Postgres {
     await once(postmaster, 'exit');
   }
 
-  /** A line of postmaster.pid, from 1; line 8 is the state that pg_ctl waits for. */
+  /** A line of postmaster.pid, counted from 1. Line 8 is the state that pg_ctl waits for. */
   #pidFile(line: number): string | undefined {
     try {
       return readFileSync(join(this.dataDir, 'postmaster.pid'), 'utf8')
         .split('\n')
         [line - 1]?.trim();
     } catch {
-      return undefined; // not written yet
+      return undefined; // It is not written yet.
     }
   }
 
@@ -321,7 +320,7 @@ class Server implements Postgres {
   }
 }
 
-/** None of our PG… variables, and messages in English. */
+/** Without the PG… variables of this process, and with messages in English. */
 function serverEnv(): NodeJS.ProcessEnv {
   const { PATH } = process.env;
   return { PATH, LC_ALL: 'C', TZ: 'UTC' };

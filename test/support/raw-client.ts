@@ -1,4 +1,4 @@
-/** A client that speaks the protocol byte by byte, for what no driver would send. */
+/** A client that speaks the protocol byte by byte and sends what no driver sends. */
 
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -45,7 +45,7 @@ export class RawClient {
     this.channel.socket.write(Buffer.concat(parts));
   }
 
-  /** Sends the bytes one by one, each in a packet of its own as far as the network lets us. */
+  /** Sends the bytes one by one, each in a packet of its own if the network allows it. */
   async drip(bytes: Buffer): Promise<void> {
     this.channel.socket.setNoDelay(true);
     for (const byte of bytes) {
@@ -54,7 +54,7 @@ export class RawClient {
     }
   }
 
-  /** The next message; undefined at the end of the connection. */
+  /** The next message. Undefined: the connection has ended. */
   async message(): Promise<Message | undefined> {
     return this.channel.message(1 << 24, this.#never);
   }
@@ -64,9 +64,7 @@ export class RawClient {
     return this.channel.byte(this.#never);
   }
 
-  /**
-   * The letters of the messages' types up to one of that type or the end, and that last message.
-   */
+  /** Reads up to a message of a type. Returns the types so far, as letters, and that message. */
   async until(type: number): Promise<{ types: string; last: Message | undefined }> {
     let types = '';
     for (;;) {
@@ -76,7 +74,7 @@ export class RawClient {
     }
   }
 
-  /** The fields of the ErrorResponse that comes next, behind whatever else. */
+  /** Skips messages up to the next ErrorResponse and returns its fields. */
   async error(): Promise<{
     severity: string;
     sqlstate: string;
@@ -96,13 +94,13 @@ export class RawClient {
     };
   }
 
-  /** Resolves when the peer has ended the connection; fails when it says something first. */
+  /** Resolves when the peer has ended the connection. Rejects if a message comes first. */
   async ended(): Promise<void> {
     const message = await this.message().catch(() => undefined);
     if (message) throw new Error(`message ${String.fromCharCode(message.type)} instead of the end`);
   }
 
-  /** Resolves when the peer has ended or reset the connection, whatever it says before. */
+  /** Resolves when the peer has ended or reset the connection. Messages are skipped. */
   async closed(): Promise<void> {
     const { socket } = this.channel;
     if (socket.readableEnded) socket.destroy();
@@ -115,7 +113,7 @@ export class RawClient {
   }
 }
 
-/** Waits until TLS stands. */
+/** Waits for the end of the TLS handshake. */
 export async function upgrade(socket: TLSSocket): Promise<TLSSocket> {
   await once(socket, 'secureConnect');
   return socket;

@@ -1,16 +1,13 @@
 /**
- * What `npm test` prints: a line a test file, each failure in full where it happens, and at the end
- * a line that scripts read, `N passed, N failed` and, when tests were skipped, `, N skipped`. It
- * counts single assertions, not the tests that group them; what is still to do counts as skipped.
- * The exit status is tap's own.
+ * The output of `npm test`: a line for each test file, each failure in full when it happens, and a
+ * last line that scripts read: `N passed, N failed` and, if tests were skipped, `, N skipped`. It
+ * counts assertions, not the tests that group them. A test marked "todo" counts as skipped. The
+ * exit status is tap's.
  */
 import { Transform, type TransformCallback } from 'node:stream';
 import { Parser, type Result } from 'tap-parser';
 
-/**
- * The writable stream that tap pipes its TAP into. A default export because tap's option `reporter`
- * takes nothing else.
- */
+/** The stream that tap writes its TAP to. Tap's option `reporter` requires a default export. */
 export default class Reporter extends Transform {
   readonly #parser = new Parser();
   #passed = 0;
@@ -26,11 +23,10 @@ export default class Reporter extends Transform {
       this.#failed++;
       this.push(describe(result));
     });
-    // at the root, a result is a whole file
+    // A result at the root is that of a file.
     this.#parser.on('assert', ({ ok, name, time }: Result) => {
-      this.push(
-        `${ok ? '  ok  ' : 'NOT OK'}  ${name}${time === null ? '' : `  ${(time / 1000).toFixed(1)} s`}\n`,
-      );
+      const duration = time === null ? '' : `  ${(time / 1000).toFixed(1)} s`;
+      this.push(`${ok ? '  ok  ' : 'NOT OK'}  ${name}${duration}\n`);
     });
     this.#parser.on('bailout', (reason: string) => this.push(`bailed out: ${reason}\n`));
   }
@@ -42,18 +38,17 @@ export default class Reporter extends Transform {
 
   override _flush(done: TransformCallback): void {
     this.#parser.once('complete', ({ ok }: { ok: boolean }) => {
-      // broken TAP, such as a plan that was not kept, fails a run without a failed assertion
+      // Broken TAP, such as an unfulfilled plan, fails a run without a failed assertion.
       const failed = ok ? this.#failed : Math.max(this.#failed, 1);
-      this.push(
-        `\n${this.#passed} passed, ${failed} failed${this.#skipped > 0 ? `, ${this.#skipped} skipped` : ''}\n`,
-      );
+      const skipped = this.#skipped > 0 ? `, ${this.#skipped} skipped` : '';
+      this.push(`\n${this.#passed} passed, ${failed} failed${skipped}\n`);
       done();
     });
     this.#parser.end();
   }
 }
 
-/** Where, what was wrong, and the stack, of what tap's YAML block tells. */
+/** The place, the difference and the stack of a failure, from tap's YAML block. */
 function describe({ fullname, tapError, diag }: Result): string {
   const { at, diff, found, wanted, stack, exitCode, signal } = diag ?? {};
   const details = [

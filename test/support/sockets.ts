@@ -1,10 +1,8 @@
-/**
- * Pairs of connected sockets on the loopback address, for tests of what happens between two ends.
- */
+/** Connected sockets on the loopback address. */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-/** Both ends of one TCP connection; half-open, as the listener and the dialler have them. */
+/** Both ends of a TCP connection that may be half open, as connections of pgsso may be. */
 export async function socketPair(): Promise<{ near: Socket; far: Socket }> {
   const server = createServer({ allowHalfOpen: true });
   server.listen(0, '127.0.0.1');
@@ -18,10 +16,10 @@ export async function socketPair(): Promise<{ near: Socket; far: Socket }> {
   return { near, far };
 }
 
-/** Everything that comes out of a socket until its peer ends it. */
+/** Reads a socket until its peer ends it. */
 export async function readAll(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  // Not `for await`: it would destroy the socket in the end, and our own direction with it.
+  // `for await` would destroy the socket at the end, and with it the other direction.
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
   socket.resume();
   await once(socket, 'end');

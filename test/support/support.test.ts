@@ -1,7 +1,6 @@
 /**
- * The helpers that other tests lean on, where a fault of theirs would make those tests say
- * something false: the counting of results, the certificates, and that a killed test leaves no
- * server behind.
+ * The helpers of other tests, where a fault would make those tests wrong: the reporter counts
+ * results correctly, certificates are valid, and a killed test leaves no server behind.
  */
 
 import { spawn } from 'node:child_process';
@@ -49,7 +48,7 @@ t.test('a file that exits with an error after good assertions is a failure', asy
   t.equal(lastLine(output), '1 passed, 1 failed');
 });
 
-t.test('a plan that is not kept is a failure', async (t) => {
+t.test('an unfulfilled plan is a failure', async (t) => {
   t.equal(lastLine(await report('ok 1 - one', '1..2')), '1 passed, 1 failed');
 });
 
@@ -75,16 +74,18 @@ t.test('certificates', async (t) => {
   });
 });
 
-t.test('times change their form in 2050', async (t) => {
+t.test('times have another form from 2050 on', async (t) => {
   t.equal(time(new Date('2049-12-31T23:59:59.999Z')).toString('latin1'), '\x17\x0d491231235959Z');
   t.equal(time(new Date('2050-01-01T00:00:00Z')).toString('latin1'), '\x18\x0f20500101000000Z');
 });
 
-t.test('PostgreSQL ends with the process that started it, even a killed one', async (t) => {
+t.test('PostgreSQL ends with the process that started it, even if that is killed', async (t) => {
   const launcher = new URL('postgres.js', import.meta.url);
   const program = `
     const server = await (await import('${launcher}')).startPostgres();
-    process.stdout.write(server.dataDir + '\\n' + server.port, () => process.kill(process.pid, 'SIGKILL'));
+    process.stdout.write(server.dataDir + '\\n' + server.port, () =>
+      process.kill(process.pid, 'SIGKILL'),
+    );
   `;
   const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
     stdio: ['ignore', 'pipe', 'inherit'],

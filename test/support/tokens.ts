@@ -1,13 +1,12 @@
 /**
- * A mint for keys and tokens: any algorithm, any header, any claims, and tokens that no library
- * would make. Signs with node:crypto, so that what is verified with one implementation was made
- * with another.
+ * Makes keys and tokens: any algorithm, header and claims, and tokens that no library makes. It
+ * signs with node:crypto, so that tokens are not verified by the implementation that made them.
  */
 import { constants, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 
 const CURVES = { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' } as const;
 
-/** The algorithms that a key here may sign with. */
+/** The algorithms of test keys. */
 export type SigningAlgorithm =
   | 'RS256'
   | 'RS384'
@@ -18,7 +17,7 @@ export type SigningAlgorithm =
   | keyof typeof CURVES
   | 'EdDSA';
 
-/** A key pair of an imagined issuer. */
+/** A key pair of a test issuer. */
 export interface TestKey {
   readonly kid: string;
   readonly algorithm: SigningAlgorithm;
@@ -29,14 +28,14 @@ export interface TestKey {
 /** Signs the text before the second dot. */
 export type Signer = (signingInput: string) => Buffer;
 
-/** Members of a header or a set of claims; one that is undefined is left out. */
+/** Members of a header or of claims. An undefined one is left out. */
 export type Members = Readonly<Record<string, unknown>>;
 
 const made = new Map<string, TestKey>();
 
 /**
- * The key of that algorithm and name: the same one each time within a process, since an RSA key
- * takes long to make.
+ * Returns the key of an algorithm and a name. A process makes each key once, since an RSA key takes
+ * long to make.
  */
 export function testKey(algorithm: SigningAlgorithm, kid: string = algorithm): TestKey {
   const name = `${algorithm} ${kid}`;
@@ -45,19 +44,20 @@ export function testKey(algorithm: SigningAlgorithm, kid: string = algorithm): T
   return key;
 }
 
-/** The public JWK as an issuer publishes it. */
+/** Returns the public JWK as an issuer publishes it. */
 export function publicJwk({ publicKey, kid, algorithm }: TestKey, members: Members = {}): Members {
   return { ...publicKey.export({ format: 'jwk' }), kid, alg: algorithm, use: 'sig', ...members };
 }
 
-/** A JWK set as text, as it goes into `server.jwt_authentication.jwks`. */
+/** Returns a JWK set as text, for `server.jwt_authentication.jwks`. */
 export function keySetText(...keys: readonly TestKey[]): string {
   return JSON.stringify({ keys: keys.map((key) => publicJwk(key)) });
 }
 
 /**
- * A token that the key signed; `header` adds to, replaces or removes (undefined) what is usually in
- * it.
+ * Makes a token that the key signs.
+ *
+ * @param header added to the usual header; it replaces a member, or removes it with undefined
  */
 export function mintToken(key: TestKey, claims: Members, header: Members = {}): string {
   const usual = { alg: key.algorithm, kid: key.kid, typ: 'JWT' };
@@ -68,7 +68,7 @@ export function mintToken(key: TestKey, claims: Members, header: Members = {}): 
   );
 }
 
-/** A token around any two texts or byte strings, whether they are JSON or not. */
+/** Makes a token of any two texts or byte strings, valid JSON or not. */
 export function assembleToken(
   header: string | Buffer,
   payload: string | Buffer,
@@ -78,7 +78,7 @@ export function assembleToken(
   return `${signingInput}.${encode(signer(signingInput))}`;
 }
 
-/** Signs with a key, by default as its algorithm says. */
+/** Signs with a key, by default with its own algorithm. */
 export function signWith(key: TestKey, algorithm: SigningAlgorithm = key.algorithm): Signer {
   const hash = algorithm === 'EdDSA' ? null : `sha${algorithm.slice(2)}`;
   const padding = algorithm.startsWith('PS')
@@ -93,15 +93,15 @@ export function signWith(key: TestKey, algorithm: SigningAlgorithm = key.algorit
   return (signingInput) => sign(hash, Buffer.from(signingInput), options);
 }
 
-/** Signs as HS256 with any secret: what algorithm confusion needs. */
+/** Signs with HS256 and any secret, for attacks by algorithm confusion. */
 export function signWithSecret(secret: string | Buffer): Signer {
   return (signingInput) => createHmac('sha256', secret).update(signingInput).digest();
 }
 
-/** Signs nothing: the third part stays empty. */
+/** Leaves the signature empty. */
 export const signNothing: Signer = () => Buffer.alloc(0);
 
-/** Unpadded base64url. */
+/** Encodes as base64url without padding. */
 export function encode(part: string | Buffer): string {
   return Buffer.from(part).toString('base64url');
 }

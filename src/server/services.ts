@@ -1,0 +1,189 @@
+/**
+ * Builds what the sessions of a process share. A mistake in the options, or in a file that they
+ * name, ends the start here, before the first connection is accepted.
+ */
+import { ApiKeyUses } from '../auth/api-keys.ts';
+import { Authenticator } from '../auth/authenticator.ts';
+import { VerifiedTokens } from '../auth/verified-tokens.ts';
+import type { BackendNotice } from '../backend/backend.ts';
+import { Routes } from '../backend/routes.ts';
+import { Console } from '../console/console.ts';
+import { Operators } from '../console/operators.ts';
+import type { ConsoleServices } from '../console/session.ts';
+import type { FetchedKeys } from '../keys/fetched-keys.ts';
+import { KeyFiles } from '../keys/key-files.ts';
+import { Audit } from '../observe/audit.ts';
+import { KeyLog } from '../observe/key-log.ts';
+import type { Log } from '../observe/log.ts';
+import { Metrics } from '../observe/metrics.ts';
+import { ClientCertificate } from '../session/client-tls.ts';
+import type { SessionServices } from '../session/context.ts';
+import { Limits } from '../session/limits.ts';
+import type { ListenAddress } from '../session/listener.ts';
+import type { ClientTls } from '../session/negotiate.ts';
+import { SessionRegistry } from '../session/registry.ts';
+import type { SettingsStore } from '../settings/store/store.ts';
+import { type OpenDirectory, openDirectory } from './directory.ts';
+import { type ServeOptions, version } from './options.ts';
+import { openProviders } from './providers.ts';
+import { openDataDir, openSettings } from './settings.ts';
+
+/** An address that is to be listened on. */
+interface ListenerPlan {
+  readonly address: ListenAddress;
+  /** What its next connection does about TLS. */
+  readonly tls: () => ClientTls;
+}
+
+/** Files that are read again on SIGHUP. */
+interface Reloadable {
+  reload(): Promise<void>;
+}
+
+/** What the options name, with its files read. */
+interface OpenedOptions {
+  readonly routes: Routes;
+  readonly directory: OpenDirectory | undefined;
+  readonly certificate: ClientCertificate;
+  readonly listeners: readonly ListenerPlan[];
+  /** An absolute path. */
+  readonly dataDir: string;
+}
+
+/** The services of a process: those that sessions use, and those that only the process uses. */
+export interface Services extends SessionServices {
+  readonly settings: SettingsStore;
+  readonly console: Console;
+  readonly fetchedKeys: FetchedKeys;
+  readonly listeners: readonly ListenerPlan[];
+  readonly dataDir: string;
+  readonly reloadables: readonly Reloadable[];
+}
+
+/** The resources of a process. Each is closed when the start fails or the process ends. */
+export class Closing {
+  readonly #resources: { close(): Promise<void> | void }[] = [];
+
+  /** Takes charge of a resource that was just opened. */
+  add(resource: { close(): Promise<void> | void }): void {
+    this.#resources.push(resource);
+  }
+
+  /** Closes the resources, the last opened first. */
+  async close(): Promise<void> {
+    for (const resource of this.#resources.splice(0).reverse()) await resource.close();
+  }
+}
+
+/**
+ * Opens the services. Keys are not fetched yet, and no address is listened on.
+ *
+ * @throws UsageError for options that cannot be right; Error with one line that names the option
+ *   for what cannot be used
+ */
+export async function openServices(
+  options: ServeOptions,
+  log: Log,
+  closing: Closing,
+): Promise<Services> {
+  const { superusers, nativeLogins, loginTimeout } = options;
+  const opened = await openOptions(options, log, closing);
+  const { routes, listeners, dataDir } = opened;
+  const directory = opened.directory?.directory;
+  const { settings, settingsLogin } = await openSettings(options, dataDir, directory, log);
+  closing.add(settings);
+  const metrics = new Metrics(Date.now());
+  const registry = new SessionRegistry();
+  const authentication = openAuthentication(options, opened, log, metrics);
+  const { providers, authenticator } = authentication;
+  closing.add(providers);
+  const shared = { settings, directory, authenticator, metrics, log };
+  const console = createConsole(options, {
+    ...shared,
+    keys: providers.keys,
+    apiKeyUses: authentication.apiKeyUses,
+    sessions: registry,
+  });
+  closing.add(console);
+  const issuers = () => providers.keys.describe(settings.current.values);
+  metrics.watchIssuers(() => ({ now: Date.now(), issuers: issuers() }));
+  return {
+    ...shared,
+    fetchedKeys: providers.fetched,
+    routes,
+    superusers,
+    nativeLogins,
+    loginTimeout,
+    limits: new Limits(options, log, metrics),
+    registry,
+    console,
+    audit: new Audit(log, metrics),
+    listeners,
+    dataDir,
+    reloadables: reloadablesOf(opened, settingsLogin),
+  };
+}
+
+/** Reads what the options name. Nothing is dialled. */
+async function openOptions(
+  options: ServeOptions,
+  log: Log,
+  closing: Closing,
+): Promise<OpenedOptions> {
+  const routes = await Routes.open(options, noticeLogger(log));
+  const directory = await openDirectory(options);
+  if (directory) closing.add(directory.directory);
+  const certificate = await ClientCertificate.open(options);
+  const listeners = options.listen.map((address) => ({
+    address,
+    tls: certificate.forListener(address),
+  }));
+  const dataDir = await openDataDir(options.dataDir);
+  return { routes, directory, certificate, listeners, dataDir };
+}
+
+/** What decides on logins, with what it asks identity providers. */
+function openAuthentication(
+  options: ServeOptions,
+  { directory, dataDir }: OpenedOptions,
+  log: Log,
+  metrics: Metrics,
+) {
+  const providers = openProviders(options, new KeyFiles(dataDir), new KeyLog(log, metrics));
+  const { keys, exchange, userinfo, events } = providers;
+  const apiKeyUses = new ApiKeyUses();
+  const authenticator = new Authenticator({
+    keys,
+    verified: new VerifiedTokens(Date.now),
+    exchange,
+    userinfo,
+    events,
+    apiKeyUses,
+    now: Date.now,
+    // The directory's own user creates users and grants roles: no token may log in as it.
+    reservedUsers: [...options.reservedUsers, ...(directory ? [directory.user] : [])],
+    superusers: options.superusers,
+  });
+  return { providers, authenticator, apiKeyUses };
+}
+
+function createConsole(
+  { admins, viewers }: ServeOptions,
+  services: Omit<ConsoleServices, 'operators' | 'version' | 'now'>,
+): Console {
+  const operators = new Operators(admins, viewers);
+  return new Console({ ...services, operators, version, now: Date.now });
+}
+
+function reloadablesOf(
+  { certificate, routes, directory }: OpenedOptions,
+  settingsLogin: Reloadable | undefined,
+): Reloadable[] {
+  const backends = routes.all.map(({ backend }) => backend);
+  return [certificate, ...backends, directory, settingsLogin].filter((file) => file !== undefined);
+}
+
+/** A backend that lets others in without a password is logged as an error. */
+function noticeLogger(log: Log): BackendNotice {
+  return (level, text) => log[level === 'alarm' ? 'error' : 'warn']({ event: 'backend' }, text);
+}
