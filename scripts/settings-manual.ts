@@ -22,7 +22,7 @@ by \`npm run docs\`.
 /** Columns of a line of prose. */
 const WIDTH = 98;
 
-const TYPES = { b: 'boolean', s: 'string', d: 'duration' } as const;
+const TYPES = { b: 'boolean', s: 'string', d: 'duration', i: 'integer' } as const;
 
 /** The page. */
 export function formatManual(): string {

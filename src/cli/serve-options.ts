@@ -12,6 +12,7 @@ import {
   collect,
   collectLines,
   parseCount,
+  parseDelay,
   parseListenAddress,
   parseSize,
   parseTimeout,
@@ -188,6 +189,14 @@ const table: Table = {
     choices: ['allow', 'deny'],
     default: 'allow',
   },
+  replication: {
+    group: 'Who may log in:',
+    flags: '--replication <MODE>',
+    description: 'token logins that ask for replication, with which a whole cluster can be copied',
+    variable: 'PGSSO_REPLICATION',
+    choices: ['deny', 'allow'],
+    default: 'deny',
+  },
   admin: {
     group: 'Who may use the console, the database pgsso:',
     flags: '--admin <ROLE>',
@@ -238,6 +247,14 @@ const table: Table = {
     parse: parseCount,
     default: 1000,
   },
+  maxLoginsPerAddress: {
+    group: 'Limits:',
+    flags: '--max-logins-per-address <N>',
+    description:
+      'unfinished logins of one address, of IPv6 one /64 network (default: no limit of its own)',
+    variable: 'PGSSO_MAX_LOGINS_PER_ADDRESS',
+    parse: parseCount,
+  },
   maxSessions: {
     group: 'Limits:',
     flags: '--max-sessions <N>',
@@ -245,6 +262,24 @@ const table: Table = {
     variable: 'PGSSO_MAX_SESSIONS',
     parse: parseCount,
     default: 10_000,
+  },
+  tcpUserTimeout: {
+    group: 'Limits:',
+    flags: '--tcp-user-timeout <DURATION>',
+    description: 'a peer that takes nothing for so long while bytes wait for it is gone; 0: never',
+    variable: 'PGSSO_TCP_USER_TIMEOUT',
+    parse: parseDelay,
+    default: 300_000,
+    defaultText: '5m',
+  },
+  drainDelay: {
+    group: 'Limits:',
+    flags: '--drain-delay <DURATION>',
+    description: 'how long connections are still accepted after SIGTERM, while /readyz says no',
+    variable: 'PGSSO_DRAIN_DELAY',
+    parse: parseDelay,
+    default: 0,
+    defaultText: '0s',
   },
   drainTimeout: {
     group: 'Limits:',

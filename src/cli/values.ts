@@ -41,16 +41,26 @@ export function parseSize(text: string): number {
  * @returns milliseconds
  */
 export function parseTimeout(text: string): number {
-  let milliseconds: number;
+  const milliseconds = readDuration(text);
+  if (milliseconds > 0) return milliseconds;
+  throw new InvalidArgumentError('Give a duration from 1ms to 24h, such as 30s or 1m30s.');
+}
+
+/** The same, where 0 is a duration too. */
+export function parseDelay(text: string): number {
+  const milliseconds = readDuration(text);
+  if (milliseconds >= 0) return milliseconds;
+  throw new InvalidArgumentError('Give a duration from 0 to 24h, such as 30s or 1m30s.');
+}
+
+/** NaN for what is no duration, or too long for a timer. */
+function readDuration(text: string): number {
   try {
-    milliseconds = parseDuration(text);
+    const milliseconds = parseDuration(text);
+    return milliseconds <= 24 * 3600 * 1000 ? milliseconds : Number.NaN;
   } catch {
-    milliseconds = Number.NaN;
+    return Number.NaN;
   }
-  if (!(milliseconds > 0 && milliseconds <= 24 * 3600 * 1000)) {
-    throw new InvalidArgumentError('Give a duration from 1ms to 24h, such as 30s or 1m30s.');
-  }
-  return milliseconds;
 }
 
 /**

@@ -1,21 +1,73 @@
 /**
- * Which addresses are this host's own: what passes there is seen by nobody else, so plain text is
- * tolerable. Stands by itself since the listener, the way to the backend and the way to identity
- * providers all ask.
+ * Addresses: which are this host's own, which networks they belong to, and under which key the
+ * connections of one peer are counted.
  */
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
+import ipaddr from 'ipaddr.js';
 
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+
+/** A network in CIDR form, as {@link parseNetworks} returns it. */
+export type Network = readonly [Address, number];
 
 /**
- * Whether the host, a name or an address without brackets, can only be this one (RFC 6761, 6.3 for
- * the name).
+ * Whether the host, a name or an address without brackets, can only be this one. What passes there
+ * is seen by nobody else, so that plain text is tolerable (RFC 6761, 6.3 for the name).
  */
 export function isLoopback(host: string): boolean {
-  const family = isIP(host);
-  return (
-    host === 'localhost' || (family !== 0 && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4'))
+  return host === 'localhost' || parseAddress(host)?.range() === 'loopback';
+}
+
+/**
+ * The key under which an address is counted. An IPv4 address stands for itself. Of an IPv6 address
+ * the first 64 bits count: a single host can choose the rest (RFC 4291, 2.5.1).
+ */
+export function addressKey(address: string | undefined): string {
+  const parsed = address === undefined ? undefined : parseAddress(address);
+  if (!parsed) return '';
+  if (parsed.kind() === 'ipv4') return parsed.toString();
+  return Buffer.from(parsed.toByteArray().slice(0, 8)).toString('hex');
+}
+
+/**
+ * The networks of a list that is separated by commas or white space. An address without a length
+ * stands for itself.
+ *
+ * @throws Error that names the entry
+ */
+export function parseNetworks(text: string): readonly Network[] {
+  return text
+    .split(/[\s,]+/)
+    .filter((entry) => entry !== '')
+    .map(parseNetwork);
+}
+
+/** Whether an address belongs to one of the networks. */
+export function isInNetworks(address: string | undefined, networks: readonly Network[]): boolean {
+  const parsed = address === undefined ? undefined : parseAddress(address);
+  if (!parsed) return false;
+  return networks.some(
+    ([network, length]) => network.kind() === parsed.kind() && matches(parsed, network, length),
   );
+}
+
+function parseNetwork(entry: string): Network {
+  const [text = '', length, ...more] = entry.split('/');
+  const address = parseAddress(text);
+  const bits = address?.kind() === 'ipv4' ? 32 : 128;
+  const prefix = length === undefined ? bits : /^\d{1,3}$/.test(length) ? Number(length) : -1;
+  if (!address || more.length > 0 || prefix < 0 || prefix > bits) {
+    throw new Error(`"${entry}" is not a network such as 10.0.0.0/8 or 2001:db8::/32`);
+  }
+  return [address, prefix];
+}
+
+/** An IPv4 address that is mapped into IPv6 is its IPv4 address. */
+function parseAddress(text: string): Address | undefined {
+  return isIP(text) === 0 ? undefined : ipaddr.process(text);
+}
+
+function matches(address: Address, network: Address, length: number): boolean {
+  // The types of the two cannot be told apart here; the caller has compared their kinds.
+  return (address as ipaddr.IPv4).match(network as ipaddr.IPv4, length);
 }

@@ -32,7 +32,15 @@ export interface ServeOptions
   readonly loginTimeout: number;
   /** Unfinished logins at once. */
   readonly maxLogins: number;
+  /** The same for one address. Default: no limit of its own. */
+  readonly maxLoginsPerAddress?: number;
   readonly maxSessions: number;
+  /** Whether a token login may ask for replication. */
+  readonly replication: 'deny' | 'allow';
+  /** A peer that takes no byte for so long while bytes wait for it is gone; 0: never. */
+  readonly tcpUserTimeout: number;
+  /** How long connections are still accepted after a drain has begun. */
+  readonly drainDelay: number;
   /** How long a drain waits for the sessions. */
   readonly drainTimeout: number;
   /** Default: `pretty` on a terminal, otherwise `json`. */

@@ -22,6 +22,7 @@ import { Limits } from '../session/limits.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import type { ClientTls } from '../session/negotiate.ts';
 import { SessionRegistry } from '../session/registry.ts';
+import { Throttle } from '../session/throttle.ts';
 import type { SettingsStore } from '../settings/store/store.ts';
 import { type OpenDirectory, openDirectory } from './directory.ts';
 import { type ServeOptions, version } from './options.ts';
@@ -86,7 +87,7 @@ export async function openServices(
   log: Log,
   closing: Closing,
 ): Promise<Services> {
-  const { superusers, nativeLogins, loginTimeout } = options;
+  const { superusers, nativeLogins, replication, loginTimeout, tcpUserTimeout } = options;
   const opened = await openOptions(options, log, closing);
   const { routes, listeners, dataDir } = opened;
   const directory = opened.directory?.directory;
@@ -113,8 +114,11 @@ export async function openServices(
     routes,
     superusers,
     nativeLogins,
+    replication,
     loginTimeout,
+    tcpUserTimeout,
     limits: new Limits(options, log, metrics),
+    throttle: new Throttle(),
     registry,
     console,
     audit: new Audit(log, metrics),

@@ -162,7 +162,7 @@ async function runSession(
   client: MessageChannel,
   backend: BackendSession,
   login: LoginRecord,
-  { audit, registry, metrics }: SessionServices,
+  { audit, registry, metrics, tcpUserTimeout }: SessionServices,
 ): Promise<void> {
   const started = performance.now();
   const fromClient = client.release();
@@ -180,7 +180,7 @@ async function runSession(
       backend.channel.destroy();
     },
   });
-  const running = splice(client.socket, backend.channel.socket, traffic);
+  const running = splice(client.socket, backend.channel.socket, traffic, tcpUserTimeout);
   client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
   if (fromClient.length > 0) backend.channel.socket.write(fromClient);
   const { endedBy, error } = await running;

@@ -13,6 +13,7 @@ import type { ConsoleAccess, ServeConsole } from './console-access.ts';
 import type { Limits } from './limits.ts';
 import type { ClientConnection } from './negotiate.ts';
 import type { SessionRegistry } from './registry.ts';
+import type { Throttle } from './throttle.ts';
 
 /** What every session of a process shares. */
 export interface SessionServices {
@@ -23,9 +24,14 @@ export interface SessionServices {
   readonly directory: Directory | undefined;
   readonly superusers: 'refuse' | 'allow';
   readonly nativeLogins: 'allow' | 'deny';
+  /** Whether a token login may ask for replication. */
+  readonly replication: 'deny' | 'allow';
   /** From accept to ReadyForQuery, in milliseconds. */
   readonly loginTimeout: number;
+  /** A peer that takes no byte for so long while bytes wait for it is gone; 0: never. */
+  readonly tcpUserTimeout: number;
   readonly limits: Limits;
+  readonly throttle: Throttle;
   readonly registry: SessionRegistry;
   readonly console: ConsoleAccess;
   readonly audit: Audit;

@@ -3,11 +3,20 @@
  * come from this table. Names, defaults and error texts are those of CockroachDB's cluster
  * settings. Settings that begin with `pgsso.` exist only here.
  */
+
+import { errorText } from '../lib/errors.ts';
+import { type Network, parseNetworks } from '../lib/network.ts';
 import { parseAudiences, parseCertificates, parseIssuerAddress, parseIssuers } from './issuers.ts';
 import { parseKeySet } from './jwks.ts';
 import { parseIdentityRules, parseRoleRules } from './maps.ts';
 import { parseProvisioningPattern } from './pattern.ts';
-import { formatDuration, invalidSetting, parseBoolean, parseDuration } from './values.ts';
+import {
+  formatDuration,
+  invalidSetting,
+  parseBoolean,
+  parseDuration,
+  parseInteger,
+} from './values.ts';
 
 /** The result of parsing a setting's text. */
 export interface Parsed<T> {
@@ -18,8 +27,8 @@ export interface Parsed<T> {
 
 /** One row of the table. */
 export interface Definition<T> {
-  /** `setting_type` of SHOW: boolean, string, duration. */
-  readonly type: 'b' | 's' | 'd';
+  /** `setting_type` of SHOW: boolean, string, duration, integer. */
+  readonly type: 'b' | 's' | 'd' | 'i';
   /** Other names that SET accepts. SHOW does not print them. */
   readonly aliases: readonly string[];
   /** The default in canonical form. */
@@ -161,6 +170,36 @@ export const definitions = {
       'the scope that a token is asked for with client credentials; empty to leave it to the ' +
       'issuer',
   }),
+  'pgsso.throttle.address_refusals': integer({
+    default: '10',
+    description:
+      'how many logins of one address may be refused within the window before its further ' +
+      'refusals are told later and later; 0 for any number',
+  }),
+  'pgsso.throttle.user_refusals': integer({
+    default: '60',
+    description: 'the same for the logins of one user, from all addresses together',
+  }),
+  'pgsso.throttle.window': duration({
+    default: '1m0s',
+    maximum: DAY,
+    description: 'the time within which refusals are counted',
+  }),
+  'pgsso.throttle.first_delay': duration({
+    default: '500ms',
+    maximum: MINUTE,
+    description: 'how much later the first of these refusals is told; it doubles with each one',
+  }),
+  'pgsso.throttle.longest_delay': duration({
+    default: '8s',
+    maximum: MINUTE,
+    description: 'the longest that a refusal is held back',
+  }),
+  'pgsso.throttle.exempt': structured({
+    description:
+      'the networks whose refusals are never held back, such as 10.0.0.0/8, separated by commas',
+    parse: parseExemptNetworks,
+  }),
 } as const satisfies Record<string, Definition<unknown>>;
 
 /** The name of a setting, as SHOW prints it. An alias is not one. */
@@ -212,6 +251,19 @@ function boolean(row: Row): Definition<boolean> {
   };
 }
 
+function integer(row: Row & { readonly default: string }): Definition<number> {
+  return {
+    ...common(row),
+    type: 'i',
+    default: row.default,
+    parse(text) {
+      const value = parseInteger(text);
+      if (value < 0) throw invalidSetting(`cannot be set to a negative value: ${value}`);
+      return { value, text: String(value) };
+    },
+  };
+}
+
 function duration({
   maximum,
   ...row
@@ -235,4 +287,12 @@ function duration({
 
 function common({ description, aliases = [], sensitive }: Row) {
   return { description, aliases, sensitive: sensitive ?? false };
+}
+
+function parseExemptNetworks(text: string): readonly Network[] {
+  try {
+    return parseNetworks(text);
+  } catch (error) {
+    throw invalidSetting(errorText(error));
+  }
 }

@@ -67,6 +67,17 @@ export function parseBoolean(text: string): boolean {
 }
 
 /**
+ * Parses a whole number of at most nine digits.
+ *
+ * @throws PgError 22023
+ */
+export function parseInteger(text: string): number {
+  const digits = text.length > TEXT_LIMIT ? '' : text.trim();
+  if (!/^[+-]?\d{1,9}$/.test(digits)) throw notParsed(text, 'int', 'a whole number');
+  return Number(digits);
+}
+
+/**
  * Parses a duration as CockroachDB and PostgreSQL do: `15s`, `1m30s`, `15 seconds`, `1 day`,
  * `00:00:15`, `1 day 02:00:00`. A number without a unit counts seconds, as in an interval; a
  * leading `-` makes the whole negative.

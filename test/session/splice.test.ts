@@ -23,7 +23,7 @@ async function start(before?: (client: Socket, inner: Socket) => Promise<void>):
   const right = await socketPair();
   await before?.(left.far, left.near);
   const traffic: Traffic = { toBackend: 0, toClient: 0 };
-  const ended = splice(left.near, right.near, traffic);
+  const ended = splice(left.near, right.near, traffic, 0);
   for (const socket of [left.far, right.far]) socket.on('error', () => undefined);
   return { client: left.far, backend: right.far, traffic, ended, inner: [left.near, right.near] };
 }

@@ -1,0 +1,108 @@
+/**
+ * Slows down those that are refused again and again. After some refusals of one address, or of one
+ * user from anywhere, further refusals are told ever later. A good login is never delayed: all
+ * clients behind a balancer share an address, and nobody may lock a user out by failing as that
+ * user. A refusal that waits holds neither a login slot nor a token.
+ */
+import type { Socket } from 'node:net';
+import { Limiter } from '../lib/limiter.ts';
+import { addressKey, isInNetworks, type Network } from '../lib/network.ts';
+
+/** The settings of the throttle. Times in milliseconds. */
+export interface ThrottleSettings {
+  /** Refusals of one address within the window that are told at once. 0: nobody is slowed down. */
+  readonly addressRefusals: number;
+  /** The same for one user, whatever the address. */
+  readonly userRefusals: number;
+  readonly window: number;
+  /** The first delay. It doubles with each further refusal, up to the longest one. */
+  readonly firstDelay: number;
+  readonly longestDelay: number;
+  /** Addresses that are never slowed down. */
+  readonly exempt: readonly Network[];
+}
+
+/** Addresses, and users, that are remembered. The one that failed least recently is forgotten. */
+const BUCKET_LIMIT = 10_000;
+
+/** Refusals that wait at once, in all and of one address. The oldest are told at once. */
+const WAITING_LIMIT = 1000;
+const WAITING_SHARE = 20;
+
+/** Counts refusals by key. A bucket fills by one with each refusal and leaks evenly. */
+class Buckets {
+  /** Level, and when it was that; least recently used first. */
+  readonly #buckets = new Map<string, { readonly level: number; readonly at: number }>();
+
+  /** Fills a key's bucket by one and returns its level. `leak` is per millisecond. */
+  fill(key: string, now: number, leak: number): number {
+    const before = this.#buckets.get(key);
+    const level = Math.max(0, (before?.level ?? 0) - (now - (before?.at ?? now)) * leak) + 1;
+    this.#buckets.delete(key);
+    this.#buckets.set(key, { level, at: now });
+    const [oldest = key] = this.#buckets.keys();
+    if (this.#buckets.size > BUCKET_LIMIT) this.#buckets.delete(oldest);
+    return level;
+  }
+}
+
+/** The refusals of a process. */
+export class Throttle {
+  readonly #now: () => number;
+  readonly #addresses = new Buckets();
+  readonly #users = new Buckets();
+  readonly #waiting = new Limiter({ limit: WAITING_LIMIT, share: WAITING_SHARE });
+
+  /** @param now milliseconds on a clock that does not jump */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** How many refusals wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Counts a refusal.
+   *
+   * @param user as it is shown; undefined before the client has named one
+   * @returns how long to wait before it is told, in milliseconds
+   */
+  delay(address: string | undefined, user: string | undefined, settings: ThrottleSettings): number {
+    const { addressRefusals, userRefusals, exempt } = settings;
+    if (isInNetworks(address, exempt)) return 0;
+    const byAddress = this.#delay(this.#addresses, addressKey(address), addressRefusals, settings);
+    const byUser = user ? this.#delay(this.#users, user, userRefusals, settings) : 0;
+    return Math.max(byAddress, byUser);
+  }
+
+  /** Waits before a refusal is told. Resolves earlier if the client leaves, or room is needed. */
+  async wait(ms: number, socket: Socket, address: string | undefined): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const permit = this.#waiting.acquireByEviction(addressKey(address), () => end());
+      const end = (): void => {
+        clearTimeout(timer);
+        socket.off('close', end);
+        permit?.release();
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      socket.once('close', end);
+      if (!permit || socket.destroyed) end();
+    });
+  }
+
+  /** Tells all that wait at once: a shutdown waits for nobody who was refused. */
+  release(): void {
+    this.#waiting.evictAll();
+  }
+
+  #delay(buckets: Buckets, key: string, allowed: number, settings: ThrottleSettings): number {
+    if (allowed === 0) return 0;
+    const level = buckets.fill(key, this.#now(), allowed / settings.window);
+    const excess = Math.ceil(level - allowed);
+    if (excess <= 0) return 0;
+    return Math.min(settings.longestDelay, settings.firstDelay * 2 ** Math.min(excess - 1, 30));
+  }
+}
