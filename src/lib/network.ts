@@ -1,7 +1,6 @@
 /**
- * Which addresses are this host's own: what passes there is seen by nobody else, so plain text is
- * tolerable. Stands by itself since the listener, the way to the backend and the way to identity
- * providers all ask.
+ * Which addresses are this host's own. No other host can read what is sent to them, so plain text
+ * is acceptable. The rule for the listener, the backend and identity providers is the same.
  */
 import { BlockList, isIP } from 'node:net';
 
@@ -10,8 +9,9 @@ loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
 /**
- * Whether the host, a name or an address without brackets, can only be this one (RFC 6761, 6.3 for
- * the name).
+ * Whether the host can only be this one (for the name `localhost`: RFC 6761, 6.3).
+ *
+ * @param host a name, or an address without brackets
  */
 export function isLoopback(host: string): boolean {
   const family = isIP(host);

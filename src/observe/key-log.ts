@@ -54,7 +54,7 @@ export class KeyLog {
     this.#metrics.keyRefetchRefused(issuer);
   }
 
-  notKept(issuer: string, reason: string): void {
+  notStored(issuer: string, reason: string): void {
     this.#log.warn(
       { event: 'keys', outcome: 'not_kept', issuer, reason },
       'last good keys in the data directory not usable',

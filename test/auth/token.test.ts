@@ -25,7 +25,8 @@ const [goodHeader = '', goodPayload = '', goodSignature = ''] = GOOD.split('.');
 const BAD_SIGNATURE =
   'unable to parse token: could not verify message using any of the signatures or keys';
 const unknownKey = (kid: string) =>
-  `unable to parse token: key provider 0 failed: failed to find key with key ID "${kid}" in key set`;
+  'unable to parse token: key provider 0 failed: ' +
+  `failed to find key with key ID "${kid}" in key set`;
 
 function withHeader(members: object): string {
   return mintToken(KEY, CLAIMS, { ...members });
