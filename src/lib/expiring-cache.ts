@@ -34,14 +34,14 @@ export class ExpiringCache<Value extends object> {
   }
 
   /**
-   * Stores a value. A full cache does not store it, and neither does one that is told a lifetime
-   * of 0 or less.
+   * Stores a value in place of any earlier one. The value is not stored if the cache is full, or if
+   * its lifetime is not positive.
    *
-   * @param lifetime milliseconds; `Infinity`: until it is deleted
+   * @param lifetime milliseconds; `Infinity` for a value that stays until it is deleted
    */
   set(key: string, value: Value, lifetime: number): void {
     this.delete(key);
-    if (lifetime <= 0 || this.size >= this.#limit) return;
+    if (!(lifetime > 0) || this.size >= this.#limit) return;
     this.#cache.set(
       stored(key),
       value,
@@ -58,7 +58,7 @@ export class ExpiringCache<Value extends object> {
   }
 }
 
-/** No name of a property that every object has begins like this. */
+/** The key in the store. No property that every object has begins with this prefix. */
 function stored(key: string): string {
   return `key:${key}`;
 }

@@ -90,14 +90,14 @@ t.test('without a valid key, the user claim decides', async (t) => {
     ['the name in place of the secret', change({ claims: { key: KEY.name } })],
     ['a list with the secret', change({ claims: { key: [SECRET] } })],
     ['null', change({ claims: { key: null } })],
-    ['an endless text', change({ claims: { key: 'pgsso_'.repeat(5000) } })],
+    ['a very long text', change({ claims: { key: 'pgsso_'.repeat(5000) } })],
     ['no such claim', change({ claims: { key: undefined } })],
     [
       'no claim configured',
       change({ settings: { 'server.jwt_authentication.api_key_claim': '' } }),
     ],
     ['the secret in another claim', change({ claims: { key: undefined, api_key: SECRET } })],
-    ['a key of a user that cannot be one', change({}, { user: 'b\u200batch' })],
+    ['a key whose user is not a SQL name', change({}, { user: 'b\u200batch' })],
   ];
   for (const [what, login_] of fallbacks) {
     const identity = await login(login_);

@@ -19,31 +19,37 @@ t.test('a value is returned itself until its lifetime is over', async (t) => {
   t.equal(cache.get('b'), other);
 });
 
-t.test('a value without a lifetime is not stored, and replaces what was', async (t) => {
-  const cache = new ExpiringCache<object>(10);
-  for (const lifetime of [0, -1, Number.NEGATIVE_INFINITY]) {
-    cache.set('a', {}, 1000);
-    cache.set('a', {}, lifetime);
-    t.equal(cache.get('a'), undefined, `${lifetime}`);
-  }
-});
+t.test(
+  'a value without a positive lifetime is not stored, and the earlier one is deleted',
+  async (t) => {
+    const cache = new ExpiringCache<object>(10);
+    for (const lifetime of [0, -1, Number.NEGATIVE_INFINITY, Number.NaN]) {
+      cache.set('a', {}, 1000);
+      cache.set('a', {}, lifetime);
+      t.equal(cache.get('a'), undefined, `${lifetime}`);
+    }
+  },
+);
 
-t.test('a full cache stores nothing new, replaces what it has, and is no error', async (t) => {
-  const cache = new ExpiringCache<object>(2);
-  const value = {};
-  cache.set('a', {}, 60_000);
-  cache.set('b', {}, 60_000);
-  cache.set('c', {}, 60_000);
-  t.equal(cache.get('c'), undefined);
-  cache.set('b', value, 60_000);
-  t.equal(cache.get('b'), value);
-  t.equal(cache.size, 2);
-  cache.delete('a');
-  cache.set('c', value, 60_000);
-  t.equal(cache.get('c'), value, 'there is room again');
-  cache.clear();
-  t.equal(cache.size, 0);
-});
+t.test(
+  'a full cache refuses new keys without an error, and replaces the values of others',
+  async (t) => {
+    const cache = new ExpiringCache<object>(2);
+    const value = {};
+    cache.set('a', {}, 60_000);
+    cache.set('b', {}, 60_000);
+    cache.set('c', {}, 60_000);
+    t.equal(cache.get('c'), undefined);
+    cache.set('b', value, 60_000);
+    t.equal(cache.get('b'), value);
+    t.equal(cache.size, 2);
+    cache.delete('a');
+    cache.set('c', value, 60_000);
+    t.equal(cache.get('c'), value, 'there is room again');
+    cache.clear();
+    t.equal(cache.size, 0);
+  },
+);
 
 t.test('names of properties that every object has are ordinary keys', async (t) => {
   const cache = new ExpiringCache<object>(10);
