@@ -1,11 +1,10 @@
 /**
- * API keys at a login: the secret in the claim of a token whose signature is good, held against
- * those of the snapshot. An operator made the key, so it decides the user before the user claim and
- * the identity map do; what a user may be is looked at as for any other.
+ * API keys in a login: the claim of a genuine token may hold the secret of a key that an operator
+ * made. A valid key decides the user, before the user claim and the identity map. All other checks
+ * are made as for any user.
  */
 
 import { timingSafeEqual } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import { foldName, formatText, isUsableName } from '../lib/text.ts';
 import {
   API_KEY_LIMIT,
@@ -18,8 +17,8 @@ import { CheckFailure } from './refusals.ts';
 import type { Token } from './token.ts';
 
 /**
- * What a claim for API keys was found to hold; undefined: no claim is looked at, or the token has
- * none.
+ * What the claim for API keys holds. Undefined if no claim is configured or the token does not
+ * have it.
  */
 export type PresentedKey =
   | { readonly key: ApiKey }
@@ -27,9 +26,9 @@ export type PresentedKey =
   | undefined;
 
 /**
- * Looks for the key that a token presents.
+ * Finds the key that a token presents.
  *
- * @param claim the claim's name; empty: none is looked at
+ * @param claim the claim's name; empty if none is configured
  * @param now milliseconds since the epoch
  */
 export function findApiKey(token: Token, claim: string, keys: ApiKeys, now: number): PresentedKey {
@@ -38,15 +37,14 @@ export function findApiKey(token: Token, claim: string, keys: ApiKeys, now: numb
   if (typeof secret !== 'string' || !isSecret(secret)) return { key: undefined, why: 'no API key' };
   const digest = Buffer.from(digestOf(secret));
   let key: ApiKey | undefined;
-  // All of them each time, and each in constant time: how long it takes tells nothing of which
-  // digest was how near.
+  // Every key is compared, each in constant time, so that the time tells nothing about the digests.
   for (const candidate of keys.values()) {
     if (timingSafeEqual(Buffer.from(candidate.digest), digest)) key = candidate;
   }
   if (key === undefined) return { key, why: 'an unknown API key' };
   if (key.expiresAt !== undefined && key.expiresAt <= now)
     return { key: undefined, why: `the expired API key ${formatText(key.name)}` };
-  // The console makes no such key; a hand may.
+  // The console makes no such key, but the settings may have been written by hand.
   if (!isUsableName(foldName(key.user)))
     return {
       key: undefined,
@@ -56,29 +54,34 @@ export function findApiKey(token: Token, claim: string, keys: ApiKeys, now: numb
 }
 
 /**
- * The error of a later check; its reason, for the log, also tells of a key that was good for
- * nothing.
+ * Adds to the failure of a later check why the presented key did not count. This is for the log.
+ *
+ * @returns the error itself unless it is a CheckFailure and there was such a key
  */
 export function noteKey(error: unknown, claim: string, presented: PresentedKey): unknown {
   if (!(error instanceof CheckFailure) || presented === undefined || presented.key) return error;
-  const found = `${error.finding.found} (${presented.why} in the claim ${formatText(claim)})`;
-  return new CheckFailure(error.check, { ...error.finding, found });
+  const found = `${error.details.found} (${presented.why} in the claim ${formatText(claim)})`;
+  return new CheckFailure(error.check, { ...error.details, found });
 }
 
 /**
- * When this process last let a key in; nobody else knows, and a restart forgets it. By digest: a
- * new key of an old name is another.
+ * When each key was last used, in this process and since its start. Uses are stored by digest: a
+ * new key with the name of an old one has not been used.
  */
 export class ApiKeyUses {
-  readonly #uses = new LRUCache<string, number>({ max: API_KEY_LIMIT });
+  /** In the order of the uses, oldest first. */
+  readonly #uses = new Map<string, number>();
 
   /** Notes a login. */
   note({ digest }: ApiKey, at: number): void {
+    this.#uses.delete(digest);
     this.#uses.set(digest, at);
+    const [oldest] = this.#uses.keys();
+    if (this.#uses.size > API_KEY_LIMIT && oldest !== undefined) this.#uses.delete(oldest);
   }
 
-  /** Milliseconds since the epoch; undefined: not used since the start. */
+  /** Milliseconds since the epoch. Undefined if the key has not been used since the start. */
   lastUse({ digest }: ApiKey): number | undefined {
-    return this.#uses.peek(digest);
+    return this.#uses.get(digest);
   }
 }

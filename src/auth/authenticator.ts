@@ -4,7 +4,6 @@
  * stranger can learn. It is written once, in `examine`, for logins and for explanations of them.
  */
 import { type KeyEvents, type KeySource, KeysUnavailable } from '../keys/key-source.ts';
-
 import { foldName, formatList, formatText } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -34,16 +33,16 @@ export interface AuthenticatorOptions {
   readonly reservedUsers: readonly string[];
   /** `allow`: a token may log in as a superuser, so the startup message may name a role. */
   readonly superusers: 'refuse' | 'allow';
-  /** Is told of each login with an API key. Undefined where nobody logs in. */
+  /** Is told of each login with an API key. Undefined if logins are only explained. */
   readonly apiKeyUses?: ApiKeyUses | undefined;
   /** Asks an issuer for groups that the token does not name. Undefined where that is impossible. */
   readonly userinfo?: UserinfoLookup | undefined;
 }
 
-/** For {@link Authenticator.examine} where only the outcome counts. */
+/** For a caller of {@link Authenticator.examine} that needs only the outcome. */
 const ignorePassed: Passed = () => undefined;
 
-/** Decides on token logins. Only {@link VerifiedTokens} is remembered between two of them. */
+/** Decides on token logins. Between two of them, only {@link VerifiedTokens} is remembered. */
 export class Authenticator {
   readonly #keys: KeySource;
   readonly #verified: VerifiedTokens;
@@ -126,7 +125,7 @@ export class Authenticator {
     }
   }
 
-  /** Checks 6 and following, of a token that is genuine. */
+  /** Check 6 and those after it. */
   async #examineUser({
     request,
     token,
@@ -134,7 +133,7 @@ export class Authenticator {
     values,
     signal,
     passed,
-  }: Genuine): Promise<Identity> {
+  }: GenuineLogin): Promise<Identity> {
     const key = presented?.key;
     const names = key ? namesOfKey(key, values, passed) : namesOfClaim(token, values, passed);
 
@@ -170,7 +169,10 @@ export class Authenticator {
     return this.#keys.keysFor(token.issuer, values, signal).catch(keysFailure);
   }
 
-  /** Check 5, first half. The set may be older than the key, so it is fetched once more. */
+  /**
+   * Check 5, first half. If the set does not have the key, the set may be out of date, so it is
+   * fetched once more.
+   */
   async #checkSignature(
     token: Token,
     keys: KeySet,
@@ -187,7 +189,7 @@ export class Authenticator {
     if (before) return;
     await verifySignature(token, current);
     const { expiresAt } = token;
-    // The check of the dates refuses a token without an expiry.
+    // A token without an expiry is refused by the check of the dates.
     if (expiresAt !== undefined) {
       this.#verified.add(token.compact, { keys: current, values, expiresAt });
     }
@@ -203,7 +205,10 @@ export class Authenticator {
     });
   }
 
-  /** Follows check 11: behind a role that the startup message sets, a superuser reports `off`. */
+  /**
+   * Follows check 11. The backend reports `is_superuser` of the current role, so a superuser could
+   * hide behind a role that the startup message sets.
+   */
   #checkRole(request: LoginRequest): void {
     if (!request.namesRole || this.#superusers === 'allow') return;
     throw new CheckFailure('role', {
@@ -213,8 +218,8 @@ export class Authenticator {
   }
 }
 
-/** A login whose token is genuine. */
-interface Genuine {
+/** A login with a token that passed checks 1 to 5. */
+interface GenuineLogin {
   readonly request: LoginRequest;
   readonly token: Token & { readonly expiresAt: number };
   readonly presented: PresentedKey;
@@ -223,7 +228,7 @@ interface Genuine {
   readonly passed: Passed;
 }
 
-/** The failure of check 4 for keys that cannot be had; any other error stays what it is. */
+/** Turns KeysUnavailable into the failure of check 4, and throws any other error unchanged. */
 function keysFailure(error: unknown): never {
   if (!(error instanceof KeysUnavailable)) throw error;
   throw new CheckFailure('keys', { found: error.message, fault: error.fault, cause: error });
@@ -244,7 +249,7 @@ function checkIssuer(token: Token, values: LoginSettings): void {
   throw new CheckFailure('issuer', { found: `"${shown}"`, detail: `token issued by ${shown}` });
 }
 
-/** Check 9: the user that was asked for or, without one, the only user of the token. */
+/** Check 9: the requested user or, if none is requested, the only user of the token. */
 function chooseUser(
   request: LoginRequest,
   { principals, principalOf }: TokenNames,
@@ -262,7 +267,7 @@ function chooseUser(
   });
 }
 
-/** Check 11. An empty string is no audience, even if both sides have it. */
+/** Check 11. The empty string is not an audience, even if both sides have it. */
 function checkAudience(token: Token, values: LoginSettings): void {
   const accepted = new Set(values['server.jwt_authentication.audience']);
   if (token.audiences.some((audience) => audience !== '' && accepted.has(audience))) return;

@@ -1,6 +1,6 @@
 /**
- * A login, explained instead of made: the same examination as a login's, with each check's result
- * kept. Nothing is decided and nobody is logged in. What is expected is shown in full, so this is
+ * Explains what would happen to a login. The checks are those of a login, and the result of each
+ * is recorded; nobody is logged in. The explanation shows what each check expects in full, so it is
  * for operators only.
  */
 import type { PgError } from '../lib/errors.ts';
@@ -13,29 +13,27 @@ import { type Check, CheckFailure, type CheckName, checks, refusal } from './ref
 export interface ExplainedCheck {
   readonly check: CheckName;
   readonly result: 'passed' | 'failed' | 'not reached';
-  /** What was looked at; undefined when it was not reached. */
+  /** What the check looked at. Undefined if it was not reached. */
   readonly found: string | undefined;
   readonly expected: string;
-  /** The setting or option that decides; undefined where none can help. */
+  /** The setting or option that decides. Undefined if none can help. */
   readonly decidedBy: string | undefined;
 }
 
-/** The whole of it. */
+/** The results of all checks, and the outcome. */
 export interface Explanation {
-  /**
-   * Every check in its order. The last one, `superuser`, is the backend's and never reached here.
-   */
+  /** Every check in its order. The last one, `superuser`, needs the backend and is not reached. */
   readonly checks: readonly ExplainedCheck[];
-  /** Who it would be; undefined when a check failed. */
+  /** Who the client would be. Undefined if a check failed. */
   readonly identity: Identity | undefined;
-  /** What the client would be told; undefined when no check failed. */
+  /** What the client would be told. Undefined if no check failed. */
   readonly refusal: PgError | undefined;
 }
 
 /**
- * Examines a login by these settings.
+ * Makes the checks of a login by these settings.
  *
- * @throws whatever the signal aborts with
+ * @throws the signal's reason
  */
 export async function explainLogin(
   authenticator: Authenticator,
@@ -48,30 +46,30 @@ export async function explainLogin(
     const identity = await authenticator.examine(request, values, signal, (check, found) => {
       passed.set(check, found);
     });
-    return { checks: list(values, passed, undefined), identity, refusal: undefined };
+    return { checks: listChecks(values, passed, undefined), identity, refusal: undefined };
   } catch (error) {
     if (!(error instanceof CheckFailure)) throw error;
     return {
-      checks: list(values, passed, error),
+      checks: listChecks(values, passed, error),
       identity: undefined,
       refusal: refusal(error, values),
     };
   }
 }
 
-function list(
+function listChecks(
   values: LoginSettings,
   passed: ReadonlyMap<CheckName, string>,
   failure: CheckFailure | undefined,
 ): ExplainedCheck[] {
-  // The table's own keys, in the order of the checks.
+  // The keys of the table are in the order of the checks.
   return (Object.keys(checks) as CheckName[]).map((name) => {
     const check: Check = checks[name];
     const failed = failure?.check === name;
     return {
       check: name,
       result: failed ? 'failed' : passed.has(name) ? 'passed' : 'not reached',
-      found: failed ? failure.finding.found : passed.get(name),
+      found: failed ? failure.details.found : passed.get(name),
       expected: check.expected(values),
       decidedBy: check.decidedBy,
     };

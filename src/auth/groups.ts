@@ -1,7 +1,8 @@
 /**
- * The groups that the identity provider says a user is in: from a claim of the token, or, where the
- * token has no such claim, from the issuer's userinfo endpoint. Only text comes out, folded like a
- * SQL name; what it means to the database is not known here.
+ * The groups of a user, and the roles that they stand for. The groups come from a claim of the
+ * token or, if the token does not have it, from the issuer's userinfo endpoint. The role map turns
+ * them into names of roles; whether such roles exist and may be granted is decided by the
+ * directory.
  */
 import { errorText, type PgError } from '../lib/errors.ts';
 import type { JsonObject } from '../lib/json.ts';
@@ -13,12 +14,12 @@ import { CheckFailure, refusal } from './refusals.ts';
 import type { Token } from './token.ts';
 
 /**
- * Asks the issuer's userinfo endpoint (OpenID Connect Core 5.3) with the token as bearer, by the
- * settings of the login.
+ * Asks the issuer's userinfo endpoint (OpenID Connect Core 5.3) with the token as bearer token, by
+ * the settings of the login.
  *
- * @returns the members of its answer; nothing of them has been looked at
- * @throws NoUserinfoEndpoint when the issuer's discovery document names none; any other Error when
- *   there is no answer to go by
+ * @returns the members of the answer, none of which has been checked
+ * @throws NoUserinfoEndpoint if the issuer's discovery document names none; any other Error if
+ *   there is no usable answer
  */
 export type UserinfoLookup = (
   issuer: string,
@@ -31,21 +32,31 @@ export type UserinfoLookup = (
 export class NoUserinfoEndpoint extends Error {}
 
 /**
- * Entra ID names at most 200 groups in a token; an answer of userinfo may have a megabyte, and each
- * group is held against each rule.
+ * Each group is compared with each rule of the role map. Entra ID names at most 200 groups in a
+ * token, but an answer of userinfo may have a megabyte.
  */
 const GROUP_LIMIT = 1000;
 
-/** Characters. The distinguished name of a group in a directory is longer than a SQL name. */
+/** In characters. The distinguished name of a group in a directory is longer than a SQL name. */
 const GROUP_LENGTH_LIMIT = 1024;
 
+/** A role that a group stands for. */
+export interface MappedRole {
+  /** Folded. */
+  readonly name: string;
+  /**
+   * Whether the operator wrote the whole name into the role map, so that no part of it comes from
+   * the identity provider.
+   */
+  readonly isListed: boolean;
+}
+
 /**
- * The distinct groups of a token whose checks have passed; empty when the identity provider says
- * that there are none.
+ * The distinct groups of a token that passed the checks, folded. Empty if the identity provider
+ * says that there are none.
  *
- * @param lookup undefined where userinfo cannot be asked
- * @throws CheckFailure of check `overage`, `endpoint`, `userinfo` or `groups`; whatever the signal
- *   aborts with
+ * @param lookup undefined if userinfo cannot be asked
+ * @throws CheckFailure of check `overage`, `endpoint`, `userinfo` or `groups`; the signal's reason
  */
 export async function readGroups(
   token: Token,
@@ -58,6 +69,38 @@ export async function readGroups(
   if (groups !== undefined) return groups;
   checkOverage(token.claims, claim);
   return askUserinfo(token, values, lookup, signal);
+}
+
+/**
+ * The refusal of a user without groups, if roles follow groups. It comes after the directory has
+ * revoked what was granted for earlier groups: a user that is removed from the last group loses
+ * both its roles and its access.
+ *
+ * @returns undefined if the user has a group, or groups do not matter
+ */
+export function emptyGroupsRefusal(
+  { groups }: Identity,
+  values: LoginSettings,
+): PgError | undefined {
+  if (groups === undefined || groups.length > 0) return undefined;
+  return refusal(new CheckFailure('groups', { found: 'no group' }), values);
+}
+
+/**
+ * The distinct roles that the groups stand for. Without rules, a group stands for the role of its
+ * name. A group yields no role if no rule matches it, or if the result cannot be a SQL name.
+ */
+export function mapGroups(rules: RoleRules, groups: readonly string[]): readonly MappedRole[] {
+  const listed = new Map<string, boolean>();
+  const add = (name: string | undefined, isListed: boolean): void => {
+    const folded = foldName(name ?? '');
+    if (isUsableName(folded)) listed.set(folded, isListed || listed.get(folded) === true);
+  };
+  for (const group of groups) {
+    if (rules.length === 0) add(group, false);
+    for (const rule of rules) add(rule.match(group), rule.isFixed);
+  }
+  return Array.from(listed, ([name, isListed]) => ({ name, isListed }));
 }
 
 async function askUserinfo(
@@ -86,7 +129,7 @@ async function askUserinfo(
       error,
     );
   }
-  // OpenID Connect Core 5.3.2: an answer about somebody else must not be used.
+  // OpenID Connect Core 5.3.2: an answer about another subject must not be used.
   const subject = answer.get('sub');
   if (typeof subject !== 'string' || subject === '' || subject !== token.claims.get('sub')) {
     throw userinfoFailure('an answer of userinfo whose sub is not that of the token');
@@ -100,8 +143,8 @@ async function askUserinfo(
 }
 
 /**
- * The value of a claim: of exactly that name (Auth0's are URLs with dots), or else by a path whose
- * parts are separated by dots, as in Keycloak's `realm_access.roles`.
+ * The value of a claim. A claim of exactly that name comes first (those of Auth0 are URLs with
+ * dots). Otherwise the name is a path with dots, as in Keycloak's `realm_access.roles`.
  */
 function findMember(members: JsonObject, name: string): unknown {
   if (members.has(name)) return members.get(name);
@@ -121,8 +164,8 @@ function findMember(members: JsonObject, name: string): unknown {
 }
 
 /**
- * The groups in a value; undefined when it is neither a list nor text. Text is split at commas
- * only: a name may hold a space.
+ * The groups in a value. Undefined if it is neither a list nor text. Text is split at commas only,
+ * since a name may hold a space.
  */
 function toGroups(value: unknown): readonly string[] | undefined {
   if (typeof value !== 'string' && !Array.isArray(value)) return undefined;
@@ -142,7 +185,7 @@ function toGroups(value: unknown): readonly string[] | undefined {
   return [...groups];
 }
 
-/** What has no name of its own as text, such as an object, is no group. */
+/** The group's name. Empty, and hence not a group, for an object, a list or null. */
 function readElement(element: unknown): string {
   return typeof element === 'string' || typeof element === 'number' || typeof element === 'boolean'
     ? String(element)
@@ -150,9 +193,9 @@ function readElement(element: unknown): string {
 }
 
 /**
- * Entra ID leaves the groups out of a token when there are more than 200 and points to Microsoft
- * Graph instead, which takes another token than this one (OpenID Connect Core 5.6.2, distributed
- * claims; `hasgroups` in the implicit flow).
+ * Entra ID leaves the groups out of a token if there are more than 200 and refers to Microsoft
+ * Graph instead, which takes another token than this one (distributed claims, OpenID Connect Core
+ * 5.6.2; `hasgroups` in the implicit flow).
  */
 function checkOverage(claims: JsonObject, claim: string): void {
   const elsewhere = claims.get('_claim_names');
@@ -163,62 +206,13 @@ function checkOverage(claims: JsonObject, claim: string): void {
   throw new CheckFailure('overage', {
     found: `${isNamed ? '_claim_names' : 'hasgroups'} instead of the claim ${formatText(claim)}`,
     detail:
-      'the identity provider left the groups out of the token because there are too many: have it name only the groups that are assigned to the application, or use application roles (roles) instead',
+      'the identity provider left the groups out of the token because there are too many: ' +
+      'have it name only the groups that are assigned to the application, ' +
+      'or use application roles (roles) instead',
     fault: 'identity provider',
   });
 }
 
 function userinfoFailure(found: string, cause?: unknown): CheckFailure {
   return new CheckFailure('userinfo', { found, fault: 'identity provider', cause });
-}
-
-/*
- * The rule that a user without groups does not get in where roles follow the groups. It comes after
- * the directory has taken away what was granted for earlier groups, so that being thrown out of the
- * last one is being thrown out of the database, too.
- */
-
-/**
- * The refusal of a user who is in no group; undefined for anybody else, and where groups are not
- * looked at.
- */
-export function emptyGroupsRefusal(
-  { groups }: Identity,
-  values: LoginSettings,
-): PgError | undefined {
-  if (groups === undefined || groups.length > 0) return undefined;
-  return refusal(new CheckFailure('groups', { found: 'no group' }), values);
-}
-
-/*
- * The role map at work: from the groups of a user to the names of roles that he is to have. Whether
- * there are such roles, and whether they may be granted, is for the directory to say.
- */
-
-/** A role that a group stands for. */
-export interface MappedRole {
-  /** Folded. */
-  readonly name: string;
-  /**
-   * Whether an operator wrote the name in full into the role map, and no part of it comes from the
-   * identity provider.
-   */
-  readonly isListed: boolean;
-}
-
-/**
- * The distinct roles that the groups stand for; groups whose role cannot be a SQL name, or that no
- * rule matches, yield none.
- */
-export function mapGroups(rules: RoleRules, groups: readonly string[]): readonly MappedRole[] {
-  const listed = new Map<string, boolean>();
-  const add = (name: string | undefined, isListed: boolean): void => {
-    const folded = foldName(name ?? '');
-    if (isUsableName(folded)) listed.set(folded, isListed || listed.get(folded) === true);
-  };
-  for (const group of groups) {
-    if (rules.length === 0) add(group, false);
-    for (const rule of rules) add(rule.match(group), rule.isFixed);
-  }
-  return Array.from(listed, ([name, isListed]) => ({ name, isListed }));
 }

@@ -1,14 +1,13 @@
 /**
  * What goes into the login decision and what comes out. An {@link Identity} is all that the rest of
- * pgsso ever learns about a token, so that no later room can come to depend on a claim that nobody
- * checked.
+ * pgsso learns about a token, so no other code can depend on a claim that was not checked.
  */
 
-/** What a client sent to be let in with a token. */
+/** What a client sent to log in with a token. */
 export interface LoginRequest {
-  /** The text of the PasswordMessage. Never empty: an empty password is answered before this. */
+  /** The text of the PasswordMessage. Not empty: an empty password is refused earlier. */
   readonly token: string;
-  /** The startup parameter `user` as it was sent; undefined or empty when there was none. */
+  /** The startup parameter `user` as it was sent. Undefined or empty if there was none. */
   readonly user: string | undefined;
   /**
    * Whether the startup message names `role` or `session_authorization`, directly or in `options`.
@@ -16,26 +15,27 @@ export interface LoginRequest {
   readonly namesRole: boolean;
 }
 
-/** Who a login is, after every check has passed. */
+/**
+ * Who a login is, after every check has passed. The directory, the backend and the log use these
+ * values.
+ */
 export interface Identity {
-  /** The SQL user, folded: the name to log in with at the backend. */
+  /** The SQL user, folded. The backend login uses this name. */
   readonly user: string;
   /**
    * The value of the token's claim that the user was derived from, or the name of the API key that
    * decided.
    */
   readonly principal: string;
-  /** The token's `iss`. */
+  /** The token's `iss`, which is exactly one of the configured issuers. */
   readonly issuer: string;
-  /**
-   * When the token expires, in milliseconds since the epoch; always a valid time value for `Date`.
-   */
+  /** When the token expires, in milliseconds since the epoch. A valid time value for `Date`. */
   readonly expiresAt: number;
   /**
-   * The groups that the identity provider says he is in, folded and distinct; undefined unless
-   * roles follow groups.
+   * The groups that the identity provider names, folded and distinct. Undefined unless roles
+   * follow groups.
    */
   readonly groups: readonly string[] | undefined;
-  /** The name of the API key that decided the user; left out where none did. */
+  /** The name of the API key that decided the user. Absent if none did. */
   readonly apiKey?: string;
 }

@@ -1,8 +1,8 @@
 /**
- * The checks of a token login as a table: what each is called, what it says to the client, which
- * setting decides it. A check that fails throws a {@link CheckFailure}, which only knows what was
- * found; the words for client and log are made here, so that a login and an explanation of it can
- * never differ.
+ * The checks of a token login as a table: the name of each, its message for the client, the setting
+ * that decides it. A check that fails throws a {@link CheckFailure}, which says only what was
+ * found. The texts for client and log are made here, so that a login and its explanation cannot
+ * differ. The last functions refuse users for what the backend or the directory says about them.
  */
 import type { ErrorCode } from '../lib/error-codes.ts';
 import { type Fault, PgError } from '../lib/errors.ts';
@@ -15,22 +15,23 @@ import type { Identity } from './identity.ts';
 export interface Check {
   /** Place in the order, from 1. */
   readonly number: number;
-  /** Stable name of the refusal in log and metrics. */
+  /** Stable name of the refusal, for log and metrics. */
   readonly code: ErrorCode;
-  /** The message for the client, as CockroachDB has it. */
+  /** The message for the client, as in CockroachDB. */
   readonly message: string;
   /**
-   * The setting, or the option of `pgsso serve`, that an operator would change; undefined where
-   * none can help.
+   * The setting, or the option of `pgsso serve`, that an operator would change. Undefined if none
+   * can help.
    */
   readonly decidedBy: string | undefined;
-  /** What would pass, for the log: lists what is accepted here, so no client may see it. */
+  /** What would pass. For the log only: it lists what is accepted here. */
   expected(values: LoginSettings): string;
 }
 
 /**
- * Every check, in the order in which they are made; `role` and `superuser` follow the eleven and
- * borrow the tenth's message. Those between the two are made only where roles follow groups.
+ * The checks, in the order in which they are made. `role` and `superuser`, after the first eleven,
+ * have the message of `reserved`. The checks between these two are made only if roles follow
+ * groups.
  */
 export const checks = {
   enabled: {
@@ -68,7 +69,8 @@ export const checks = {
     message: 'JWT authentication: invalid token',
     decidedBy: 'server.jwt_authentication.jwks, pgsso.clock_tolerance',
     expected: (values) =>
-      `a signature by a key of the issuer, exp after now, nbf and iat at most ${values['pgsso.clock_tolerance']} ms after now`,
+      'a signature by a key of the issuer, exp after now, ' +
+      `nbf and iat at most ${values['pgsso.clock_tolerance']} ms after now`,
   },
   claim: {
     number: 6,
@@ -118,7 +120,8 @@ export const checks = {
     message: 'JWT authentication: invalid identity',
     decidedBy: '--superusers',
     expected: () =>
-      'a startup message without role and session_authorization, behind which a superuser could hide',
+      'a startup message without role and session_authorization, ' +
+      'behind which a superuser could hide',
   },
   overage: {
     number: 13,
@@ -161,61 +164,61 @@ export const checks = {
 /** The name of a check. */
 export type CheckName = keyof typeof checks;
 
-/** Is told of each check that passes, and of what the check looked at. The text is for the log. */
+/** Is told of each check that passes and of what the check looked at. The text is for the log. */
 export type Passed = (check: CheckName, found: string) => void;
 
-/** What a failed check has to tell. */
-export interface Finding {
+/** What is known about the failure of a check. */
+export interface FailureDetails {
   /**
-   * What the check looked at and why it does not do, for the log. Never the token; token text only
-   * through `formatText`.
+   * What the check looked at and why it is refused, for the log. Does not hold the token. Text from
+   * the token is passed through `formatText`.
    */
   readonly found: string;
-  /** The DETAIL for the client: repeats at most what it sent itself. */
+  /** The DETAIL for the client. Repeats at most what the client itself sent. */
   readonly detail?: string;
   /** Default `client`. */
   readonly fault?: Fault;
   readonly cause?: unknown;
 }
 
-/** Thrown by the check that fails; turned into a {@link PgError} by {@link refusal}. */
+/** Thrown by the check that fails. {@link refusal} turns it into a {@link PgError}. */
 export class CheckFailure extends Error {
   readonly check: CheckName;
-  readonly finding: Finding;
+  readonly details: FailureDetails;
 
-  constructor(check: CheckName, finding: Finding) {
-    super(finding.found, { cause: finding.cause });
+  constructor(check: CheckName, details: FailureDetails) {
+    super(details.found, { cause: details.cause });
     this.name = 'CheckFailure';
     this.check = check;
-    this.finding = finding;
+    this.details = details;
   }
 }
 
 /** The refusal as the client sees it, with the full reason for the log. */
-export function refusal({ check: name, finding }: CheckFailure, values: LoginSettings): PgError {
+export function refusal({ check: name, details }: CheckFailure, values: LoginSettings): PgError {
   const check: Check = checks[name];
+  const { found, detail, fault = 'client', cause } = details;
   const decidedBy = check.decidedBy === undefined ? '' : `; decided by ${check.decidedBy}`;
   return new PgError({
     code: check.code,
     message: check.message,
-    detail: finding.detail,
-    reason: `check ${check.number} (${name}): found ${finding.found}; expected ${check.expected(values)}${decidedBy}`,
-    fault: finding.fault ?? 'client',
-    cause: finding.cause,
+    detail,
+    reason:
+      `check ${check.number} (${name}): found ${found}; ` +
+      `expected ${check.expected(values)}${decidedBy}`,
+    fault,
+    cause,
   });
 }
 
-/*
- * The rule that no token logs in as a superuser. Only the backend knows who is one, and says so
- * when the user is logged in, so this check comes after all others and before the client hears of
- * its success.
- */
-
 /**
- * The refusal of a superuser; undefined for anybody else. Nothing reported counts as a superuser:
- * the rule may not depend on what a backend, or something in front of it, leaves out.
+ * The refusal of a superuser, whom no token may log in as. Only the backend knows who is one, and
+ * reports it after the login there: this check comes after all others, and before the client hears
+ * of its success. A user of whom nothing is reported counts as a superuser, so that the rule does
+ * not depend on what a backend, or a proxy in front of it, leaves out.
  *
  * @param isSuperuser the ParameterStatus `is_superuser` of the login
+ * @returns undefined if the user is not a superuser
  */
 export function superuserRefusal(
   user: string,
@@ -229,17 +232,15 @@ export function superuserRefusal(
   return refusal(new CheckFailure('superuser', { found, detail }), values);
 }
 
-/*
- * Which users may be created at their first login. Names that are unusable or reserved do not come
- * this far; the operator may narrow the others down. A user that exists is not asked for.
+/**
+ * Whether a user of this name may be created at the first login. The name is known to be usable and
+ * not reserved. Without a pattern, any such name will do.
  */
-
-/** Whether the name is one of those that may be created; without a pattern each is. */
 export function mayBeCreated(user: string, pattern: ProvisioningPattern | undefined): boolean {
   return pattern?.allows(user) ?? true;
 }
 
-/** The refusal, as check 7, of a user who does not exist and may not be created. */
+/** The refusal, as check 7, of a user that does not exist and may not be created. */
 export function creationRefusal(
   { user, principal, issuer, apiKey }: Identity,
   values: SettingValues,
@@ -248,7 +249,9 @@ export function creationRefusal(
   const shown = apiKey === undefined ? formatText(principal) : 'of an API key';
   return refusal(
     new CheckFailure('principal', {
-      found: `the user ${formatText(user)}, who does not exist and does not match pgsso.provisioning.pattern`,
+      found:
+        `the user ${formatText(user)}, who does not exist and ` +
+        'does not match pgsso.provisioning.pattern',
       detail: `the value ${shown} for the issuer ${formatText(issuer)} is invalid`,
     }),
     values,

@@ -1,32 +1,29 @@
 /**
- * A token as text, taken apart: compact JWS (RFC 7515 section 7.1) around a set of JWT claims (RFC
- * 7519). Nothing here is verified yet, and everything was written by a stranger. What is optional
- * and unused (extensions, encryption, nesting) is refused rather than ignored, so that no other
+ * Parses a token: a compact JWS (RFC 7515 section 7.1) around a set of JWT claims (RFC 7519).
+ * Nothing is verified yet, so nothing in the result can be trusted. Optional features that we do
+ * not support (extensions, encryption, nesting) are refused and not ignored, so that no other
  * reader of the token can understand it differently.
  */
 import { errorText } from '../lib/errors.ts';
 import { type JsonObject, parseJsonObject } from '../lib/json.ts';
 import { CheckFailure } from './refusals.ts';
 
-/** The longest password that a client may send, in bytes; base64url is one byte a character. */
+/** The longest password that a client may send, in bytes. Base64url has one byte a character. */
 const TOKEN_LIMIT = 65_535;
 
-/**
- * The largest time value of ECMAScript in seconds: beyond it a date can be neither printed nor
- * compared.
- */
+/** The largest time value of ECMAScript, in seconds. A later date cannot be printed. */
 const DATE_LIMIT = 8.64e12;
 
-/** A token that is well-formed, and nothing more. */
+/** A token that is well-formed, but not verified. */
 export interface Token {
-  /** The text, for the signature. A credential: never shown. */
+  /** The whole text. It is a credential and never shown. */
   readonly compact: string;
   readonly algorithm: string;
-  /** Undefined when the header names no key. */
+  /** The key ID. Undefined if the header names none. */
   readonly kid: string | undefined;
-  /** The claim `iss`; empty when there is none. */
+  /** The claim `iss`. Empty if there is none. */
   readonly issuer: string;
-  /** The claim `aud`, as a list whatever its form. */
+  /** The claim `aud`, as a list in either form. */
   readonly audiences: readonly string[];
   /** The claim `exp` in milliseconds since the epoch. */
   readonly expiresAt: number | undefined;
@@ -45,7 +42,7 @@ export function parseToken(compact: string): Token {
   if (compact.length > TOKEN_LIMIT) {
     throw malformed(`the token is longer than ${TOKEN_LIMIT} bytes`);
   }
-  // One part more than there may be: a password of dots must not become as many strings.
+  // The limit keeps a password of many dots from becoming as many strings.
   const [header, payload, signature, ...surplus] = compact.split('.', 4);
   if (
     header === undefined ||
@@ -61,8 +58,8 @@ export function parseToken(compact: string): Token {
 }
 
 /**
- * The bytes of one part. Only the one canonical encoding is accepted: without it a token has many
- * spellings, of which a cache or a revocation list knows one.
+ * The bytes of one part. Only the canonical encoding is accepted. Otherwise one token would have
+ * many spellings, of which a cache or a revocation list knows one.
  */
 function decodePart(part: string, text: string): Buffer {
   const bytes = Buffer.from(text, 'base64url');
@@ -82,8 +79,7 @@ function parseObject(part: string, text: string): JsonObject {
 }
 
 /**
- * `jwk`, `jku`, `x5c` and `x5u` are not looked at: a key comes from the issuer, never from the
- * token.
+ * `jwk`, `jku`, `x5c` and `x5u` are not read: keys come from the issuer and never from the token.
  */
 function readHeader(header: JsonObject): Pick<Token, 'algorithm' | 'kid'> {
   const algorithm = header.get('alg');
@@ -96,13 +92,12 @@ function readHeader(header: JsonObject): Pick<Token, 'algorithm' | 'kid'> {
   if (header.has('enc') || header.has('zip')) {
     throw malformed('the token is encrypted');
   }
-  // RFC 7515 section 4.1.11: an extension that the recipient does not understand makes the JWS
-  // invalid, and we understand none. `b64` is one (RFC 7797), which some senders leave out of
-  // `crit`.
+  // RFC 7515 section 4.1.11: an extension that the recipient does not support makes the JWS
+  // invalid. We support none. Some senders leave `b64` (RFC 7797) out of `crit`.
   if (header.has('crit') || header.has('b64')) {
     throw malformed('the header asks for an extension');
   }
-  // RFC 7519 section 5.2; a media type may leave its "application/" out (RFC 7515 section 4.1.10).
+  // RFC 7519 section 5.2. A media type may omit "application/" (RFC 7515 section 4.1.10).
   if (/^(application\/)?jwt$/i.test(readString(header, 'cty') ?? '')) {
     throw malformed('the token holds another token');
   }
@@ -139,7 +134,7 @@ function readAudiences(value: unknown): readonly string[] {
 }
 
 /**
- * A NumericDate (RFC 7519 section 2) in milliseconds; its seconds may have a fraction. JSON.parse
+ * A NumericDate (RFC 7519 section 2) in milliseconds. Its seconds may have a fraction. JSON.parse
  * reads 1e400 as infinity.
  */
 function readDate(claims: JsonObject, name: string): number | undefined {

@@ -1,7 +1,7 @@
 /**
- * The claims that an issuer tells about the owner of a token when asked with it (OpenID Connect
- * Core 5.3): for tokens that do not hold the groups themselves. The token goes to the issuer that
- * signed it, at the address that its own discovery document names.
+ * Asks an issuer for the claims about the owner of a token (OpenID Connect Core 5.3), for tokens
+ * that do not hold the groups themselves. The token is sent only to the issuer that signed it, at
+ * the address in that issuer's discovery document.
  */
 import type { FetchJson } from '../http/json-client.ts';
 import { type Discovery, providerAccess } from '../keys/discovery.ts';
@@ -22,10 +22,10 @@ export class Userinfo {
   }
 
   /**
-   * Asks the issuer.
+   * The members of the issuer's answer.
    *
-   * @throws NoUserinfoEndpoint when it names no endpoint; HttpFailure, or Error for an answer that
-   *   is no object; the signal's reason
+   * @throws NoUserinfoEndpoint if the issuer names no endpoint; HttpFailure; Error if the answer is
+   *   not an object; the signal's reason
    */
   readonly lookup = async (
     issuer: string,
@@ -49,7 +49,7 @@ export class Userinfo {
     return new Map(Object.entries(body));
   };
 
-  /** Ends the lookups that are under way. */
+  /** Ends the lookups that are in progress. */
   close(): void {
     this.#closed.abort(new Error('the front-end is shutting down'));
   }

@@ -1,29 +1,31 @@
 /**
- * Remembers whose signature was verified, so that a service which reconnects with the same token
- * pays for that once. Nothing else is remembered: every other check of a login is made each time.
- * An entry holds for one token, to the byte, under one snapshot of the settings and one key set,
- * both compared by identity: the same call with the same arguments could only give the same answer.
- * Hence it cannot outlive a key that was withdrawn or a setting that was changed.
+ * Remembers tokens whose signature was verified, so that a service that reconnects with the same
+ * token pays for that once. Every other check of a login is made each time. An entry holds for one
+ * token, to the byte, under one snapshot of the settings and one key set, both compared by
+ * identity. Hence it cannot outlive a key that was withdrawn or a setting that was changed.
  */
 
 import { createHash } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
+import { ExpiringCache } from '../lib/expiring-cache.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 
-/** As many services as one front-end has; an entry is about 200 bytes. */
+/** More services than one front-end has. An entry takes about 300 bytes. */
 const TOKEN_LIMIT = 10_000;
 
+/** What a token was verified with. */
 interface Verified {
   readonly keys: KeySet;
   readonly values: LoginSettings;
+  /** The token's `exp`, in milliseconds since the epoch. */
   readonly expiresAt: number;
 }
 
-/** The verified tokens of a process. */
+/** The verified tokens of a process. While there are as many as may be, others are not added. */
 export class VerifiedTokens {
   readonly #now: () => number;
-  readonly #tokens = new LRUCache<string, Verified>({ max: TOKEN_LIMIT });
+  readonly #tokens = new ExpiringCache<Verified>(TOKEN_LIMIT);
+  #values: LoginSettings | undefined;
 
   /** @param now milliseconds since the epoch */
   constructor(now: () => number) {
@@ -45,18 +47,18 @@ export class VerifiedTokens {
     return false;
   }
 
-  /** Remembers a token whose signature has just been verified. */
+  /** Remembers a token whose signature has just been verified, until it expires. */
   add(compact: string, verified: Verified): void {
-    // Entries of another snapshot are of no more use, and would keep it in memory.
-    const [other] = this.#tokens.values();
-    if (other !== undefined && other.values !== verified.values) this.#tokens.clear();
-    this.#tokens.set(digestOf(compact), verified);
+    // Entries of another snapshot can no longer be found, and would keep it in memory.
+    if (this.#values !== verified.values) this.#tokens.clear();
+    this.#values = verified.values;
+    this.#tokens.set(digestOf(compact), verified, verified.expiresAt - this.#now());
   }
 }
 
 /**
- * Not the token itself, which is a credential: SHA-256, since two tokens with one digest would be
- * taken for each other.
+ * The key of an entry. The token itself is a credential and is not stored. The digest is SHA-256,
+ * because two tokens with one digest would be taken for each other.
  */
 function digestOf(compact: string): string {
   return createHash('sha256').update(compact).digest('base64');

@@ -1,18 +1,30 @@
 /**
- * Check 5: that a key of the issuer signed the token, and that it is valid now. Which algorithm may
- * be used is a property of the key; the token only picks from what the key allows (RFC 8725 section
- * 3.1), so that no header can turn a public RSA key into an HMAC secret (CVE-2015-9235).
+ * Check 5: a key of the issuer signed the token, and the token is valid now. Which algorithms may
+ * be used is a property of the key. The token only picks one of them (RFC 8725 section 3.1), so no
+ * header can turn a public RSA key into an HMAC secret (CVE-2015-9235).
  */
 
-import { constants, type KeyObject, type VerifyKeyObjectInput, verify } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { compactVerify, errors } from 'jose';
 import { formatList, formatText } from '../lib/text.ts';
-import type { KeySet } from '../settings/jwks.ts';
-import { CheckFailure, type Finding } from './refusals.ts';
+import type { KeySet, VerificationKey } from '../settings/jwks.ts';
+import { CheckFailure, type FailureDetails } from './refusals.ts';
 import type { Token } from './token.ts';
 
 /**
- * The keys that the token may mean: all that bear its key ID, or the only one that fits its
- * algorithm when it names none. Empty when the set does not hold the key.
+ * The length of a signature in bytes, where the algorithm fixes it: RFC 7518 section 3.4 and RFC
+ * 8032 section 5.1.6.
+ */
+const SIGNATURE_LENGTHS: ReadonlyMap<string, number> = new Map([
+  ['ES256', 64],
+  ['ES384', 96],
+  ['ES512', 132],
+  ['EdDSA', 64],
+]);
+
+/**
+ * The keys that the token may mean: all that have its key ID or, if it names none, the only one
+ * that fits its algorithm. Empty if the set does not hold the key.
  */
 export function selectKeys({ kid, algorithm }: Token, keys: KeySet): KeySet {
   if (kid !== undefined) {
@@ -24,36 +36,31 @@ export function selectKeys({ kid, algorithm }: Token, keys: KeySet): KeySet {
 
 /**
  * Verifies the signature with the keys of a set.
+ *
  * @throws CheckFailure of check `signature`
  */
-export function verifySignature(token: Token, keys: KeySet): void {
+export async function verifySignature(token: Token, keys: KeySet): Promise<void> {
   const selected = selectKeys(token, keys);
-  if (selected.length === 0) {
-    const kid = formatText(token.kid ?? '');
-    throw invalid(`key provider 0 failed: failed to find key with key ID "${kid}" in key set`, {
-      found: `key ID ${token.kid === undefined ? 'absent' : `"${kid}"`}, algorithm ${formatText(token.algorithm)}, and ${describeKeys(keys)}`,
-    });
-  }
-  // RFC 7515, 5.2, step 8: what is signed is the text before the second dot, as it was sent.
-  const end = token.compact.lastIndexOf('.');
-  const signed = Buffer.from(token.compact.slice(0, end), 'latin1');
-  const signature = Buffer.from(token.compact.slice(end + 1), 'base64url');
+  if (selected.length === 0) throw unknownKey(token, keys);
   const causes: string[] = [];
-  for (const { key, algorithms } of selected) {
-    if (!algorithms.includes(token.algorithm))
-      causes.push(`the key is for ${formatList(algorithms)}`);
-    else if (isSignedBy(token.algorithm, key, signed, signature)) return;
+  for (const key of selected) {
+    if (!key.algorithms.includes(token.algorithm))
+      causes.push(`the key is for ${formatList(key.algorithms)}`);
+    else if (await isSignatureOf(key, token)) return;
     else causes.push('the signature is not by this key');
   }
   throw invalid('could not verify message using any of the signatures or keys', {
-    found: `a signature with algorithm ${formatText(token.algorithm)} that does not verify: ${causes.join(', ')}`,
+    found:
+      `a signature with algorithm ${formatText(token.algorithm)} that does not verify: ` +
+      causes.join(', '),
   });
 }
 
 /**
- * Holds the token's dates against the clock. `exp` is exact and required; `nbf` and `iat` may lie
- * ahead by the tolerance, since the clock of an identity provider that is a little fast would
- * otherwise refuse every fresh token.
+ * Compares the token's dates with the clock. `exp` is exact and required. `nbf` and `iat` may lie
+ * ahead by the tolerance: the clock of an identity provider may be a little fast, and every fresh
+ * token would be refused otherwise.
+ *
  * @param now milliseconds since the epoch
  * @param tolerance milliseconds
  * @throws CheckFailure of check `signature`
@@ -67,102 +74,72 @@ export function verifyDates(
   if (expiresAt === undefined) {
     throw invalid('"exp" not satisfied: required claim not found', { found: 'no exp' });
   }
-  if (now >= expiresAt) {
-    throw invalid('"exp" not satisfied', {
-      found: `exp ${formatDate(expiresAt)} at ${formatDate(now)}`,
-    });
-  }
+  if (now >= expiresAt) throw unsatisfied('exp', expiresAt, now);
   if (notBefore !== undefined && notBefore > now + tolerance) {
-    throw invalid('"nbf" not satisfied', {
-      found: `nbf ${formatDate(notBefore)} at ${formatDate(now)}`,
-    });
+    throw unsatisfied('nbf', notBefore, now);
   }
   if (issuedAt !== undefined && issuedAt > now + tolerance) {
-    throw invalid('"iat" not satisfied', {
-      found: `iat ${formatDate(issuedAt)} at ${formatDate(now)}`,
-    });
+    throw unsatisfied('iat', issuedAt, now);
   }
 }
 
-function describeKeys(keys: KeySet): string {
-  return `a set with the keys ${formatList(keys.map(({ kid, algorithms }) => `${kid ?? '(no kid)'}:${algorithms.join('|')}`))}`;
+/** Whether the key signed the token, with an algorithm that the key is for. */
+async function isSignatureOf(
+  { key, algorithms }: VerificationKey,
+  { compact, algorithm }: Token,
+): Promise<boolean> {
+  const signature = compact.slice(compact.lastIndexOf('.') + 1);
+  if (Buffer.byteLength(signature, 'base64url') !== signatureLength(algorithm, key)) return false;
+  try {
+    await compactVerify(compact, key, { algorithms: [...algorithms] });
+    return true;
+  } catch (error) {
+    if (isRefusal(error)) return false;
+    throw error;
+  }
+}
+
+/** Of an RSA signature, it is that of the modulus (RFC 8017 sections 8.1.2 and 8.2.2, step 1). */
+function signatureLength(algorithm: string, key: KeyObject): number {
+  const { modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
+  return SIGNATURE_LENGTHS.get(algorithm) ?? Math.ceil(modulusLength / 8);
+}
+
+/**
+ * Whether `jose` throws this error for a token that does not verify. Its own errors are about the
+ * signature and the header; a TypeError or DOMException is about a key that does not fit the
+ * algorithm.
+ */
+function isRefusal(error: unknown): boolean {
+  return (
+    error instanceof errors.JOSEError || error instanceof TypeError || error instanceof DOMException
+  );
+}
+
+function unknownKey({ kid, algorithm }: Token, keys: KeySet): CheckFailure {
+  const named = kid === undefined ? 'absent' : `"${formatText(kid)}"`;
+  const held = keys.map((key) => `${key.kid ?? '(no kid)'}:${key.algorithms.join('|')}`);
+  return invalid(
+    'key provider 0 failed: failed to find key with key ID ' +
+      `"${formatText(kid ?? '')}" in key set`,
+    {
+      found:
+        `key ID ${named}, algorithm ${formatText(algorithm)}, ` +
+        `and a set with the keys ${formatList(held)}`,
+    },
+  );
+}
+
+function unsatisfied(claim: string, time: number, now: number): CheckFailure {
+  return invalid(`"${claim}" not satisfied`, {
+    found: `${claim} ${formatDate(time)} at ${formatDate(now)}`,
+  });
 }
 
 function formatDate(time: number): string {
   return new Date(time).toISOString();
 }
 
-function invalid(detail: string, finding: Finding): CheckFailure {
-  return new CheckFailure('signature', { ...finding, detail: `unable to parse token: ${detail}` });
-}
-
-/*
- * The signature algorithms of RFC 7518, section 3.1 and RFC 8037 that a key may be used with, on
- * OpenSSL through node:crypto. Each row fixes every parameter, so that nothing of a token but its
- * bytes goes into the verification. `jose` does the same in more than twice the time
- * (bench/verify.ts); the tests hold this against it.
- */
-
-interface Algorithm {
-  /** `asymmetricKeyType` of the keys that it is for. */
-  readonly keyType: 'rsa' | 'ec' | 'ed25519';
-  /** Null where the algorithm hashes by itself. */
-  readonly hash: string | null;
-  readonly parameters: Omit<VerifyKeyObjectInput, 'key'>;
-  /** Length of a signature in bytes, where the algorithm fixes it and not the key. */
-  readonly length?: number;
-}
-
-const algorithms: ReadonlyMap<string, Algorithm> = new Map([
-  ['RS256', pkcs1('sha256')],
-  ['RS384', pkcs1('sha384')],
-  ['RS512', pkcs1('sha512')],
-  ['PS256', pss('sha256', 32)],
-  ['PS384', pss('sha384', 48)],
-  ['PS512', pss('sha512', 64)],
-  ['ES256', ecdsa('sha256', 64)],
-  ['ES384', ecdsa('sha384', 96)],
-  ['ES512', ecdsa('sha512', 132)],
-  ['EdDSA', { keyType: 'ed25519', hash: null, parameters: {}, length: 64 }],
-]);
-
-/** RFC 7518, 3.3. */
-function pkcs1(hash: string): Algorithm {
-  return { keyType: 'rsa', hash, parameters: { padding: constants.RSA_PKCS1_PADDING } };
-}
-
-/**
- * RFC 7518, 3.5: MGF1 with the same hash, and a salt as long as the hash; OpenSSL refuses any
- * other.
- */
-function pss(hash: string, saltLength: number): Algorithm {
-  return {
-    keyType: 'rsa',
-    hash,
-    parameters: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength },
-  };
-}
-
-/**
- * RFC 7518, 3.4: R and S side by side, each as long as the curve's order; the curve is a property
- * of the key.
- */
-function ecdsa(hash: string, length: number): Algorithm {
-  return { keyType: 'ec', hash, parameters: { dsaEncoding: 'ieee-p1363' }, length };
-}
-
-/**
- * Whether the key made the signature over the bytes with that algorithm. False for an algorithm
- * that is not for the key.
- */
-export function isSignedBy(
-  algorithm: string,
-  key: KeyObject,
-  signed: Buffer,
-  signature: Buffer,
-): boolean {
-  const method = algorithms.get(algorithm);
-  if (method === undefined || method.keyType !== key.asymmetricKeyType) return false;
-  if (method.length !== undefined && method.length !== signature.length) return false;
-  return verify(method.hash, signed, { key, ...method.parameters }, signature);
+function invalid(detail: string, details: FailureDetails): CheckFailure {
+  return new CheckFailure('signature', { ...details, detail: `unable to parse token: ${detail}` });
 }

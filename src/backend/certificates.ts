@@ -9,7 +9,7 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { chmod, unlink, writeFile } from 'node:fs/promises';
 import type { SecureContext } from 'node:tls';
-import NodeCache from 'node-cache';
+import { ExpiringCache } from '../lib/expiring-cache.ts';
 import { readPrivateFile, unusableFile } from '../lib/files.ts';
 import { readCertificates } from '../lib/pem.ts';
 import {
@@ -91,13 +91,8 @@ interface Issued {
 export class CertificateIssuer {
   readonly #files: IdentityFiles;
   readonly #now: () => number;
-  /** By user. The prefix keeps names such as `__proto__` away from the object behind the cache. */
-  readonly #issued = new NodeCache({
-    useClones: false,
-    stdTTL: REUSE_MS / 1000,
-    checkperiod: REUSE_MS / 1000,
-    maxKeys: CACHE_LIMIT,
-  });
+  /** By user. A full cache takes no more: the certificate is then used once. */
+  readonly #issued = new ExpiringCache<Issued>(CACHE_LIMIT);
   #authority: AuthorityFiles;
 
   private constructor(files: IdentityFiles, authority: AuthorityFiles, now: () => number) {
@@ -126,19 +121,16 @@ export class CertificateIssuer {
    */
   async reload(): Promise<void> {
     this.#authority = await readAuthority(this.#files);
-    this.#issued.flushAll();
+    this.#issued.clear();
   }
 
   /** The context that `create` made of the user's certificate: the one in use, or a new one. */
   contextFor(user: string, create: (identity: TlsIdentity) => SecureContext): SecureContext {
-    const key = `user:${user}`;
     const at = this.#now();
-    const known = this.#issued.get<Issued>(key);
+    const known = this.#issued.get(user);
     if (known && at >= known.at && at < known.at + REUSE_MS) return known.context;
-    this.#issued.del(key);
     const context = create(this.issue(user));
-    // set() throws ECACHEFULL on a full cache. The certificate is then used once.
-    if (this.#issued.getStats().keys < CACHE_LIMIT) this.#issued.set(key, { context, at });
+    this.#issued.set(user, { context, at }, REUSE_MS);
     return context;
   }
 

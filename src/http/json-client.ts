@@ -1,7 +1,7 @@
 /**
- * Asks identity providers for JSON. An answer decides who gets in, so it is taken only over TLS
- * that is verified in full, from the address that was named and no other (no redirects), within a
- * time and a size; and what a provider sends instead is never repeated to anybody.
+ * Fetches JSON from identity providers. Logins depend on the answers, so an answer is accepted only
+ * over fully verified TLS, from the given address without redirects, and within limits of time and
+ * size. The content of any other answer is neither logged nor sent to a client.
  */
 
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request as send } from 'undici';
@@ -12,28 +12,25 @@ import { isLoopback } from '../lib/network.ts';
 /** The longest answer. Discovery documents have 2 kB, key sets of the largest providers 20 kB. */
 const BODY_LIMIT = 1024 * 1024;
 
-/** Stands in for a time limit of 0: nothing here waits for ever. */
+/** Used for a time limit of 0, so that no request waits for ever. */
 const LONGEST_MS = 300_000;
 
-/**
- * An `error` as OAuth 2.0 has it (RFC 6749, 5.2), short enough for a log line; anything else in an
- * answer is not looked at.
- */
+/** The `error` of an OAuth 2.0 answer (RFC 6749, 5.2), if it is short enough for a log line. */
 const OAUTH_ERROR = /^[\w.:-]{1,64}$/;
 
 /** What an operator decides about requests to identity providers. */
 export interface ProviderAccess {
-  /** Trusted certificate authorities, PEM; empty for those that Node.js knows. */
+  /** Trusted certificate authorities, as PEM. Empty for those of Node.js. */
   readonly ca: string;
-  /** For the whole request with its answer, in milliseconds; 0 for five minutes. */
+  /** For the whole request and its answer, in milliseconds. 0 means five minutes. */
   readonly timeout: number;
-  /** Whether plain http may go further than to this host. */
+  /** Whether plain http may be used to other hosts. */
   readonly allowInsecure: boolean;
 }
 
-/** One request: GET, or POST when there is a form. */
+/** One request: GET, or POST if there is a form. */
 export interface JsonRequest extends ProviderAccess {
-  /** Header field; a credential. */
+  /** The value of the header field. It is a credential. */
   readonly authorization?: string;
   readonly form?: URLSearchParams;
   /** Ends the request. */
@@ -42,19 +39,19 @@ export interface JsonRequest extends ProviderAccess {
 
 /** An answer with status 200. */
 export interface JsonAnswer {
-  /** What the JSON stands for: of any type. */
+  /** The value of the JSON text, of any type. */
   readonly body: unknown;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
 /**
- * Why there is no answer. The message names the address without its query and holds nothing of the
- * answer; it is for the log.
+ * A request failed. The message is for the log. It names the address without its query, and repeats
+ * nothing of the answer but an OAuth error code.
  */
 export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
-  /** The status, when the server answered with another than 200. */
+  /** The status, if the server answered with another than 200. */
   readonly status: number | undefined;
 
   constructor(
@@ -66,25 +63,22 @@ export class HttpFailure extends Error {
   }
 }
 
-/** Whatever can fetch JSON: a {@link JsonClient}, or a fake of it. */
+/** The function of a {@link JsonClient}, which tests can replace. */
 export type FetchJson = JsonClient['fetchJson'];
 
-/** The connections to use for one set of authorities. */
+/** The connections for one set of authorities. */
 interface Dispatchers {
   readonly ca: string;
   readonly direct: Dispatcher;
   readonly proxied: Dispatcher;
 }
 
-/** The client of a process, with the connections that it keeps. */
+/** The HTTP client of a process, with its open connections. */
 export class JsonClient {
   readonly #environment: Readonly<Record<string, string | undefined>>;
   #dispatchers: Dispatchers | undefined;
 
-  /**
-   * @param environment where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are looked for, in either case of
-   * letters
-   */
+  /** @param environment may name HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in either case of letters */
   constructor(environment: Readonly<Record<string, string | undefined>>) {
     this.#environment = environment;
   }
@@ -92,7 +86,7 @@ export class JsonClient {
   /**
    * Fetches the JSON at an address.
    *
-   * @throws HttpFailure for whatever is not a timely, well-formed, whole answer with status 200;
+   * @throws HttpFailure unless a complete and well-formed answer with status 200 arrives in time;
    *   the signal's reason
    */
   readonly fetchJson = async (url: string, request: JsonRequest): Promise<JsonAnswer> => {
@@ -120,7 +114,7 @@ export class JsonClient {
     await Promise.all([direct?.destroy(), proxied?.destroy()]);
   }
 
-  /** Nothing for this host goes to a proxy: plain http would leave the host that way. */
+  /** Requests to this host never use a proxy: plain http would leave the host that way. */
   #dispatcherFor({ hostname }: URL, ca: string): Dispatcher {
     const { direct, proxied } = this.#dispatchersFor(ca);
     return isLoopback(bare(hostname)) ? direct : proxied;
@@ -131,7 +125,7 @@ export class JsonClient {
     const tls = ca === '' ? {} : { ca };
     const options = { connect: tls, maxResponseSize: BODY_LIMIT };
     const old = this.#dispatchers;
-    // Empty rather than undefined: undici would look into the process's own environment.
+    // Empty and not undefined: undici would otherwise read the environment of the process.
     const proxies = {
       httpsProxy: this.#variable('https_proxy'),
       httpProxy: this.#variable('http_proxy'),
@@ -142,7 +136,7 @@ export class JsonClient {
       direct: new Agent(options),
       proxied: new EnvHttpProxyAgent({ ...options, ...proxies, requestTls: tls }),
     };
-    // What is under way with the old authorities ends by itself, within its own time.
+    // Requests in progress with the old authorities end by themselves, within their own limits.
     for (const dispatcher of old ? [old.direct, old.proxied] : [])
       void dispatcher.close().catch(() => undefined);
     return this.#dispatchers;
@@ -151,6 +145,24 @@ export class JsonClient {
   #variable(name: string): string {
     return this.#environment[name] ?? this.#environment[name.toUpperCase()] ?? '';
   }
+}
+
+/**
+ * How long an answer may be used, in milliseconds: its freshness lifetime (RFC 9111, 4.2) by
+ * `max-age` or else `Expires`, less the time that it has spent in caches. 0 for an answer that must
+ * not be stored or used again. Undefined if the answer does not say.
+ *
+ * @param now milliseconds since the epoch
+ */
+export function remainingFreshness(
+  headers: JsonAnswer['headers'],
+  now: number,
+): number | undefined {
+  const directives = String(headers['cache-control'] ?? '').toLowerCase();
+  if (/(^|[\s,])no-(store|cache)\s*(,|$)/.test(directives)) return 0;
+  const [, seconds] = /(?:^|[\s,])max-age="?(\d{1,10})"?\s*(?:,|$)/.exec(directives) ?? [];
+  const lifetime = seconds === undefined ? untilExpires(headers, now) : Number(seconds) * 1000;
+  return lifetime === undefined ? undefined : Math.max(0, lifetime - ageOf(headers));
 }
 
 async function exchange(
@@ -188,11 +200,11 @@ async function exchange(
 }
 
 /**
- * https, or http where nobody can listen in; and no credential in the address, since addresses are
- * logged.
+ * Parses an address. Plain http is refused to other hosts unless it is allowed. A user name or
+ * password is refused, because addresses are logged.
  */
 function checkAddress(url: string, allowInsecure: boolean): URL {
-  // The text may hold a credential and is not repeated.
+  // The text may hold a credential, so the message does not repeat it.
   if (!URL.canParse(url)) throw new HttpFailure('the address is not a URL');
   const address = new URL(url);
   const shown = address.origin + address.pathname;
@@ -227,7 +239,7 @@ function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** The error code that OAuth servers send with a refusal, when there is one. */
+/** The error code that an OAuth server sent with a refusal, for the message. Empty without one. */
 function oauthError(bytes: Buffer): string {
   try {
     const { error } = Object(parseJson(bytes));
@@ -237,37 +249,15 @@ function oauthError(bytes: Buffer): string {
   }
 }
 
-/* How long an answer may be used without asking again, by its own words (RFC 9111). */
-
-/**
- * The freshness lifetime that is left, in milliseconds (RFC 9111, 4.2): `max-age`, or else
- * `Expires`, less the time that the answer has spent in caches. 0 for one that must not be stored
- * or used again; undefined when it does not say.
- *
- * @param now milliseconds since the epoch
- */
-export function remainingFreshness(
-  headers: JsonAnswer['headers'],
-  now: number,
-): number | undefined {
-  const directives = String(headers['cache-control'] ?? '').toLowerCase();
-  if (/(^|[\s,])no-(store|cache)\s*(,|$)/.test(directives)) return 0;
-  const [, seconds] = /(?:^|[\s,])max-age="?(\d{1,10})"?\s*(?:,|$)/.exec(directives) ?? [];
-  const lifetime = seconds === undefined ? untilExpires(headers, now) : Number(seconds) * 1000;
-  return lifetime === undefined ? undefined : Math.max(0, lifetime - age(headers));
-}
-
-/**
- * Counted from the server's own clock when it tells: what matters is the distance of the two dates.
- */
+/** Counted from the server's own `Date`, if there is one, since clocks may differ. */
 function untilExpires({ expires, date }: JsonAnswer['headers'], now: number): number | undefined {
   if (expires === undefined) return undefined;
   const end = Date.parse(String(expires));
   const start = Date.parse(String(date));
-  // RFC 9111, 5.3: a date that is none, such as 0, is in the past.
+  // RFC 9111, 5.3: an invalid date, such as 0, is in the past.
   return Number.isNaN(end) ? 0 : end - (Number.isNaN(start) ? now : start);
 }
 
-function age({ age }: JsonAnswer['headers']): number {
+function ageOf({ age }: JsonAnswer['headers']): number {
   return /^\d{1,10}$/.test(String(age)) ? Number(age) * 1000 : 0;
 }

@@ -1,11 +1,11 @@
 /**
- * What an issuer says of itself: its discovery document (OpenID Connect Discovery 1.0). Everything
- * that is fetched from an issuer begins here, so the document is kept for as long as its server
- * allows, and however many ask for it at once, it is fetched once.
+ * An issuer's discovery document (OpenID Connect Discovery 1.0), which names the addresses of its
+ * services. A document is used for as long as its server allows. Concurrent callers share one
+ * fetch.
  */
 
-import { LRUCache } from 'lru-cache';
 import { type FetchJson, type ProviderAccess, remainingFreshness } from '../http/json-client.ts';
+import { ExpiringCache } from '../lib/expiring-cache.ts';
 import { isJsonObject } from '../lib/json.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -13,11 +13,13 @@ import type { LoginSettings } from '../settings/snapshot.ts';
 const MINUTE = 60_000;
 
 /**
- * What issuers say about freshness is kept within these, since it is us who have to notice a key
- * that was withdrawn; without a word:
+ * The bounds of what issuers say about freshness, so that we notice in time that a key was
+ * withdrawn.
  */
 const FRESH_MINIMUM = MINUTE;
 const FRESH_MAXIMUM = 24 * 60 * MINUTE;
+
+/** For an answer that does not say how long it is fresh. */
 const FRESH_DEFAULT = 10 * MINUTE;
 
 /** More issuers than anybody configures. */
@@ -26,20 +28,24 @@ const ISSUER_LIMIT = 1000;
 /** Where an issuer's services are. */
 export interface ProviderDocument {
   readonly jwksUri: string;
-  /** Undefined when the issuer has none, as SPIFFE's and Kubernetes' have not. */
+  /** Undefined if the issuer has none, as with SPIFFE and Kubernetes. */
   readonly tokenEndpoint: string | undefined;
-  /** Undefined when the issuer has none. */
+  /** Undefined if the issuer has none. */
   readonly userinfoEndpoint: string | undefined;
 }
 
-/** A document, or its fetch while that runs. */
+/** A document that is fetched or being fetched. */
 interface Entry extends Pick<ProviderAccess, 'ca' | 'allowInsecure'> {
   readonly document: Promise<ProviderDocument>;
-  /** Milliseconds since the epoch. */
-  freshUntil: number;
 }
 
-/** How the settings want an issuer to be asked. */
+/** The document with its freshness lifetime in milliseconds. */
+interface FetchedDocument {
+  readonly document: ProviderDocument;
+  readonly lifetime: number;
+}
+
+/** What the settings say about requests to issuers. */
 export function providerAccess(values: LoginSettings): ProviderAccess {
   return {
     ca: values['server.jwt_authentication.issuers.custom_ca'],
@@ -48,7 +54,11 @@ export function providerAccess(values: LoginSettings): ProviderAccess {
   };
 }
 
-/** How long an answer is used before it is asked for again, in milliseconds. */
+/**
+ * How long an answer is used before it is fetched again, in milliseconds.
+ *
+ * @param now milliseconds since the epoch
+ */
 export function freshFor(headers: Parameters<typeof remainingFreshness>[0], now: number): number {
   return Math.min(
     FRESH_MAXIMUM,
@@ -65,7 +75,7 @@ export function discoveryAddress(issuer: string): string {
 export class Discovery {
   readonly #fetchJson: FetchJson;
   readonly #now: () => number;
-  readonly #entries = new LRUCache<string, Entry>({ max: ISSUER_LIMIT });
+  readonly #entries = new ExpiringCache<Entry>(ISSUER_LIMIT);
 
   /** @param now milliseconds since the epoch */
   constructor(fetchJson: FetchJson, now: () => number) {
@@ -76,35 +86,31 @@ export class Discovery {
   /**
    * The document of an issuer.
    *
-   * @param signal ends the fetch for everybody who waits for it: the end of the process, never that
-   *   of a login
-   * @throws HttpFailure, or Error when the document is not the issuer's or lacks what is needed
+   * @param signal ends the fetch for all that wait for it. It is that of the process, never that of
+   *   a login
+   * @throws HttpFailure; Error if the document is not the issuer's or lacks what is needed
    */
   find(issuer: string, access: ProviderAccess, signal: AbortSignal): Promise<ProviderDocument> {
     const { ca, allowInsecure } = access;
     const known = this.#entries.get(issuer);
-    if (
-      known &&
-      known.ca === ca &&
-      known.allowInsecure === allowInsecure &&
-      this.#now() < known.freshUntil
-    ) {
-      return known.document;
-    }
-    const forgetFailure = (error: unknown): never => {
-      if (this.#entries.get(issuer) === entry) this.#entries.delete(issuer);
-      throw error;
-    };
-    const document = this.#fetch(issuer, access, signal).then((fetched) => {
-      entry.freshUntil = fetched.freshUntil;
-      return fetched.document;
-    }, forgetFailure);
-    const entry: Entry = { ca, allowInsecure, document, freshUntil: Number.POSITIVE_INFINITY };
-    this.#entries.set(issuer, entry);
+    if (known?.ca === ca && known.allowInsecure === allowInsecure) return known.document;
+    const isCurrent = (): boolean => this.#entries.get(issuer) === entry;
+    const document = this.#fetch(issuer, access, signal).then(
+      (fetched) => {
+        if (isCurrent()) this.#entries.set(issuer, entry, fetched.lifetime);
+        return fetched.document;
+      },
+      (error: unknown) => {
+        if (isCurrent()) this.#entries.delete(issuer);
+        throw error;
+      },
+    );
+    const entry: Entry = { ca, allowInsecure, document };
+    this.#entries.set(issuer, entry, Number.POSITIVE_INFINITY);
     return document;
   }
 
-  /** Fetches the document again when it is next asked for: what it named was not there. */
+  /** Fetches the document again at the next call, because what it names was not there. */
   forget(issuer: string): void {
     this.#entries.delete(issuer);
   }
@@ -113,20 +119,21 @@ export class Discovery {
     issuer: string,
     access: ProviderAccess,
     signal: AbortSignal,
-  ): Promise<{ document: ProviderDocument; freshUntil: number }> {
+  ): Promise<FetchedDocument> {
     const since = this.#now();
     const { body, headers } = await this.#fetchJson(discoveryAddress(issuer), {
       ...access,
       signal,
     });
-    return { document: readDocument(issuer, body), freshUntil: since + freshFor(headers, since) };
+    const freshUntil = since + freshFor(headers, since);
+    return { document: readDocument(issuer, body), lifetime: freshUntil - this.#now() };
   }
 }
 
 function readDocument(issuer: string, body: unknown): ProviderDocument {
   const { issuer: named, jwks_uri: jwksUri, ...endpoints } = isJsonObject(body) ? body : {};
   const { token_endpoint: tokenEndpoint, userinfo_endpoint: userinfoEndpoint } = endpoints;
-  // Discovery 4.3: "MUST be identical". Otherwise one provider could hand out its keys for the
+  // Discovery 4.3: "MUST be identical". Otherwise one provider could name its own keys for the
   // tokens of another.
   if (named !== issuer) {
     const shown = typeof named === 'string' ? `"${formatText(named)}"` : 'no issuer';
@@ -143,8 +150,8 @@ function readDocument(issuer: string, body: unknown): ProviderDocument {
 }
 
 /**
- * An issuer on https may not send us to plain http, not even on this host, where it could reach
- * what only we can.
+ * An issuer on https may not name an address on plain http, not even on this host: it could reach
+ * services that only this host can reach.
  */
 function asSafeAsIssuer(issuer: string, address: string): string {
   if (/^https:/i.test(issuer) && !/^https:/i.test(address)) {

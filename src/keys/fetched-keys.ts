@@ -1,10 +1,11 @@
 /**
- * Keys that are fetched from the issuers: the {@link KeySource} behind
- * `server.jwt_authentication.jwks_auto_fetch.enabled`. It keeps one {@link IssuerKeys} for each
- * place that keys come from. What a login uses follows from its own settings, so that a change
- * takes effect at once; what no longer belongs to any setting is forgotten.
+ * Keys that are fetched from the issuers: the {@link KeySource} for
+ * `server.jwt_authentication.jwks_auto_fetch.enabled`. There is one {@link IssuerKeys} for each
+ * origin of keys. A login uses the origins that its own settings name, so that a change takes
+ * effect at once. An origin that no setting names any more is forgotten.
  */
 import type { FetchJson } from '../http/json-client.ts';
+import { Limiter } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -12,38 +13,31 @@ import { type Discovery, discoveryAddress, freshFor, providerAccess } from './di
 import {
   type FetchedJwks,
   IssuerKeys,
-  type IssuerKeysParts,
+  type IssuerKeysOptions,
   type KeyOrigin,
   type KeyTimes,
   originText,
-  WaitingRoom,
 } from './issuer-keys.ts';
-import {
-  type IssuerKeys as IssuerDescription,
-  type KeySource,
-  KeysUnavailable,
-} from './key-source.ts';
+import { type IssuerState, type KeySource, KeysUnavailable } from './key-source.ts';
 
-/** What the source is made of. */
-export interface FetchedKeysOptions extends Omit<IssuerKeysParts, 'fetch' | 'waiting'> {
+/** What a {@link FetchedKeys} is made with. */
+export interface FetchedKeysOptions extends Omit<IssuerKeysOptions, 'fetch' | 'waiting'> {
   readonly fetchJson: FetchJson;
   readonly discovery: Discovery;
-  /** How many logins may wait at once because of a key ID that nobody knows. */
+  /** How many logins may wait at once because of an unknown key ID. */
   readonly waitingLimit: number;
 }
 
-/** How often it is looked whether a key set is due. */
+/** How often the key sets are checked for being due. */
 const RENEWAL_MS = 1000;
 
 /** The fetched keys of a process. */
 export class FetchedKeys implements KeySource {
   readonly #options: FetchedKeysOptions;
-  readonly #parts: IssuerKeysParts;
+  readonly #issuerOptions: IssuerKeysOptions;
   readonly #closed = new AbortController();
   readonly #issuers = new Map<string, IssuerKeys>();
-  /**
-   * The names of the entries that belong to settings, so that a login does not make them up anew.
-   */
+  /** By snapshot of the settings, then by issuer: the key in `#issuers`. */
   readonly #names = new WeakMap<LoginSettings, ReadonlyMap<string, string>>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -51,7 +45,8 @@ export class FetchedKeys implements KeySource {
     this.#options = options;
     const fetch = (origin: KeyOrigin, timeout: number): Promise<FetchedJwks> =>
       this.#fetch(origin, timeout);
-    this.#parts = { ...options, fetch, waiting: new WaitingRoom(options.waitingLimit) };
+    const waiting = new Limiter({ limit: options.waitingLimit });
+    this.#issuerOptions = { ...options, fetch, waiting };
   }
 
   async keysFor(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet> {
@@ -66,7 +61,7 @@ export class FetchedKeys implements KeySource {
     return this.#find(issuer, values).refetch(keyTimes(values), signal);
   }
 
-  describe(values: LoginSettings): readonly IssuerDescription[] {
+  describe(values: LoginSettings): readonly IssuerState[] {
     return this.#current(values).map(({ origin, source, keyIds, fetchedAt, lastError }) => ({
       issuer: origin.issuer,
       source: source ?? origin.jwksUri ?? discoveryAddress(origin.issuer),
@@ -76,12 +71,12 @@ export class FetchedKeys implements KeySource {
     }));
   }
 
-  /** Whether the keys of each issuer are there, or it is known that they cannot be had. */
+  /** Whether the keys of each issuer are present, or a fetch of them has failed. */
   wereTried(values: LoginSettings): boolean {
     return this.#current(values).every(({ wasTried }) => wasTried);
   }
 
-  /** Forgets what the settings no longer name, and starts the fetches that are due. */
+  /** Forgets the origins that the settings no longer name, and starts the fetches that are due. */
   renew(values: LoginSettings): void {
     const current = new Set(this.#current(values));
     this.#forgetAllBut(current);
@@ -89,9 +84,9 @@ export class FetchedKeys implements KeySource {
   }
 
   /**
-   * Fetches ahead from now on, so that no login has to wait.
+   * Starts to fetch keys in advance, so that no login has to wait.
    *
-   * @param values the settings in force; nothing is fetched while they say so
+   * @param values returns the settings in force. Nothing is fetched while they turn fetching off
    */
   start(values: () => LoginSettings): void {
     const renew = (): void => {
@@ -104,7 +99,7 @@ export class FetchedKeys implements KeySource {
     void Promise.all(this.#current(values()).map((issuer) => issuer.loaded())).then(renew);
   }
 
-  /** Ends what is under way; logins that wait for it are refused. */
+  /** Ends the fetches in progress. Logins that wait for them are refused. */
   close(): void {
     clearInterval(this.#timer);
     this.#forgetAllBut(new Set());
@@ -135,14 +130,12 @@ export class FetchedKeys implements KeySource {
     const { ca, allowInsecure } = providerAccess(values);
     const origin = { issuer, jwksUri, ca, allowInsecure };
     const name = this.#nameOf(origin, values);
-    const known = this.#issuers.get(name) ?? new IssuerKeys(origin, this.#parts);
+    const known = this.#issuers.get(name) ?? new IssuerKeys(origin, this.#issuerOptions);
     this.#issuers.set(name, known);
     return known;
   }
 
-  /**
-   * The origin's text is made once for each snapshot: a bundle of authorities may have a megabyte.
-   */
+  /** Made once for each snapshot, because a bundle of authorities may have a megabyte. */
   #nameOf(origin: KeyOrigin, values: LoginSettings): string {
     const names = this.#names.get(values);
     const known = names?.get(origin.issuer);

@@ -1,10 +1,11 @@
 /**
- * The keys of one issuer over time: fetched once however many logins wait, renewed before they go
- * stale, kept while the issuer is away. What a stranger can cause here is bounded: his token is not
- * verified yet when it asks for a key that nobody knows.
+ * The keys of one issuer over time. Logins that wait share one fetch. Keys are renewed before they
+ * go stale, and remain in use during an outage of the issuer. A token with an unknown key ID is not
+ * verified yet, so what it can cause here is bounded: how many fetches, and how many logins wait.
  */
 import { orAborted } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
+import type { Limiter } from '../lib/limiter.ts';
 import { type KeySet, parsePublishedKeys } from '../settings/jwks.ts';
 import type { KeyStore } from './key-files.ts';
 import { type KeyEvents, KeysUnavailable } from './key-source.ts';
@@ -14,66 +15,66 @@ const SECOND = 1000;
 /** How long after one unknown key ID the next one may cause a fetch. */
 const REFETCH_COOL_DOWN = 30 * SECOND;
 
-/** After a failed fetch; doubled with each further one, up to the longest. */
+/** The wait after a failed fetch. It doubles with each further failure, up to the longest. */
 const RETRY_FIRST = SECOND;
 const RETRY_LONGEST = 60 * SECOND;
 
 /**
- * The part of the freshness lifetime after which keys are renewed; the spread keeps processes from
- * asking all at once.
+ * The part of the freshness lifetime after which keys are renewed. The spread keeps processes from
+ * asking at the same time.
  */
 const RENEW_AFTER = 0.75;
 const RENEW_SPREAD = 0.1;
 
 /**
- * How long a login waits for an issuer that may be well, when there are keys from before, of which
- * one may have been withdrawn.
+ * How long a login waits for a fetch if there are stale keys. The issuer may be available, and one
+ * of these keys may have been withdrawn.
  */
 const GRACE_MS = 2 * SECOND;
 
 /**
- * Where an issuer's keys come from, and everything else that decides whether they are the right
- * ones.
+ * Where an issuer's keys come from, with all settings that decide whether they can be trusted. Keys
+ * of one origin must not be used for another.
  */
 export interface KeyOrigin {
   readonly issuer: string;
-  /** Undefined: the discovery document names it. */
+  /** Undefined if the discovery document names it. */
   readonly jwksUri: string | undefined;
   readonly ca: string;
   readonly allowInsecure: boolean;
 }
 
-/** A key set that was fetched. */
+/** A key set as it was fetched. */
 export interface FetchedJwks {
-  /** The address that it came from. */
+  /** The address that it was fetched from. */
   readonly source: string;
   readonly jwks: unknown;
   /** How long it may be used, in milliseconds. */
   readonly freshFor: number;
 }
 
-/** What the keys of every issuer share. */
-export interface IssuerKeysParts {
-  /** Fetches the key set. @param timeout in milliseconds */
+/** What all {@link IssuerKeys} of a process share. */
+export interface IssuerKeysOptions {
+  /** Fetches the key set. The timeout is in milliseconds. */
   fetch(origin: KeyOrigin, timeout: number): Promise<FetchedJwks>;
-  readonly shelf: KeyStore;
+  readonly store: KeyStore;
   readonly events: KeyEvents;
-  /** Bounds the logins that wait for new keys. */
-  readonly waiting: WaitingRoom;
+  /** Bounds the logins that wait because of a token that is not verified. */
+  readonly waiting: Limiter;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** From 0 up to 1. */
+  /** From 0 to less than 1. */
   readonly random: () => number;
 }
 
 /** The settings that do not decide where keys come from. Times in milliseconds. */
 export interface KeyTimes {
   readonly timeout: number;
-  /** How old the last good keys may become. */
+  /** How old the last good keys may be. */
   readonly maxAge: number;
 }
 
-/** A set that is in use. */
+/** The set in use. Times are in milliseconds since the epoch. */
 interface CurrentSet {
   readonly keys: KeySet;
   readonly text: string;
@@ -83,32 +84,10 @@ interface CurrentSet {
   readonly renewAt: number;
 }
 
-/** Places for the logins that wait because of a token that nobody has verified. */
-export class WaitingRoom {
-  readonly #limit: number;
-  #taken = 0;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Waits in one of the places; false when there is none. */
-  async wait(work: Promise<void>, signal: AbortSignal): Promise<boolean> {
-    if (this.#taken >= this.#limit) return false;
-    this.#taken++;
-    try {
-      await orAborted(work, signal);
-      return true;
-    } finally {
-      this.#taken--;
-    }
-  }
-}
-
-/** One issuer's keys. */
+/** The keys of one issuer, from one origin. */
 export class IssuerKeys {
   readonly origin: KeyOrigin;
-  readonly #parts: IssuerKeysParts;
+  readonly #options: IssuerKeysOptions;
   readonly #loaded: Promise<void>;
   #isLoaded = false;
   #set: CurrentSet | undefined;
@@ -120,23 +99,23 @@ export class IssuerKeys {
   #refetchedAt = Number.NEGATIVE_INFINITY;
   #isRetired = false;
 
-  constructor(origin: KeyOrigin, parts: IssuerKeysParts) {
+  constructor(origin: KeyOrigin, options: IssuerKeysOptions) {
     this.origin = origin;
-    this.#parts = parts;
+    this.#options = options;
     this.#loaded = this.#load();
   }
 
-  /** Whether there are keys, or it is known that they could not be had. */
+  /** Whether there are keys, or a fetch of them has failed. */
   get wasTried(): boolean {
     return this.#set !== undefined || this.#failures > 0;
   }
 
-  /** When the keys were fetched, in milliseconds since the epoch. */
+  /** When the keys were fetched, in milliseconds since the epoch. Undefined without keys. */
   get fetchedAt(): number | undefined {
     return this.#set?.fetchedAt;
   }
 
-  /** Where they came from. */
+  /** Where the keys were found. Undefined without keys. */
   get source(): string | undefined {
     return this.#set?.source;
   }
@@ -150,15 +129,14 @@ export class IssuerKeys {
   }
 
   /**
-   * The keys to decide a login with. Fresh ones are there at once, and so are the last good ones of
-   * an issuer that is known to be away; only when nothing is known of the issuer's present state
-   * does a login wait for it.
+   * The keys for a login. Fresh keys are returned at once. If the last fetch failed, the last good
+   * keys are returned at once, too. Otherwise the login waits for a fetch.
    *
    * @throws KeysUnavailable; the signal's reason
    */
   async keys(times: KeyTimes, signal: AbortSignal): Promise<KeySet> {
     if (!this.#isLoaded) await orAborted(this.#loaded, signal);
-    const fresh = this.#set !== undefined && this.#parts.now() < this.#set.freshUntil;
+    const fresh = this.#set !== undefined && this.#options.now() < this.#set.freshUntil;
     if (!fresh && this.#failures === 0) {
       const fetching = this.#fetch(times);
       const enough = this.#usableSet(times) ? Promise.race([fetching, this.#graceOver]) : fetching;
@@ -170,54 +148,65 @@ export class IssuerKeys {
   }
 
   /**
-   * Fetches once more because of a key ID that the set lacks; undefined when that may not be done
-   * now, or did not succeed.
+   * Fetches once more, because of a key ID that is not in the set.
+   *
+   * @returns undefined if the fetch is not allowed now or fails
+   * @throws the signal's reason
    */
   async refetch(times: KeyTimes, signal: AbortSignal): Promise<KeySet | undefined> {
-    const { now, waiting, events } = this.#parts;
+    const { now, waiting, events } = this.#options;
     if (this.#running === undefined) {
       const since = now() - this.#refetchedAt;
-      // A clock that was set back must not prolong it.
+      // A clock that was set back must not prolong the cool-down.
       if (since >= 0 && since < REFETCH_COOL_DOWN) {
         events.refetchRefused(this.origin.issuer);
         return undefined;
       }
       this.#refetchedAt = now();
     }
-    const waited = await waiting.wait(this.#fetch(times), signal);
-    if (!waited) events.refetchRefused(this.origin.issuer);
-    return waited ? this.#usableSet(times)?.keys : undefined;
+    const fetching = this.#fetch(times);
+    const permit = waiting.acquire();
+    if (!permit) {
+      events.refetchRefused(this.origin.issuer);
+      return undefined;
+    }
+    try {
+      await orAborted(fetching, signal);
+    } finally {
+      permit.release();
+    }
+    return this.#usableSet(times)?.keys;
   }
 
-  /** Starts the fetch that is due, if one is. To be called about once a second. */
+  /** Starts a fetch if one is due. To be called about once a second. */
   renew(times: KeyTimes): void {
     const due =
       this.#failures > 0 ? this.#retryAt : (this.#set?.renewAt ?? Number.NEGATIVE_INFINITY);
-    if (this.#isLoaded && !this.#running && this.#parts.now() >= due) void this.#fetch(times);
+    if (this.#isLoaded && !this.#running && this.#options.now() >= due) void this.#fetch(times);
   }
 
   /**
-   * Nobody asks for this origin any more: what is still under way is not kept, lest it replace
-   * another origin's, nor complained of.
+   * To be called when no setting names this origin any more. A fetch still running is neither
+   * stored, where it could replace the keys of another origin, nor reported if it fails.
    */
   retire(): void {
     this.#isRetired = true;
   }
 
-  /** Resolves when the keys of before a restart have been read; never rejects. */
+  /** Resolves when the stored keys have been read. Never rejects. */
   async loaded(): Promise<void> {
     await this.#loaded;
   }
 
-  /** The set that may decide a login now. */
+  /** The set, if it is fresh or not older than the settings allow. */
   #usableSet({ maxAge }: KeyTimes): CurrentSet | undefined {
-    const now = this.#parts.now();
+    const now = this.#options.now();
     return this.#set && (now < this.#set.freshUntil || now - this.#set.fetchedAt < maxAge)
       ? this.#set
       : undefined;
   }
 
-  /** The fetch that runs, or a new one. Never rejects. */
+  /** The running fetch, or a new one. Never rejects. */
   #fetch(times: KeyTimes): Promise<void> {
     if (this.#running !== undefined) return this.#running;
     let grace: NodeJS.Timeout | undefined;
@@ -232,7 +221,7 @@ export class IssuerKeys {
   }
 
   async #fetchOnce({ timeout }: KeyTimes): Promise<void> {
-    const { fetch, events, now, random } = this.#parts;
+    const { fetch, events, now, random } = this.#options;
     const { issuer } = this.origin;
     const began = now();
     try {
@@ -242,7 +231,7 @@ export class IssuerKeys {
       this.#failures = 0;
       this.#lastError = undefined;
       events.fetched(issuer);
-      this.#keep(jwks, began);
+      this.#write(jwks, began);
     } catch (error) {
       if (this.#isRetired) return;
       const longest = Math.min(RETRY_LONGEST, RETRY_FIRST * 2 ** Math.min(this.#failures, 10));
@@ -256,8 +245,8 @@ export class IssuerKeys {
   }
 
   /**
-   * Takes a set over. One that says the same as before stays the same object: tokens that it has
-   * verified stay verified.
+   * Puts a set into use. A set with the same text as before remains the same object, so that tokens
+   * that were verified with it remain verified.
    */
   #adopt(jwks: unknown, times: Omit<CurrentSet, 'keys' | 'text'>): void {
     const text = JSON.stringify(jwks);
@@ -268,7 +257,7 @@ export class IssuerKeys {
     const { keys, skipped } = parsePublishedKeys(jwks);
     const [before, after] = [this.keyIds, namesOf(keys)];
     this.#set = { keys, text, ...times };
-    this.#parts.events.keysChanged(this.origin.issuer, {
+    this.#options.events.keysChanged(this.origin.issuer, {
       added: after.filter((kid) => !before.includes(kid)),
       removed: before.filter((kid) => !after.includes(kid)),
       skipped,
@@ -276,43 +265,44 @@ export class IssuerKeys {
   }
 
   /**
-   * Reads what an earlier process has kept. It is not fresh, whenever it was fetched: keys may have
-   * been withdrawn since.
+   * Reads the keys that an earlier process stored. They are never fresh, since they may have been
+   * withdrawn meanwhile.
    */
   async #load(): Promise<void> {
-    const { shelf, events, now } = this.#parts;
+    const { store, events, now } = this.#options;
     const { issuer } = this.origin;
     try {
-      const kept = await shelf.read(issuer, originText(this.origin));
-      // A time to come is no age: either clock may be wrong, and the keys could be of any age.
-      if (kept && kept.fetchedAt <= now()) {
+      const stored = await store.read(issuer, originText(this.origin));
+      // Keys from the future may have any age, because one of the clocks was wrong.
+      if (stored && stored.fetchedAt <= now()) {
         const times = {
-          fetchedAt: kept.fetchedAt,
+          fetchedAt: stored.fetchedAt,
           freshUntil: Number.NEGATIVE_INFINITY,
           renewAt: Number.NEGATIVE_INFINITY,
         };
-        this.#adopt(kept.jwks, { source: 'the data directory', ...times });
+        this.#adopt(stored.jwks, { source: 'the data directory', ...times });
       }
     } catch (error) {
-      events.notKept(issuer, `cannot be read: ${errorText(error)}`);
+      events.notStored(issuer, `cannot be read: ${errorText(error)}`);
     } finally {
       this.#isLoaded = true;
     }
   }
 
-  #keep(jwks: unknown, fetchedAt: number): void {
+  #write(jwks: unknown, fetchedAt: number): void {
     if (this.#isRetired) return;
-    const { shelf, events } = this.#parts;
+    const { store, events } = this.#options;
     const { issuer } = this.origin;
-    shelf
+    store
       .write({ issuer, origin: originText(this.origin), fetchedAt, jwks })
-      .catch((error: unknown) => events.notKept(issuer, `cannot be written: ${errorText(error)}`));
+      .catch((error: unknown) =>
+        events.notStored(issuer, `cannot be written: ${errorText(error)}`),
+      );
   }
 
   #unavailable(): KeysUnavailable {
-    const age = this.#set
-      ? `; the last good ones are of ${new Date(this.#set.fetchedAt).toISOString()}, pgsso.jwks_max_age`
-      : '';
+    const fetchedAt = this.#set && new Date(this.#set.fetchedAt).toISOString();
+    const age = fetchedAt ? `; the last good ones are of ${fetchedAt}, pgsso.jwks_max_age` : '';
     return new KeysUnavailable(
       `that they could not be fetched: ${this.#lastError ?? 'the fetch was given up'}${age}`,
       'identity provider',
@@ -320,7 +310,7 @@ export class IssuerKeys {
   }
 }
 
-/** The origin as text that is the same for the same origin only. */
+/** The origin as text. Two origins have the same text only if they are equal. */
 export function originText({ issuer, jwksUri, ca, allowInsecure }: KeyOrigin): string {
   return JSON.stringify([issuer, jwksUri ?? null, ca, allowInsecure]);
 }

@@ -1,7 +1,8 @@
 /**
- * The last good keys of each issuer in the data directory, so that a restart while the issuer is
- * away locks nobody out. Public keys are no secret, but whoever could write them could let himself
- * in: the directory is ours alone, and the files are read as strictly as the network.
+ * The last good keys of each issuer, stored in the data directory, so that logins work after a
+ * restart during an outage of the issuer. Public keys are not secret, but a user that can write
+ * them can log in as anybody. So only we may write the directory, and the files are read as
+ * strictly as answers from the network.
  */
 
 import { createHash } from 'node:crypto';
@@ -10,15 +11,15 @@ import { join } from 'node:path';
 import { isErrno, replaceFile } from '../lib/files.ts';
 import { isJsonObject } from '../lib/json.ts';
 
-/** Raised when the form changes; a file of another form is not read. */
+/** Increased when the format changes. A file of another format is not read. */
 const FORMAT = 1;
 
-/** What is kept of an issuer's key set. */
-export interface KeptKeys {
+/** What is stored of an issuer's key set. */
+export interface StoredKeys {
   readonly issuer: string;
   /**
-   * What the keys were fetched with, {@link KeyOrigin} as text: keys that came another way are not
-   * for these settings.
+   * Where the keys come from: a KeyOrigin as text. Keys of another origin are not for these
+   * settings.
    */
   readonly origin: string;
   /** When the fetch began, in milliseconds since the epoch. */
@@ -27,23 +28,25 @@ export interface KeptKeys {
   readonly jwks: unknown;
 }
 
-/** Where last good keys are kept. */
+/** Stores the last good keys. */
 export interface KeyStore {
   /**
-   * Resolves to undefined when there is nothing for this issuer and origin. Throws when there is
-   * something that cannot be read.
+   * Resolves to undefined if nothing is stored for this issuer and origin.
+   *
+   * @throws Error if what is stored cannot be read
    */
-  read(issuer: string, origin: string): Promise<KeptKeys | undefined>;
-  write(kept: KeptKeys): Promise<void>;
+  read(issuer: string, origin: string): Promise<StoredKeys | undefined>;
+  /** Replaces what is stored for the issuer. */
+  write(keys: StoredKeys): Promise<void>;
 }
 
-/** A shelf on which nothing is kept: for a look at a login that leaves nothing behind. */
+/** Stores nothing. For commands that must leave no traces. */
 export const noKeyStore: KeyStore = {
   read: async () => undefined,
   write: async () => undefined,
 };
 
-/** The shelf in a directory: one file an issuer. */
+/** The store in a directory: one file for each issuer. */
 export class KeyFiles implements KeyStore {
   readonly #directory: string;
 
@@ -51,7 +54,7 @@ export class KeyFiles implements KeyStore {
     this.#directory = directory;
   }
 
-  async read(issuer: string, origin: string): Promise<KeptKeys | undefined> {
+  async read(issuer: string, origin: string): Promise<StoredKeys | undefined> {
     let text: string;
     try {
       text = await readFile(join(this.#directory, nameOf(issuer)), 'utf8');
@@ -71,7 +74,7 @@ export class KeyFiles implements KeyStore {
   }
 
   /** Replaces the issuer's file, durably. */
-  async write({ issuer, origin, fetchedAt, jwks }: KeptKeys): Promise<void> {
+  async write({ issuer, origin, fetchedAt, jwks }: StoredKeys): Promise<void> {
     const content = {
       format: FORMAT,
       issuer,
@@ -83,7 +86,7 @@ export class KeyFiles implements KeyStore {
   }
 }
 
-/** An issuer may hold any character; its digest is a file name of one length. */
+/** The name has the issuer's digest, because an issuer may hold any character. */
 function nameOf(issuer: string): string {
   return `keys.${digest(issuer).slice(0, 32)}.json`;
 }

@@ -1,14 +1,14 @@
 /**
- * Where the keys of an issuer come from. The login decision asks through {@link KeySource} and
- * cannot tell a setting from a cache or an identity provider.
+ * Where the keys of an issuer come from, and the events that are reported about them. The login
+ * decision asks a {@link KeySource}, which may be a setting or the identity providers.
  */
 import type { Fault } from '../lib/errors.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 
 /**
- * Why the keys of an issuer cannot be had; a login is refused for it (check 4). The message is for
- * the log alone.
+ * The keys of an issuer are not available. The login is refused by check 4. The message is for the
+ * log only.
  */
 export class KeysUnavailable extends Error {
   override readonly name = 'KeysUnavailable';
@@ -20,37 +20,68 @@ export class KeysUnavailable extends Error {
   }
 }
 
-/** What is known of an issuer's keys, for operators. */
-export interface IssuerKeys {
+/** What is known about an issuer's keys, for operators. */
+export interface IssuerState {
   readonly issuer: string;
-  /** Where they come from: the setting `jwks`, or the address that they are fetched from. */
+  /** The setting `jwks`, or the address that the keys are fetched from. */
   readonly source: string;
   readonly keyIds: readonly string[];
   /**
-   * When they were fetched, in milliseconds since the epoch; undefined for keys that are not
-   * fetched, or not yet.
+   * When the keys were fetched, in milliseconds since the epoch. Undefined if they have not been
+   * fetched.
    */
   readonly fetchedAt: number | undefined;
-  /** Why they could not be had last time. */
+  /** Why the last fetch failed. Undefined if it did not. */
   readonly lastError: string | undefined;
 }
 
 /** The key sets of the issuers. */
 export interface KeySource {
   /**
-   * The keys that may sign for an issuer, which is one of the configured ones.
-   * @throws KeysUnavailable when they cannot be had; whatever the signal aborts with
+   * The keys that may sign for an issuer, which must be a configured one.
+   *
+   * @throws KeysUnavailable; the signal's reason
    */
   keysFor(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet>;
   /**
-   * Asked at most once a login, when a token names a key that the set lacks: the issuer may have a
-   * new one. Resolves to undefined when no newer set can be had, because there is none or because
-   * it was asked for too recently.
-   * @throws the same as `keysFor`
+   * A newer set, for a token with a key ID that is not in the set: the issuer may have a new key.
+   * A login calls this at most once.
+   *
+   * @returns undefined if there is no newer set, or if the last such call was too recent
+   * @throws KeysUnavailable; the signal's reason
    */
   refresh(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet | undefined>;
-  /** Every configured issuer with what is known of its keys. */
-  describe(values: LoginSettings): readonly IssuerKeys[];
+  /** Every configured issuer with what is known about its keys. */
+  describe(values: LoginSettings): readonly IssuerState[];
+}
+
+/** How an issuer's keys changed. */
+export interface KeyChange {
+  /** Key IDs. A key without one is `(no kid)`. */
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** One phrase for each key of the set that cannot be used. */
+  readonly skipped: readonly string[];
+}
+
+/** Receives what happens to keys, for logs and metrics. The methods must not throw. */
+export interface KeyEvents {
+  fetched(issuer: string): void;
+  /**
+   * A fetch failed. `retryIn` is in milliseconds, and so is `keysAge`, the age of the keys that are
+   * used meanwhile. `keysAge` is undefined if there are none.
+   */
+  fetchFailed(
+    issuer: string,
+    failure: { reason: string; retryIn: number; keysAge: number | undefined },
+  ): void;
+  keysChanged(issuer: string, change: KeyChange): void;
+  /** An unknown key ID came too soon after another, or while too many logins wait for new keys. */
+  refetchRefused(issuer: string): void;
+  /** The last good keys could not be stored, or what was stored could not be read. */
+  notStored(issuer: string, reason: string): void;
+  /** A token is about to be verified, unless it was verified `before`. */
+  verified(before: boolean): void;
 }
 
 /**
@@ -77,8 +108,8 @@ export const staticKeys: KeySource = {
 };
 
 /**
- * The static keys or the fetched ones, as `server.jwt_authentication.jwks_auto_fetch.enabled` says
- * at each login.
+ * The static keys or the fetched ones, as `server.jwt_authentication.jwks_auto_fetch.enabled` of
+ * each login's settings says.
  */
 export function keysBySetting(fetched: KeySource): KeySource {
   const sourceFor = (values: LoginSettings): KeySource =>
@@ -90,48 +121,12 @@ export function keysBySetting(fetched: KeySource): KeySource {
   };
 }
 
-/*
- * What happens to keys, as it is told to whoever logs and counts. The decision itself needs nobody
- * who listens.
- */
-
-/** How a change of an issuer's keys is told. */
-export interface KeyChange {
-  /** Key IDs; `(no kid)` for a key without. */
-  readonly added: readonly string[];
-  readonly removed: readonly string[];
-  /** One phrase for each key of the set that cannot be used. */
-  readonly skipped: readonly string[];
-}
-
-/** Called as things happen. An implementation does not throw. */
-export interface KeyEvents {
-  fetched(issuer: string): void;
-  /**
-   * @param retryIn milliseconds @param keysAge of the keys that serve meanwhile, in milliseconds;
-   * undefined when there are none
-   */
-  fetchFailed(
-    issuer: string,
-    failure: { reason: string; retryIn: number; keysAge: number | undefined },
-  ): void;
-  keysChanged(issuer: string, change: KeyChange): void;
-  /**
-   * An unknown key ID came too soon after another one, or while too many logins wait for new keys.
-   */
-  refetchRefused(issuer: string): void;
-  /** The last good keys could not be kept, or read back. */
-  notKept(issuer: string, reason: string): void;
-  /** Whether a token had been verified before. */
-  verified(before: boolean): void;
-}
-
-/** For a decision that nobody listens to. */
+/** Ignores all events. */
 export const noEvents: KeyEvents = {
   fetched: () => undefined,
   fetchFailed: () => undefined,
   keysChanged: () => undefined,
   refetchRefused: () => undefined,
-  notKept: () => undefined,
+  notStored: () => undefined,
   verified: () => undefined,
 };

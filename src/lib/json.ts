@@ -1,27 +1,31 @@
 /**
- * JSON objects out of a token, read strictly. JSON.parse keeps the last of two members of one name
- * while another reader of the same token may keep the first; RFC 7519 section 4 leaves the choice,
- * and a token that says two things is refused here.
+ * Reads JSON that others wrote: strictly from tokens, and from settings without repeating the text
+ * in an error, since it may hold a secret.
  */
 
 /**
- * How deep objects and arrays may nest. Identity providers stay below ten; this keeps every later
- * walk shallow.
+ * How deep objects and arrays may nest. Identity providers stay below ten. The limit keeps every
+ * later walk shallow.
  */
 const DEPTH_LIMIT = 32;
 
-/** `ignoreBOM` keeps a byte order mark in the text, where it is no JSON: RFC 8259 section 8.1. */
+/** `ignoreBOM` keeps a byte order mark, which is not allowed in JSON (RFC 8259 section 8.1). */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/**
- * The members of an object. A map, since a name such as `__proto__` or `constructor` is one like
- * any other there.
- */
+/** The members of an object. In a map, names such as `__proto__` or `constructor` are harmless. */
 export type JsonObject = ReadonlyMap<string, unknown>;
 
+/** The parsed text, or the position of the error. */
+export type JsonReading =
+  | { readonly valid: true; readonly value: unknown }
+  | { readonly valid: false; readonly problem: string };
+
 /**
- * The members of the JSON object in `bytes`.
- * @throws Error whose message completes "it …", without a word of the text.
+ * The members of the JSON object in `bytes`. Two members of one name are refused: JSON.parse takes
+ * the last, another reader of the same token may take the first, and RFC 7519 section 4 allows
+ * both.
+ *
+ * @throws Error whose message continues "it …" and repeats nothing of the text
  */
 export function parseJsonObject(bytes: Buffer): JsonObject {
   let text: string;
@@ -34,10 +38,10 @@ export function parseJsonObject(bytes: Buffer): JsonObject {
   try {
     value = JSON.parse(text);
   } catch {
-    // The engine's own message quotes the text.
+    // The message of JSON.parse quotes the text.
     throw new Error('is not JSON');
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isJsonObject(value)) {
     throw new Error('is not a JSON object');
   }
   inspectStructure(text);
@@ -45,8 +49,33 @@ export function parseJsonObject(bytes: Buffer): JsonObject {
 }
 
 /**
- * Refuses deep nesting and repeated members. `text` is known to be JSON, so that brackets match and
- * strings end.
+ * Parses text as JSON without throwing. An error names only the position: the message of JSON.parse
+ * quotes the text, which may be a private key that was pasted by mistake.
+ */
+export function readJson(text: string): JsonReading {
+  try {
+    return { valid: true, value: JSON.parse(text) };
+  } catch (error) {
+    const position =
+      error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;
+    return {
+      valid: false,
+      problem:
+        position === undefined
+          ? 'it is not JSON'
+          : `it is not JSON from character ${Number(position) + 1}`,
+    };
+  }
+}
+
+/** Whether the value is a JSON object, that is, neither an array nor null. */
+export function isJsonObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Refuses deep nesting and repeated members. The text is known to be valid JSON, so brackets match
+ * and strings end.
  */
 function inspectStructure(text: string): void {
   const open: Set<string>[] = [];
@@ -75,7 +104,7 @@ function inspectStructure(text: string): void {
   }
 }
 
-/** The index behind the closing quote of the string that begins at `start`. */
+/** The index after the closing quote of the string that begins at `start`. */
 function endOfString(text: string, start: number): number {
   let at = start + 1;
   while (text[at] !== '"') {
@@ -84,7 +113,7 @@ function endOfString(text: string, start: number): number {
   return at + 1;
 }
 
-/** A string before a colon is a member's name: nowhere else in JSON does a colon follow one. */
+/** A string is a member's name if, and only if, a colon follows. */
 function isMemberName(text: string, end: number): boolean {
   let at = end;
   while (text[at] === ' ' || text[at] === '\n' || text[at] === '\r' || text[at] === '\t') {
@@ -93,43 +122,11 @@ function isMemberName(text: string, end: number): boolean {
   return text[at] === ':';
 }
 
-/** Names are compared as they read, not as they are spelled: `"\u0069ss"` is `iss`. */
+/** Names are compared after unescaping: `"\u0069ss"` is `iss`. */
 function addMember(members: Set<string> | undefined, quoted: string): void {
   const name = String(JSON.parse(quoted));
   if (members?.has(name)) {
     throw new Error('names a member twice');
   }
   members?.add(name);
-}
-
-/*
- * JSON inside a setting. What is wrong with it is said by its place alone: the parser's own message
- * quotes the text, and the text may be a private key that somebody pasted by mistake.
- */
-
-/** The parsed text, or where it stops to be JSON. */
-export type JsonReading =
-  | { readonly valid: true; readonly value: unknown }
-  | { readonly valid: false; readonly problem: string };
-
-/** Reads the text as JSON without throwing. */
-export function readJson(text: string): JsonReading {
-  try {
-    return { valid: true, value: JSON.parse(text) };
-  } catch (error) {
-    const position =
-      error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;
-    return {
-      valid: false,
-      problem:
-        position === undefined
-          ? 'it is not JSON'
-          : `it is not JSON from character ${Number(position) + 1}`,
-    };
-  }
-}
-
-/** A JSON object: neither an array nor null. */
-export function isJsonObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

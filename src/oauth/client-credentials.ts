@@ -1,26 +1,29 @@
 /**
- * Logins of services that have an OAuth client's id and secret and no token (RFC 6749, 4.4): the
- * user is the id, the password the secret, and the configured issuer gives a token for them, which
- * is then judged as any token. Off unless an issuer is set. The secret goes to that issuer's token
- * endpoint and nowhere else.
+ * Logins of services that have an OAuth client's id and secret but no token (RFC 6749, 4.4). The
+ * user is the id and the password is the secret. The configured issuer exchanges them for a token,
+ * which is then checked as any other. The secret is sent only to that issuer's token endpoint. This
+ * is off unless an issuer is set.
  */
 import { type FetchJson, HttpFailure } from '../http/json-client.ts';
 import { type Discovery, providerAccess } from '../keys/discovery.ts';
 import { orAborted } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { isJsonObject } from '../lib/json.ts';
+import { Limiter } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 
 /**
- * Exchanges at once: a stranger can cause one with any user and password, and the issuer would take
- * a flood of them for our doing.
+ * How many exchanges may be in progress at once. Anybody can cause one with any user and password,
+ * and the issuer sees all of them as ours.
  */
 const EXCHANGE_LIMIT = 32;
 
-/** What a client presented: a token, or the id and secret of an OAuth client in its place. */
-interface Presented {
+/** What a client sent: a token, or the id and secret of an OAuth client in its place. */
+interface Credentials {
+  /** The user, or the id. */
   readonly user: string | undefined;
+  /** The token, or the secret. */
   readonly token: string;
 }
 
@@ -29,7 +32,7 @@ export class ClientCredentials {
   readonly #fetchJson: FetchJson;
   readonly #discovery: Discovery;
   readonly #closed = new AbortController();
-  #running = 0;
+  readonly #exchanges = new Limiter({ limit: EXCHANGE_LIMIT });
 
   constructor(fetchJson: FetchJson, discovery: Discovery) {
     this.#fetchJson = fetchJson;
@@ -37,13 +40,13 @@ export class ClientCredentials {
   }
 
   /**
-   * The request with the token that the credentials are good for and without a user: which SQL user
-   * it is follows from the token. A request that has a token already, or no issuer to ask, is given
-   * back as it is.
+   * Exchanges the id and secret for a token. The result has no user, since the SQL user follows
+   * from the token. A request that already has a token is returned unchanged, and so is any request
+   * if no issuer is set.
    *
-   * @throws PgError 28P01 when the issuer gives no token; the signal's reason
+   * @throws PgError 28P01 if the issuer gives no token; the signal's reason
    */
-  readonly exchange = async <Request extends Presented>(
+  readonly exchange = async <Request extends Credentials>(
     request: Request,
     values: LoginSettings,
     signal: AbortSignal,
@@ -56,9 +59,8 @@ export class ClientCredentials {
     )
       return request;
     const { user: id = '', token: secret } = request;
-    if (this.#running >= EXCHANGE_LIMIT)
-      throw refused(id, `${EXCHANGE_LIMIT} exchanges are under way`, 'us');
-    this.#running++;
+    const permit = this.#exchanges.acquire();
+    if (!permit) throw refused(id, `${EXCHANGE_LIMIT} exchanges are under way`, 'us');
     try {
       return {
         ...request,
@@ -67,21 +69,21 @@ export class ClientCredentials {
       };
     } catch (error) {
       signal.throwIfAborted();
-      // RFC 6749, 5.2: 400 or 401 for credentials that are not good.
-      const isClients =
+      // RFC 6749, 5.2: 400 or 401 for wrong credentials.
+      const isClientFault =
         error instanceof HttpFailure && (error.status === 400 || error.status === 401);
       throw refused(
         id,
         `${errorText(error)}; pgsso.client_credentials.issuer`,
-        isClients ? 'client' : 'identity provider',
+        isClientFault ? 'client' : 'identity provider',
         error,
       );
     } finally {
-      this.#running--;
+      permit.release();
     }
   };
 
-  /** Ends the lookups that are under way. */
+  /** Ends the lookups that are in progress. */
   close(): void {
     this.#closed.abort(new Error('the front-end is shutting down'));
   }
@@ -119,14 +121,14 @@ export class ClientCredentials {
 }
 
 /**
- * Three parts with dots between them: what could be a token is judged as one, and never sent
- * anywhere as a secret.
+ * Whether the password has three parts with dots between them. It is then checked as a token, and
+ * never sent anywhere as a secret.
  */
 function isTokenShaped(password: string): boolean {
   return password.split('.', 4).length === 3;
 }
 
-/** RFC 6749, 2.3.1: both halves are form-encoded first, so that an id may hold a colon. */
+/** RFC 6749, 2.3.1: both parts are form-encoded first, so that an id may hold a colon. */
 function basicAuthorization({
   id,
   secret,

@@ -64,7 +64,7 @@ export class KeyLog {
   }
 
   /** The file with the last good keys of an issuer could not be read or written. */
-  notKept(issuer: string, reason: string): void {
+  notStored(issuer: string, reason: string): void {
     this.#log.warn(
       { event: 'keys', outcome: 'not_kept', issuer, reason },
       'last good keys in the data directory not usable',

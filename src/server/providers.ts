@@ -36,7 +36,7 @@ export function openProviders<E extends KeyEvents>(
   const fetched = new FetchedKeys({
     fetchJson,
     discovery,
-    shelf: store,
+    store,
     events,
     now,
     random: Math.random,

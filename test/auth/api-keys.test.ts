@@ -1,11 +1,17 @@
-/** API keys in a login: who it is then, what falls back, and that no key outlives its DROP. */
+/** API keys in a login: the user, the fallback to the user claim, and dropped keys. */
 
 import t from 'tap';
 import { ApiKeyUses } from '../../src/auth/api-keys.ts';
 import { explainLogin } from '../../src/auth/explain.ts';
 import { creationRefusal } from '../../src/auth/refusals.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
-import { type ApiKey, digestOf, isSecret, newSecret } from '../../src/settings/api-keys.ts';
+import {
+  API_KEY_LIMIT,
+  type ApiKey,
+  digestOf,
+  isSecret,
+  newSecret,
+} from '../../src/settings/api-keys.ts';
 import { buildSnapshot, type LoginSettings } from '../../src/settings/snapshot.ts';
 import {
   authenticatorOf,
@@ -46,7 +52,7 @@ const change = (more: LoginChange = {}, key: Partial<ApiKey> = {}): LoginChange 
   settings: { ...withKeys({ ...KEY, ...key }), ...more.settings },
 });
 
-t.test('a secret has 256 random bits and is known by its form', async (t) => {
+t.test('a secret has 256 random bits and is recognized by its form', async (t) => {
   const secrets = Array.from({ length: 100 }, newSecret);
   t.equal(new Set(secrets).size, 100);
   for (const secret of secrets) {
@@ -75,7 +81,7 @@ t.test(
   },
 );
 
-t.test('what is no valid key falls back to the user claim', async (t) => {
+t.test('without a valid key, the user claim decides', async (t) => {
   const fallbacks: [string, LoginChange][] = [
     ['an unknown key', change({ claims: { key: newSecret() } })],
     ['a key that expires now', change({}, { expiresAt: NOW })],
@@ -84,14 +90,14 @@ t.test('what is no valid key falls back to the user claim', async (t) => {
     ['the name in place of the secret', change({ claims: { key: KEY.name } })],
     ['a list with the secret', change({ claims: { key: [SECRET] } })],
     ['null', change({ claims: { key: null } })],
-    ['an endless text', change({ claims: { key: 'pgsso_'.repeat(5000) } })],
+    ['a very long text', change({ claims: { key: 'pgsso_'.repeat(5000) } })],
     ['no such claim', change({ claims: { key: undefined } })],
     [
       'no claim configured',
       change({ settings: { 'server.jwt_authentication.api_key_claim': '' } }),
     ],
     ['the secret in another claim', change({ claims: { key: undefined, api_key: SECRET } })],
-    ['a key of a user that cannot be one', change({}, { user: 'b\u200batch' })],
+    ['a key whose user is not a SQL name', change({}, { user: 'b\u200batch' })],
   ];
   for (const [what, login_] of fallbacks) {
     const identity = await login(login_);
@@ -101,7 +107,7 @@ t.test('what is no valid key falls back to the user claim', async (t) => {
 });
 
 t.test(
-  'the checks before and after are made as ever, and no refusal tells the key or its name',
+  'all other checks are made as usual, and no refusal shows the key or its name',
   async (t) => {
     const refused: [LoginChange, string, RegExp | undefined][] = [
       [
@@ -138,7 +144,7 @@ t.test(
   },
 );
 
-t.test('the log says why a key was good for nothing', async (t) => {
+t.test('the log says why a key did not count', async (t) => {
   const none = { claims: { sub: undefined } };
   t.match(
     (await refusalOf(change(none, { expiresAt: NOW }))).reason,
@@ -153,7 +159,7 @@ t.test('the log says why a key was good for nothing', async (t) => {
 });
 
 t.test(
-  'a key that is dropped is refused at the next login, also with a token that was verified before',
+  'a key that is dropped is refused at the next login, even with a verified token',
   async (t) => {
     const verified = new VerifiedTokens(() => NOW);
     const authenticator = authenticatorOf({ verified });
@@ -174,7 +180,7 @@ t.test(
 );
 
 t.test(
-  'a key that expires between two logins is refused, with the same settings and the same token',
+  'a key that expires between two logins with the same settings and token is refused',
   async (t) => {
     let now = NOW;
     const authenticator = authenticatorOf({ now: () => now });
@@ -191,7 +197,7 @@ t.test(
 );
 
 t.test(
-  'the last use is that of a login that was let in, not of an explanation or a refusal',
+  'the last use is that of a login that succeeded, not of an explanation or a refusal',
   async (t) => {
     const apiKeyUses = new ApiKeyUses();
     const options = { apiKeyUses };
@@ -221,3 +227,15 @@ t.test(
     );
   },
 );
+
+t.test('the number of remembered uses is bounded, and the oldest is forgotten', async (t) => {
+  const apiKeyUses = new ApiKeyUses();
+  const note = (number: number): void =>
+    apiKeyUses.note({ ...KEY, digest: `${number}` }, NOW + number);
+  for (let number = 0; number < API_KEY_LIMIT; number++) note(number);
+  note(0);
+  note(API_KEY_LIMIT);
+  t.equal(apiKeyUses.lastUse({ ...KEY, digest: '0' }), NOW, 'it was used again');
+  t.equal(apiKeyUses.lastUse({ ...KEY, digest: '1' }), undefined);
+  t.equal(apiKeyUses.lastUse({ ...KEY, digest: '2' }), NOW + 2);
+});

@@ -1,4 +1,4 @@
-/** The eleven checks, what each says to client and log, and their order. */
+/** The eleven checks: their texts for the client and the log, and their order. */
 
 import t from 'tap';
 import { CheckFailure, type CheckName, checks } from '../../src/auth/refusals.ts';
@@ -34,7 +34,7 @@ function claim(name: string): NonNullable<LoginChange['settings']> {
   return { 'server.jwt_authentication.claim': name };
 }
 
-/** A source whose issuer is away. */
+/** A source whose issuer is unavailable. */
 const unavailableKeys: KeySource = {
   keysFor: () =>
     Promise.reject(
@@ -97,7 +97,8 @@ const refused: readonly Refused[] = [
     change: { header: { kid: 'stranger' } },
     check: 'signature',
     detail:
-      'unable to parse token: key provider 0 failed: failed to find key with key ID "stranger" in key set',
+      'unable to parse token: key provider 0 failed: ' +
+      'failed to find key with key ID "stranger" in key set',
   },
   {
     when: 'another key signed under the known key ID',
@@ -353,88 +354,85 @@ t.test('messages are those of the contract', async (t) => {
   );
 });
 
-t.test(
-  'of a login that is wrong in every respect the first check decides, then the next',
-  async (t) => {
-    // Each repair makes one more check pass and leaves the later ones wrong.
-    const wrong = {
-      header: { kid: 'stranger' },
-      claims: {
-        iss: 'https://evil.example',
-        exp: 0,
-        who: undefined,
-        aud: 'others',
-        sub: 1,
-      } as Record<string, unknown>,
-      user: 'bob' as string | undefined,
-      namesRole: true,
-      settings: {
-        ...claim('who'),
-        'server.jwt_authentication.enabled': false,
-        'server.identity_map.configuration': rulesOf((principal) =>
-          principal === 'root' ? 'root' : undefined,
-        ),
-      } as LoginChange['settings'] & object,
-      options: { keys: unavailableKeys } as LoginChange['options'] & object,
-    };
-    const repairs: readonly [CheckName, () => void][] = [
-      [
-        'enabled',
-        () => Object.assign(wrong.settings, { 'server.jwt_authentication.enabled': true }),
-      ],
-      ['token', () => Object.assign(wrong.claims, { sub: '' })],
-      ['issuer', () => Object.assign(wrong.claims, { iss: ISSUER })],
-      ['keys', () => Object.assign(wrong, { options: {} })],
-      ['signature', () => Object.assign(wrong.header, { kid: KEY.kid })],
-      ['signature', () => Object.assign(wrong.claims, { exp: SECONDS + 1 })],
-      ['claim', () => Object.assign(wrong.claims, { who: 'ro\0ot' })],
-      ['principal', () => Object.assign(wrong.claims, { who: 'someone' })],
-      ['names', () => Object.assign(wrong.claims, { who: 'root' })],
-      ['user', () => Object.assign(wrong, { user: undefined })],
-      [
-        'reserved',
-        () =>
-          Object.assign(wrong.settings, {
-            'server.identity_map.configuration': rulesOf(() => 'alice'),
-          }),
-      ],
-      ['audience', () => Object.assign(wrong.claims, { aud: 'pgsso' })],
-      ['role', () => Object.assign(wrong, { namesRole: false })],
-    ];
-    for (const [check, repair] of repairs) {
-      t.equal((await refusalOf(wrong)).code, checks[check].code, check);
-      repair();
-    }
-    t.match(await login(wrong), { user: 'alice', principal: 'root' });
-  },
-);
-
-t.test('an examination tells what passed, in order, and stops at what did not', async (t) => {
-  const passed: string[] = [];
-  const { signal } = new AbortController();
-  const change = { claims: { aud: 'others' } };
-  await t.rejects(
-    authenticatorOf().examine(requestOf(change), settingsOf(), signal, (check, found) => {
-      passed.push(`${check}: ${found}`);
-    }),
-    { name: 'CheckFailure', check: 'audience', finding: { found: '[others]' } },
-  );
-  t.strictSame(passed, [
-    'enabled: true',
-    'token: algorithm ES256',
-    `issuer: ${ISSUER}`,
-    'keys: 1 keys',
-    'signature: a valid signature and exp 2026-11-22T12:05:00.000Z',
-    'claim: sub',
-    'principal: [alice]',
-    'names: [alice]',
-    'user: alice',
-    'reserved: alice',
-  ]);
+t.test('if several checks would fail, the first one decides', async (t) => {
+  // Each repair makes one more check pass, and the later ones still fail.
+  const wrong = {
+    header: { kid: 'stranger' },
+    claims: {
+      iss: 'https://evil.example',
+      exp: 0,
+      who: undefined,
+      aud: 'others',
+      sub: 1,
+    } as Record<string, unknown>,
+    user: 'bob' as string | undefined,
+    namesRole: true,
+    settings: {
+      ...claim('who'),
+      'server.jwt_authentication.enabled': false,
+      'server.identity_map.configuration': rulesOf((principal) =>
+        principal === 'root' ? 'root' : undefined,
+      ),
+    } as LoginChange['settings'] & object,
+    options: { keys: unavailableKeys } as LoginChange['options'] & object,
+  };
+  const repairs: readonly [CheckName, () => void][] = [
+    ['enabled', () => Object.assign(wrong.settings, { 'server.jwt_authentication.enabled': true })],
+    ['token', () => Object.assign(wrong.claims, { sub: '' })],
+    ['issuer', () => Object.assign(wrong.claims, { iss: ISSUER })],
+    ['keys', () => Object.assign(wrong, { options: {} })],
+    ['signature', () => Object.assign(wrong.header, { kid: KEY.kid })],
+    ['signature', () => Object.assign(wrong.claims, { exp: SECONDS + 1 })],
+    ['claim', () => Object.assign(wrong.claims, { who: 'ro\0ot' })],
+    ['principal', () => Object.assign(wrong.claims, { who: 'someone' })],
+    ['names', () => Object.assign(wrong.claims, { who: 'root' })],
+    ['user', () => Object.assign(wrong, { user: undefined })],
+    [
+      'reserved',
+      () =>
+        Object.assign(wrong.settings, {
+          'server.identity_map.configuration': rulesOf(() => 'alice'),
+        }),
+    ],
+    ['audience', () => Object.assign(wrong.claims, { aud: 'pgsso' })],
+    ['role', () => Object.assign(wrong, { namesRole: false })],
+  ];
+  for (const [check, repair] of repairs) {
+    t.equal((await refusalOf(wrong)).code, checks[check].code, check);
+    repair();
+  }
+  t.match(await login(wrong), { user: 'alice', principal: 'root' });
 });
 
 t.test(
-  'an identity has the user, the principal, the issuer, the expiry, the groups if they are asked for, and nothing else',
+  'an examination reports the checks that passed, in order, and stops at a failure',
+  async (t) => {
+    const passed: string[] = [];
+    const { signal } = new AbortController();
+    const change = { claims: { aud: 'others' } };
+    await t.rejects(
+      authenticatorOf().examine(requestOf(change), settingsOf(), signal, (check, found) => {
+        passed.push(`${check}: ${found}`);
+      }),
+      { name: 'CheckFailure', check: 'audience', details: { found: '[others]' } },
+    );
+    t.strictSame(passed, [
+      'enabled: true',
+      'token: algorithm ES256',
+      `issuer: ${ISSUER}`,
+      'keys: 1 keys',
+      'signature: a valid signature and exp 2026-11-22T12:05:00.000Z',
+      'claim: sub',
+      'principal: [alice]',
+      'names: [alice]',
+      'user: alice',
+      'reserved: alice',
+    ]);
+  },
+);
+
+t.test(
+  'an identity has the user, the principal, the issuer, the expiry, and groups if they matter',
   async (t) => {
     const expiresAt = NOW + 300_000;
     t.strictSame(await login(), {
@@ -468,7 +466,7 @@ t.test('a login passes', async (t) => {
     ['without a user, when there is one to choose', { user: undefined }, { user: 'alice' }],
     ['with an empty user, likewise', { user: '' }, { user: 'alice' }],
     [
-      'without a user, when two principals fold to one name',
+      'without a user, if two principals fold to one name',
       { user: '', claims: { who: ['Bob', 'BOB'] }, settings: claim('who') },
       { principal: 'Bob' },
     ],
@@ -478,7 +476,7 @@ t.test('a login passes', async (t) => {
       { principal: 'bob' },
     ],
     [
-      'when unusable principals stand beside',
+      'with unusable principals beside the usable one',
       { user: 'bob', claims: { who: ['\0', '', long, 'bob'] }, settings: claim('who') },
       { user: 'bob' },
     ],
@@ -494,7 +492,7 @@ t.test('a login passes', async (t) => {
       {},
     ],
     [
-      'by a claim that is called as a built-in',
+      'by a claim with the name of a built-in property',
       { claims: { constructor: 'alice' }, settings: claim('constructor') },
       { user: 'alice' },
     ],
@@ -511,7 +509,7 @@ t.test('a login passes', async (t) => {
       {},
     ],
     [
-      'with an address of which nothing is said',
+      'with an address without email_verified',
       { claims: { email: 'alice' }, settings: claim('email') },
       {},
     ],
@@ -561,18 +559,19 @@ t.test('a login passes', async (t) => {
   }
 });
 
-t.test('the tolerance of the clock does not prolong a token', async (t) => {
+t.test('the clock tolerance does not extend a token', async (t) => {
   const settings = { 'pgsso.clock_tolerance': 60_000 };
   t.match(await refusalOf({ claims: { exp: SECONDS - 1 }, settings }), {
     detail: /"exp" not satisfied$/,
   });
 });
 
-t.test('the log learns what would have passed, and the client does not', async (t) => {
+t.test('the log has what would have passed, and the client is not told', async (t) => {
   const error = await refusalOf({ claims: { iss: 'https://evil.example' } });
   t.equal(
     error.reason,
-    `check 3 (issuer): found "https://evil.example"; expected one of [${ISSUER} https://other.example]; ` +
+    'check 3 (issuer): found "https://evil.example"; ' +
+      `expected one of [${ISSUER} https://other.example]; ` +
       'decided by server.jwt_authentication.issuers.configuration',
   );
   const unknown = await refusalOf({ header: { kid: 'stranger' } });
@@ -584,7 +583,7 @@ t.test('the log learns what would have passed, and the client does not', async (
   t.match(unfetched.reason, 'an issuer that is away');
 });
 
-t.test('no refusal holds a part of the token', async (t) => {
+t.test('no refusal contains a part of the token', async (t) => {
   for (const { change } of refused) {
     const { token } = requestOf(change);
     const { message, detail, reason } = await refusalOf({ ...change, token });
@@ -595,7 +594,7 @@ t.test('no refusal holds a part of the token', async (t) => {
 });
 
 t.test(
-  'an ErrorResponse stays below what libpq accepts before authentication, whatever the token holds',
+  'an ErrorResponse for any token stays below what libpq accepts before authentication',
   async (t) => {
     for (const character of ['😀', '\u200b', '\u0001', '\u{e0041}']) {
       const error = await refusalOf({ claims: { iss: character.repeat(3000) } });
@@ -616,7 +615,7 @@ t.test(
   },
 );
 
-t.test('a key that the set lacks is asked for once more', async (t) => {
+t.test('a key that is not in the set is asked for once more', async (t) => {
   const asked: string[] = [];
   const source = (newer: TestKeys): KeySource => ({
     async keysFor(issuer) {
@@ -648,7 +647,7 @@ t.test('a key that the set lacks is asked for once more', async (t) => {
   t.strictSame(asked, [`keysFor ${ISSUER}`], 'and not when it is there');
 });
 
-t.test('what is not a failed check goes on as it is', async (t) => {
+t.test('an error that is not a failed check is thrown unchanged', async (t) => {
   const gone = new Error('the login took too long');
   const keys: KeySource = {
     keysFor: () => Promise.reject(gone),

@@ -1,6 +1,6 @@
 /**
- * The groups of a token: where they are looked for, how they are read, what userinfo may say, and
- * which roles they stand for.
+ * The groups of a token: where they come from, how they are read, which answers of userinfo are
+ * accepted, and which roles the groups stand for.
  */
 
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ import { authenticatorOf, login, refusalOf, requestOf, settingsOf } from './logi
 
 const ON = { 'server.jwt_authentication.authorization.enabled': true };
 
-/** The groups of a login whose token has these claims; `group_claim` as given. */
+/** The groups of a login with these claims in its token, and this `group_claim`. */
 async function groupsOf(
   claims: Members,
   claim = 'groups',
@@ -36,7 +36,7 @@ async function refusedGroups(claims: Members, userinfo?: UserinfoLookup): Promis
   return refusalOf({ claims, settings: ON, options: { userinfo } });
 }
 
-t.test('groups are not looked at unless roles follow them', async (t) => {
+t.test('groups are read only if roles follow them', async (t) => {
   t.equal((await login({ claims: { groups: ['a'] } })).groups, undefined);
 });
 
@@ -76,7 +76,7 @@ t.test('groups in a claim of the token', async (t) => {
     t.strictSame(await groupsOf(claims, claim), expected, name);
 });
 
-t.test('a path does not reach what is only inherited, or into text and lists', async (t) => {
+t.test('a path does not reach inherited members, or members of text and lists', async (t) => {
   const asked: UserinfoLookup = async () =>
     new Map([
       ['sub', 'alice'],
@@ -101,7 +101,7 @@ t.test('a path does not reach what is only inherited, or into text and lists', a
   }
 });
 
-t.test('more groups than a thousand are refused', async (t) => {
+t.test('more than a thousand groups are refused', async (t) => {
   const many = Array.from({ length: 1001 }, (_, i) => `g${i}`);
   t.equal((await groupsOf({ groups: many.slice(1) }))?.length, 1000);
   t.match(await refusedGroups({ groups: many }), {
@@ -126,7 +126,7 @@ t.test("Entra's overage is refused, and the refusal says what to do", async (t) 
   t.strictSame(await groupsOf({ groups: ['dev'], hasgroups: true }), ['dev']);
 });
 
-/** A userinfo endpoint; a test says what it answers. */
+/** A userinfo endpoint. The test sets its answer. */
 const answers = { status: 200, body: '{}', authorization: '' };
 const server = createServer((request, response) => {
   answers.authorization = String(request.headers.authorization);
@@ -142,7 +142,7 @@ const fetchUserinfo: UserinfoLookup = async (_issuer, token, _values, signal) =>
   return new Map(Object.entries((await response.json()) as object));
 };
 
-t.test('without the claim userinfo is asked with the token as bearer', async (t) => {
+t.test('without the claim, userinfo is asked with the token as bearer token', async (t) => {
   const request = requestOf({ claims: { groups: 5 } });
   const settings = settingsOf({
     ...ON,
@@ -162,7 +162,7 @@ t.test('without the claim userinfo is asked with the token as bearer', async (t)
   t.equal(answers.authorization, `Bearer ${request.token}`);
 });
 
-t.test('userinfo that does not do', async (t) => {
+t.test('unusable answers of userinfo', async (t) => {
   const failed = 'JWT authorization: userinfo lookup failed';
   const table: [string, number, object, RegExp][] = [
     ['an error', 500, {}, /status 500/],
@@ -195,7 +195,7 @@ t.test('userinfo that does not do', async (t) => {
   });
 });
 
-t.test('a subject that is missing on both sides is no match', async (t) => {
+t.test('a subject that is missing on both sides is not a match', async (t) => {
   const settings = { ...ON, 'server.jwt_authentication.claim': 'name' };
   const claims = { name: 'alice', sub: undefined };
   const userinfo: UserinfoLookup = async () => new Map([['groups', ['dba']]]);
@@ -204,7 +204,7 @@ t.test('a subject that is missing on both sides is no match', async (t) => {
   });
 });
 
-t.test('a login that is given up ends with the reason of its signal', async (t) => {
+t.test('an aborted login ends with the reason of its signal', async (t) => {
   const abort = new AbortController();
   const userinfo: UserinfoLookup = async () => {
     abort.abort(new Error('gone'));
@@ -218,7 +218,7 @@ t.test('a login that is given up ends with the reason of its signal', async (t) 
   await t.rejects(running, { message: 'gone' });
 });
 
-t.test('an empty list is an identity that another rule refuses', async (t) => {
+t.test('an empty list passes the checks, and a later rule refuses it', async (t) => {
   const identity = await login({ claims: { groups: [] }, settings: ON });
   t.match(emptyGroupsRefusal(identity, settingsOf(ON)), {
     sqlstate: '28000',

@@ -1,6 +1,6 @@
 /**
- * One login that passes, described so that a test changes only what it is about: the issuer, its
- * key, a token, the settings that accept it.
+ * One login that passes: the issuer, its key, a token, and the settings that accept it. A test
+ * changes only what it is about.
  */
 import { Authenticator, type AuthenticatorOptions } from '../../src/auth/authenticator.ts';
 import type { Identity, LoginRequest } from '../../src/auth/identity.ts';
@@ -43,10 +43,7 @@ export function verificationKey({ kid, algorithm, publicKey }: TestKey): Verific
   return { kid, algorithms: [algorithm], key: publicKey };
 }
 
-/**
- * Rules from pairs of a matcher and an issuer, in the form that the identity map's setting is
- * parsed to.
- */
+/** The matchers as rules of the identity map, in the form to which its setting is parsed. */
 export function rulesOf(...matchers: readonly Matcher[]): IdentityRules {
   const rules: IdentityRule[] = matchers.map((match, index) => ({
     issuer: ISSUER,
@@ -117,7 +114,7 @@ export function login(change: LoginChange = {}): Promise<Identity> {
   );
 }
 
-/** The refusal of a login that must not pass. */
+/** The refusal of a login that must fail. */
 export async function refusalOf(change: LoginChange): Promise<PgError> {
   try {
     await login(change);

@@ -1,4 +1,4 @@
-/** Names: how they are folded, shown, reserved, and what the identity map makes of them. */
+/** Names: how they are folded, shown and reserved, and what the identity map makes of them. */
 
 import fc from 'fast-check';
 import t from 'tap';
@@ -37,7 +37,7 @@ t.test('a name folds to', async (t) => {
   }
 });
 
-t.test('folding twice changes nothing, and no normal form makes a difference', async (t) => {
+t.test('folding twice changes nothing, and the normal form does not matter', async (t) => {
   fc.assert(
     fc.property(anyText, (text) => {
       const folded = foldName(text);
@@ -121,7 +121,7 @@ t.test('a list is shown in brackets and cut after sixteen', async (t) => {
   t.equal(formatList(Array(17).fill('a')), `[${Array(16).fill('a').join(' ')} …]`);
 });
 
-t.test('reserved are the built-in names and the operator’s, folded', async (t) => {
+t.test('the built-in names and those of the operator are reserved, folded', async (t) => {
   const isReserved = reserveNames(['Svc_Backup', '\u212aeeper']);
   for (const name of [
     '',
@@ -166,7 +166,7 @@ t.test('the identity map', async (t) => {
   t.strictSame(
     names(['A'], () => undefined),
     { names: [], unusable: [] },
-    'with rules and no match there is none',
+    'with rules and no match there is no name',
   );
   t.strictSame(
     names(['x', 'y'], only('y'), () => 'All', only('x')),
@@ -178,7 +178,7 @@ t.test('the identity map', async (t) => {
       ],
       unusable: [],
     },
-    'names come in the order of principals and rules, each once',
+    'names are distinct, in the order of principals and rules',
   );
   t.strictSame(
     names(['x', 'z'], () => '', only('z')),
@@ -194,7 +194,7 @@ t.test('the identity map', async (t) => {
 });
 
 t.test(
-  'the identity map yields distinct, folded, usable names, each of one of the principals',
+  'the identity map yields distinct, folded, usable names, each with its principal',
   async (t) => {
     const matcher = fc.func(fc.option(anyText, { nil: undefined }));
     fc.assert(

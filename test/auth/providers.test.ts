@@ -1,6 +1,6 @@
 /**
- * The recipes of docs/providers.md: its `--set` lines, taken as the command line takes them, let in
- * what each provider issues.
+ * The recipes of docs/providers.md: with their `--set` lines, parsed as on the command line, the
+ * tokens of each provider are accepted.
  */
 
 import { readFile } from 'node:fs/promises';
@@ -32,7 +32,7 @@ function settingsFor(name: string): SettingValues {
   return buildSnapshot({ stored: new Map(), processDefaults, previous: undefined }).values;
 }
 
-/** The provider's web, with the addresses that were asked for. */
+/** The provider's answers, and the addresses that were requested. */
 function serve({
   issuer,
   document,
@@ -63,7 +63,7 @@ function serve({
 }
 
 for (const provider of providers) {
-  t.test(`${provider.name}: the recipe lets in its tokens, and no others`, async (t) => {
+  t.test(`${provider.name}: the recipe accepts its tokens, and no others`, async (t) => {
     const [fetchJson, asked] = serve(provider);
     const world = new KeyWorld(settingsFor(provider.name), { fetchJson });
     t.teardown(() => world.close());

@@ -1,7 +1,6 @@
 /**
- * Tokens, discovery documents and key sets as real providers make them, from their documentation;
- * the keys are our own. What pgsso is told about each stands in docs/providers.md and is read from
- * there.
+ * Tokens, discovery documents and key sets in the form of real providers, from their documentation.
+ * The keys are our own. The settings for each provider are read from docs/providers.md.
  */
 import type { Members, SigningAlgorithm } from '../support/tokens.ts';
 
@@ -10,7 +9,7 @@ export interface ProviderFixture {
   /** The heading in docs/providers.md. */
   readonly name: string;
   readonly issuer: string;
-  /** The discovery document; undefined where it cannot be reached. */
+  /** The discovery document. Undefined if it cannot be reached. */
   readonly document: Members | undefined;
   /** Where the keys are. */
   readonly jwksUri: string;
@@ -23,7 +22,7 @@ export interface ProviderFixture {
   readonly header: Members;
   /** Claims beside `iss`, `iat` and `exp`. */
   readonly claims: Members;
-  /** Claims that make it another's token, with the refusal. */
+  /** Claims of a token that must be refused, with the code of the refusal. */
   readonly refused: readonly (readonly [Members, string])[];
 }
 

@@ -1,4 +1,4 @@
-/** Last good keys in the data directory. */
+/** The last good keys, stored in the data directory. */
 
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { KeyFiles } from '../../src/keys/key-files.ts';
 
-const kept = {
+const stored = {
   issuer: 'https://id.example/../x',
   origin: 'origin',
   fetchedAt: 1_700_000_000_000,
@@ -20,16 +20,16 @@ async function directory(t: { teardown(call: () => unknown): void }): Promise<st
 }
 
 t.test(
-  'keys come back as they were kept, for their issuer and origin only, and nobody else can read them',
+  'keys are read back for their issuer and origin only, from a file that only we can read',
   async (t) => {
     const path = await directory(t);
     const files = new KeyFiles(path);
-    t.equal(await files.read(kept.issuer, kept.origin), undefined);
-    await files.write({ ...kept, fetchedAt: 1 });
-    await files.write(kept);
-    t.strictSame(await files.read(kept.issuer, kept.origin), kept);
-    t.equal(await files.read(kept.issuer, 'another'), undefined);
-    t.equal(await files.read('https://other.example', kept.origin), undefined);
+    t.equal(await files.read(stored.issuer, stored.origin), undefined);
+    await files.write({ ...stored, fetchedAt: 1 });
+    await files.write(stored);
+    t.strictSame(await files.read(stored.issuer, stored.origin), stored);
+    t.equal(await files.read(stored.issuer, 'another'), undefined);
+    t.equal(await files.read('https://other.example', stored.origin), undefined);
     const names = await readdir(path);
     t.equal(names.length, 1, 'one file, whatever the issuer is called');
     const [name = ''] = names;
@@ -43,22 +43,22 @@ t.test(
   },
 );
 
-t.test('a damaged file is an error, and the next write mends it', async (t) => {
+t.test('a damaged file is an error, and the next write repairs it', async (t) => {
   const path = await directory(t);
   const files = new KeyFiles(path);
-  await files.write(kept);
+  await files.write(stored);
   const [name = ''] = await readdir(path);
   for (const text of ['{"format":1', '[]', '{"format":2}', '{"format":1,"fetchedAt":"soon"}', '']) {
     await writeFile(join(path, name), text);
-    await t.rejects(files.read(kept.issuer, kept.origin), text);
+    await t.rejects(files.read(stored.issuer, stored.origin), text);
   }
-  await files.write(kept);
-  t.ok(await files.read(kept.issuer, kept.origin));
+  await files.write(stored);
+  t.ok(await files.read(stored.issuer, stored.origin));
 });
 
-t.test('what cannot be written leaves nothing behind', async (t) => {
+t.test('a failed write leaves no file behind', async (t) => {
   const path = await directory(t);
   const files = new KeyFiles(join(path, 'missing'));
-  await t.rejects(files.write(kept), { code: 'ENOENT' });
+  await t.rejects(files.write(stored), { code: 'ENOENT' });
   t.strictSame(await readdir(path), []);
 });

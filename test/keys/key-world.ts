@@ -1,10 +1,10 @@
-/** Everything that fetches keys, around a clock that a test sets, and logins that use it. */
+/** All code that fetches keys, with a clock that the test sets, and logins that use it. */
 import type { Authenticator } from '../../src/auth/authenticator.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
 import { type FetchJson, JsonClient } from '../../src/http/json-client.ts';
 import { Discovery } from '../../src/keys/discovery.ts';
 import { FetchedKeys } from '../../src/keys/fetched-keys.ts';
-import type { KeptKeys, KeyStore } from '../../src/keys/key-files.ts';
+import type { KeyStore, StoredKeys } from '../../src/keys/key-files.ts';
 import { type KeyEvents, keysBySetting } from '../../src/keys/key-source.ts';
 import { PgError } from '../../src/lib/errors.ts';
 import { ClientCredentials } from '../../src/oauth/client-credentials.ts';
@@ -32,18 +32,17 @@ export function valuesFor(
   return buildSnapshot({ stored: new Map(), processDefaults, previous: undefined }).values;
 }
 
-/** A shelf in memory, which outlives the worlds that use it. */
-export function memoryShelf(): KeyStore & { readonly kept: Map<string, KeptKeys> } {
-  const kept = new Map<string, KeptKeys>();
+/** A store in memory, which several worlds may use one after the other. */
+export function memoryStore(): KeyStore {
+  const stored = new Map<string, StoredKeys>();
   return {
-    kept,
     read: async (issuer, origin) =>
-      kept.get(issuer)?.origin === origin ? kept.get(issuer) : undefined,
-    write: async (keys) => void kept.set(keys.issuer, keys),
+      stored.get(issuer)?.origin === origin ? stored.get(issuer) : undefined,
+    write: async (keys) => void stored.set(keys.issuer, keys),
   };
 }
 
-/** One process's worth of parts. */
+/** The login services of one process. */
 export class KeyWorld {
   now = NOW;
   values: SettingValues;
@@ -57,10 +56,10 @@ export class KeyWorld {
   constructor(
     values: SettingValues,
     {
-      shelf = memoryShelf(),
+      store = memoryStore(),
       environment = {},
       fetchJson,
-    }: { shelf?: KeyStore; environment?: Record<string, string>; fetchJson?: FetchJson } = {},
+    }: { store?: KeyStore; environment?: Record<string, string>; fetchJson?: FetchJson } = {},
   ) {
     this.values = values;
     const now = (): number => this.now;
@@ -78,13 +77,13 @@ export class KeyWorld {
       fetchFailed: tell('fetchFailed'),
       keysChanged: tell('keysChanged'),
       refetchRefused: tell('refetchRefused'),
-      notKept: tell('notKept'),
+      notStored: tell('notStored'),
       verified: tell('verified'),
     };
     this.fetched = new FetchedKeys({
       fetchJson: fetch,
       discovery,
-      shelf,
+      store,
       events,
       now,
       random: () => 0.5,
@@ -108,7 +107,7 @@ export class KeyWorld {
       .map(([, ...details]) => details.at(-1));
   }
 
-  /** Resolves when that many fetches are over, well or badly. */
+  /** Resolves when that many fetches have ended, whether they succeeded or not. */
   async fetches(count: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const look = (): void => {
@@ -119,7 +118,7 @@ export class KeyWorld {
       this.#waiting.add(look);
       look();
     });
-    // The key set is free for the next fetch one turn later.
+    // The next fetch can begin one turn of the event loop later.
     await new Promise(setImmediate);
   }
 
@@ -134,7 +133,7 @@ export class KeyWorld {
     );
   }
 
-  /** Logs in; the user, or the code of the refusal. */
+  /** Logs in. Resolves to the user, or to the code of the refusal. */
   async login(
     token: string,
     user: string | undefined = 'alice',
@@ -149,7 +148,7 @@ export class KeyWorld {
     }
   }
 
-  /** The refusal of a login that must not pass. */
+  /** The refusal of a login that must fail. */
   async refusal(token: string, user = 'alice'): Promise<PgError> {
     const { signal } = new AbortController();
     const outcome = this.authenticator.authenticate(
@@ -163,7 +162,7 @@ export class KeyWorld {
     );
   }
 
-  /** Sets the clock ahead, and starts what is due then, as the timer of a process does. */
+  /** Sets the clock forward and starts the fetches that are then due, as a process's timer does. */
   advance(milliseconds: number): void {
     this.now += milliseconds;
     this.fetched.renew(this.values);

@@ -1,4 +1,4 @@
-/** Client credentials: what is sent where, what comes of it, and what a stranger can cause. */
+/** Client credentials: what is sent where, the outcome, and what anybody can cause. */
 
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -20,7 +20,7 @@ interface TokenRequest {
 interface World {
   readonly world: KeyWorld;
   readonly asked: TokenRequest[];
-  /** What the token endpoint answers next; a number is a status. */
+  /** What the token endpoint answers next. A number is a status. */
   answer: (world: KeyWorld) => unknown;
 }
 
@@ -66,7 +66,7 @@ async function readForm(request: IncomingMessage): Promise<Record<string, string
   return Object.fromEntries(new URLSearchParams(text));
 }
 
-t.test('id and secret are exchanged for a token, whose user it is', async (t) => {
+t.test('id and secret are exchanged for a token, which decides the user', async (t) => {
   const { world, asked } = await setUp(t);
   t.equal(await world.login(SECRET, ID), 'reporting', 'whatever the id is called');
   const [{ authorization = '', form } = { form: {} }] = asked;
@@ -90,7 +90,7 @@ t.test('audience and scope are sent when they are set', async (t) => {
   t.match(asked, [{ form: { audience: 'pgsso', scope: 'db.read db.write' } }]);
 });
 
-t.test('the token is judged as any other', async (t) => {
+t.test('the token is checked as any other', async (t) => {
   const setup = await setUp(t);
   const { world } = setup;
   for (const [claims, code] of [
@@ -105,7 +105,7 @@ t.test('the token is judged as any other', async (t) => {
 });
 
 t.test(
-  'a password of three parts is judged as a token and sent nowhere; so is every password while it is off',
+  'a password of three parts is checked as a token and never sent; if it is off, every one is',
   async (t) => {
     const { world, asked } = await setUp(t);
     t.equal(await world.login('a.b.c', ID), 'malformed_token');
@@ -119,7 +119,7 @@ t.test(
 );
 
 t.test(
-  'failures are a failed password, and hold neither the secret nor a word of the issuer',
+  'a failed exchange is a failed password, without the secret or text from the issuer',
   async (t) => {
     const setup = await setUp(t, { 'server.jwt_authentication.client.timeout': '1s' });
     for (const [answer, fault, reason] of [
@@ -147,7 +147,7 @@ t.test(
 );
 
 t.test(
-  'at most 32 exchanges are under way, and a login that is given up ends its own',
+  'at most 32 exchanges are in progress, and a login that is aborted ends its own',
   async (t) => {
     const setup = await setUp(t);
     setup.answer = () => undefined;
