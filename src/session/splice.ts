@@ -133,7 +133,7 @@ function watchProgress(socket: Socket, limit: number): { start(): void; stop(): 
 }
 
 /** The end of a session whose peer took nothing any more. */
-export class PeerStalled extends Error {
+class PeerStalled extends Error {
   override readonly name = 'PeerStalled';
 
   constructor(limit: number) {
