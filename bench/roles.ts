@@ -115,12 +115,10 @@ console.log(
 console.log(`statements of the directory for a login without changes   ${statements}`);
 console.log(`login without roles, ms                    ${of(({ off }) => off.milliseconds)}`);
 console.log(`login with roles, ms                       ${of(({ on }) => on.milliseconds)}`);
-console.log(
-  `difference in one round, ms                ${of(({ on, off }) => on.milliseconds - off.milliseconds)}`,
-);
-console.log(
-  `ratio in one round                         ${of(({ on, off }) => on.milliseconds / off.milliseconds)}`,
-);
+const difference = of(({ on, off }) => on.milliseconds - off.milliseconds);
+const ratio = of(({ on, off }) => on.milliseconds / off.milliseconds);
+console.log(`difference in one round, ms                ${difference}`);
+console.log(`ratio in one round                         ${ratio}`);
 console.log(`one round trip (SELECT 1, prepared), ms    ${of(({ unit }) => unit.milliseconds)}`);
 console.log(`CPU of client and front-end, difference, ms ${of(({ on, off }) => on.cpu - off.cpu)}`);
 

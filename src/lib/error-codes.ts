@@ -1,7 +1,7 @@
 /**
  * Every error that pgsso raises itself, with its SQLSTATE (manual, appendix A). The name is stable:
- * it stands in the log as `code` and is a label of the metrics. docs/errors.md explains each one, and
- * a test holds the page to this table.
+ * it stands in the log as `code` and is a label of the metrics. docs/errors.md explains each one,
+ * and a test holds the page to this table.
  */
 export const errorCodes = {
   active_transaction: '25001',
@@ -59,6 +59,7 @@ export const errorCodes = {
   not_utf8: '22021',
   null_parameter: '22004',
   repeated_request: '08P01',
+  replication_denied: '28000',
   reserved_user: '28000',
   role_in_startup: '28000',
   settings_change_unknown: '08007',

@@ -70,9 +70,14 @@ export class Limiter {
     return waiting;
   }
 
+  /** Whether a place is free for the key. */
+  hasRoom(key: string): boolean {
+    return this.#held < this.limit && (this.#accounts.get(key)?.held ?? 0) < this.#share;
+  }
+
   /** Takes a place. Undefined if none is free, or the key has its share. */
   acquire(key = '', evict?: Evict): Permit | undefined {
-    if (!this.#hasRoom(key)) return undefined;
+    if (!this.hasRoom(key)) return undefined;
     return this.#hold(key, evict);
   }
 
@@ -83,12 +88,12 @@ export class Limiter {
    * @returns undefined if no holder can be evicted
    */
   acquireByEviction(key: string, evict: Evict): Permit | undefined {
-    if (!this.#hasRoom(key)) {
+    if (!this.hasRoom(key)) {
       const isFull = this.#held >= this.limit;
       const victim = isFull ? this.#busiestHolder() : this.#oldestHolder(key);
       if (!victim) return undefined;
       this.#evict(victim);
-      if (!this.#hasRoom(key)) return undefined;
+      if (!this.hasRoom(key)) return undefined;
     }
     return this.#hold(key, evict);
   }
@@ -100,7 +105,7 @@ export class Limiter {
    */
   async wait(key: string, signal: AbortSignal, evict?: Evict): Promise<Permit> {
     signal.throwIfAborted();
-    if (this.#hasRoom(key)) return this.#hold(key, evict);
+    if (this.hasRoom(key)) return this.#hold(key, evict);
     return new Promise<Permit>((resolve, reject) => {
       const { line } = this.#account(key);
       const next = (): void => {
@@ -125,10 +130,6 @@ export class Limiter {
     for (const { evictable } of [...this.#accounts.values()]) {
       for (const holder of [...evictable]) this.#evict(holder);
     }
-  }
-
-  #hasRoom(key: string): boolean {
-    return this.#held < this.limit && (this.#accounts.get(key)?.held ?? 0) < this.#share;
   }
 
   #hold(key: string, evict: Evict | undefined): Permit {
@@ -195,7 +196,7 @@ export class Limiter {
   #next(): void {
     for (const key of this.#turns) {
       if (this.#held >= this.limit) return;
-      if (!this.#hasRoom(key)) continue;
+      if (!this.hasRoom(key)) continue;
       const [first] = this.#account(key).line;
       // Its next turn comes after those of all others.
       this.#turns.delete(key);

@@ -37,6 +37,8 @@ export interface LoginRecord {
   notGranted?: readonly string[];
   /** Roles that no group of the token names and that stay, because somebody else granted them. */
   notRevoked?: readonly string[];
+  /** How long the refusal was held back, in ms. */
+  delayedMs?: number;
   /** Host and port, or socket, of the backend that the session is connected to. */
   backend?: string | undefined;
 }

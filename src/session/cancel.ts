@@ -20,10 +20,11 @@ interface CancelServices {
 export async function forwardCancel(
   packet: Buffer,
   client: string,
+  address: string,
   { limits, routes, log }: CancelServices,
   signal: AbortSignal,
 ): Promise<void> {
-  const permit = limits.enterCancel();
+  const permit = limits.enterCancel(address);
   if (!permit) return;
   try {
     for (const { host, failure } of await routes.cancel(packet, signal)) {

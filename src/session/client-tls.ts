@@ -73,7 +73,8 @@ export class ClientCertificate {
     const mode = this.#options.clientTls ?? (isLoopback(host) ? 'prefer' : 'require');
     if (mode === 'require' && !this.#context) {
       throw new UsageError(
-        `--listen ${host}:${port} requires TLS: give --tls-cert and --tls-key, or allow plain text with --client-tls prefer`,
+        `--listen ${host}:${port} requires TLS: give --tls-cert and --tls-key, ` +
+          'or allow plain text with --client-tls prefer',
       );
     }
     return () => ({ mode, context: this.#context });

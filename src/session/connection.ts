@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import type { BackendSession } from '../backend/connection.ts';
 import { BackendRefusal } from '../backend/errors.ts';
 import { errorText, PgError } from '../lib/errors.ts';
+import { addressKey } from '../lib/network.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import type { MessageChannel } from '../wire/channel.ts';
 import { errorResponse } from '../wire/messages.ts';
@@ -56,12 +57,14 @@ async function attemptLogin(
     abort.abort(new Abandoned(why));
     socket.destroy();
   };
-  const permit = limits.enterLogin(evict);
+  const address = addressKey(socket.remoteAddress);
+  const permit = limits.enterLogin(address, evict);
   if (!permit) return undefined;
   const timer = setTimeout(() => abort.abort(timedOut(loginTimeout)), loginTimeout);
   socket.once('close', gone);
   const connection = openConnection(socket);
-  const attempt: LoginAttempt = { connection, record, permit, evict, signal: abort.signal };
+  const { signal } = abort;
+  const attempt: LoginAttempt = { connection, record, address, permit, evict, signal };
   try {
     const admission = await logIn(attempt, tls, services);
     if (admission) noteAccepted(record, elapsed(started), services);
@@ -102,8 +105,9 @@ async function refuse(
   { connection, record }: LoginAttempt,
   error: unknown,
   durationMs: number,
-  { audit }: SessionServices,
+  services: SessionServices,
 ): Promise<void> {
+  const { audit } = services;
   const { socket } = connection.channel;
   const isGone = error instanceof Abandoned || (socket.destroyed && !(error instanceof PgError));
   const isSilent = record.method === undefined && isTimeout(error);
@@ -111,9 +115,47 @@ async function refuse(
     audit.abandoned(record, errorText(error));
     return;
   }
+  const delay = throttledBy(error) ? delayOf(record, socket, services) : 0;
+  if (delay > 0) record.delayedMs = delay;
   audit.refused(record, error, durationMs);
+  if (delay > 0) await waitBeforeRefusal(connection.channel, delay, services);
   const answer = error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error));
   await closeWithError(socket, answer);
+}
+
+/** Whether a refusal counts for the throttle: a client's mistake, or a password that was wrong. */
+function throttledBy(error: unknown): boolean {
+  if (error instanceof BackendRefusal) return error.sqlstate.startsWith('28');
+  return error instanceof PgError && error.fault === 'client';
+}
+
+/** How long this refusal is held back, in milliseconds. */
+function delayOf(
+  { user }: LoginRecord,
+  { remoteAddress }: Socket,
+  { throttle, settings }: SessionServices,
+): number {
+  const { values } = settings.current;
+  return throttle.delay(remoteAddress, user, {
+    addressRefusals: values['pgsso.throttle.address_refusals'],
+    userRefusals: values['pgsso.throttle.user_refusals'],
+    window: values['pgsso.throttle.window'],
+    firstDelay: values['pgsso.throttle.first_delay'],
+    longestDelay: values['pgsso.throttle.longest_delay'],
+    exempt: values['pgsso.throttle.exempt'],
+  });
+}
+
+/** Holds a refusal back. What the client has sent, a token say, is not held with it. */
+async function waitBeforeRefusal(
+  channel: MessageChannel,
+  delay: number,
+  { throttle }: SessionServices,
+): Promise<void> {
+  const { socket } = channel;
+  socket.on('error', () => undefined);
+  channel.release();
+  await throttle.wait(delay, socket, socket.remoteAddress);
 }
 
 function isTimeout(error: unknown): boolean {

@@ -1,4 +1,6 @@
-/** What all sessions of a process share, and what the steps of one connection hand to each other. */
+/**
+ * What all sessions of a process share, and what the steps of one connection hand to each other.
+ */
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
@@ -43,6 +45,8 @@ export interface SessionServices {
 export interface LoginAttempt {
   readonly connection: ClientConnection;
   readonly record: LoginRecord;
+  /** The key under which the client's address is counted. */
+  readonly address: string;
   /** Its place among the unfinished logins. */
   readonly permit: Permit;
   /** Ends the login without a word: it stands in the way of others. */

@@ -22,9 +22,14 @@ const NATIVE_PATIENCE_MS = 2000;
 /** Cancel requests at once. Each takes up to five seconds, and nobody has to log in for one. */
 const CANCEL_LIMIT = 32;
 
+/** Those of one address. Half of the places are left to others. */
+const CANCEL_SHARE = CANCEL_LIMIT / 2;
+
 /** The options that set limits. */
 export interface LimitOptions {
   readonly maxLogins: number;
+  /** Default: no limit of its own, since all clients behind a balancer share an address. */
+  readonly maxLoginsPerAddress?: number;
   readonly maxSessions: number;
 }
 
@@ -33,16 +38,16 @@ export class Limits {
   readonly #logins: Limiter;
   readonly #natives = new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
   readonly #sessions: Limiter;
-  readonly #cancels = new Limiter({ limit: CANCEL_LIMIT });
+  readonly #cancels = new Limiter({ limit: CANCEL_LIMIT, share: CANCEL_SHARE });
   readonly #loginDropped: RepeatedEvent;
   readonly #cancelDropped: RepeatedEvent;
 
   constructor(
-    { maxLogins, maxSessions }: LimitOptions,
+    { maxLogins, maxLoginsPerAddress, maxSessions }: LimitOptions,
     log: Log,
     metrics: Pick<Metrics, 'loginDropped' | 'cancelDropped'>,
   ) {
-    this.#logins = new Limiter({ limit: maxLogins });
+    this.#logins = new Limiter({ limit: maxLogins, share: maxLoginsPerAddress });
     this.#sessions = new Limiter({ limit: maxSessions });
     this.#loginDropped = new RepeatedEvent(
       log,
@@ -59,15 +64,17 @@ export class Limits {
   }
 
   /**
-   * Takes a slot for an unfinished login. Silent connections cost an attacker nothing, so the
-   * oldest login that has not sent a password makes room if there is no free slot.
+   * Takes a slot for an unfinished login. Silent connections cost an attacker nothing. So if there
+   * is no free slot, the oldest login of the busiest address makes room that has not sent a
+   * password: a flood from one address evicts itself.
    *
+   * @param address as addressKey gives it
    * @param evict ends this login to make room for a newer one
-   * @returns undefined if every slot is held by a login that has sent its password
+   * @returns undefined if no login can make room
    */
-  enterLogin(evict: () => void): Permit | undefined {
-    if (this.#logins.size >= this.#logins.limit) this.#loginDropped.happened();
-    return this.#logins.acquireByEviction('', evict);
+  enterLogin(address: string, evict: () => void): Permit | undefined {
+    if (!this.#logins.hasRoom(address)) this.#loginDropped.happened();
+    return this.#logins.acquireByEviction(address, evict);
   }
 
   /** Ends every login that has not sent a password. At a shutdown there is nothing to wait for. */
@@ -76,14 +83,15 @@ export class Limits {
   }
 
   /**
-   * Waits for a place among the native logins. While others wait, a login that was asked for its
-   * password and does not answer makes room.
+   * Waits for a place among the native logins. The addresses take turns. While others wait, a login
+   * that was asked for its password and does not answer makes room.
    *
+   * @param address as addressKey gives it
    * @param evict ends this login to make room for another one
    * @throws the signal's reason
    */
-  enterNative(signal: AbortSignal, evict: () => void): Promise<Permit> {
-    return this.#natives.wait('', signal, evict);
+  enterNative(address: string, signal: AbortSignal, evict: () => void): Promise<Permit> {
+    return this.#natives.wait(address, signal, evict);
   }
 
   /**
@@ -105,8 +113,8 @@ export class Limits {
   }
 
   /** Takes a place for a cancel request. Undefined if there is none: the request is dropped. */
-  enterCancel(): Permit | undefined {
-    const permit = this.#cancels.acquire();
+  enterCancel(address: string): Permit | undefined {
+    const permit = this.#cancels.acquire(address);
     if (!permit) this.#cancelDropped.happened();
     return permit;
   }

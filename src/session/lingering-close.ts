@@ -1,7 +1,7 @@
 /**
- * Closes a refused client's connection so that the client can read why. Closing a socket with unread
- * bytes resets it, and the reset may overtake the error message. So the rest of what the client
- * sends is read and dropped for a moment first.
+ * Closes a refused client's connection so that the client can read why. Closing a socket with
+ * unread bytes resets it, and the reset may overtake the error message. So the rest of what the
+ * client sends is read and dropped for a moment first.
  */
 import type { Socket } from 'node:net';
 

@@ -38,13 +38,13 @@ export async function logIn(
   tls: ClientTls,
   services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { connection, record, signal } = attempt;
+  const { connection, record, address, signal } = attempt;
   const request = await negotiate(connection, tls, signal);
   if (!request) return undefined;
   const { channel, packet, transport } = request;
   record.transport = transport;
   if (packet.kind === 'cancel') {
-    await forwardCancel(packet.packet, record.client, services, signal);
+    await forwardCancel(packet.packet, record.client, address, services, signal);
     return undefined;
   }
   const login = readParameters(packet.parameters);
@@ -62,6 +62,7 @@ async function logInWithToken(
   services: SessionServices,
 ): Promise<Admission | undefined> {
   const { record, permit, signal } = attempt;
+  if (login.replication && services.replication === 'deny') throw replicationDenied();
   await channel.write(authenticationCleartextPassword(), signal);
   const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
   if (answer === undefined) return undefined;
@@ -99,13 +100,13 @@ async function logInNatively(
   login: LoginParameters,
   services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, permit, evict, signal } = attempt;
+  const { record, address, permit, evict, signal } = attempt;
   const { limits } = services;
   if (services.nativeLogins === 'deny') throw nativeLoginsDenied();
   if (!login.user?.length) throw noUser();
   const { route, parameters } = destination(login, login.user, services);
   const clientTls = record.transport !== 'plain';
-  const native = await limits.enterNative(signal, evict);
+  const native = await limits.enterNative(address, signal, evict);
   const answered = (): void => {
     permit.keep();
     native.keep();
@@ -208,6 +209,18 @@ function nativeLoginsDenied(): PgError {
     message: 'logins without a token are not allowed here',
     hint: 'Add options=--crdb:jwt_auth_enabled=true and give a token as the password.',
     reason: '--native-logins is deny',
+  });
+}
+
+/**
+ * A role with REPLICATION can copy the whole cluster, every database and every password hash
+ * included. A token is meant for a session in a database.
+ */
+function replicationDenied(): PgError {
+  return new PgError({
+    code: 'replication_denied',
+    message: 'a login with a token may not ask for replication',
+    reason: 'the startup message has the parameter replication; --replication is deny',
   });
 }
 

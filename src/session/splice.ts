@@ -18,7 +18,9 @@ export interface Traffic {
   toClient: number;
 }
 
-/** How long, in ms, a client may take to close after the backend's last byte. Clients do at once. */
+/**
+ * How long, in ms, a client may take to close after the backend's last byte. Clients do at once.
+ */
 const CLIENT_CLOSE_MS = 1000;
 
 /** How long, in ms, a client may leave a dead backend's last bytes unread. */
@@ -26,8 +28,9 @@ const CLIENT_STALL_MS = 30_000;
 
 /**
  * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte,
- * and the other direction goes on: PostgreSQL answers a query whose sender has sent FIN. A backend's
- * FIN is the end of its process, and so of the session. A reset of either side ends both at once.
+ * and the other direction goes on: PostgreSQL answers a query whose sender has sent FIN. A
+ * backend's FIN is the end of its process, and so of the session. A reset of either side ends both
+ * at once.
  *
  * @param traffic is counted up while bytes pass
  * @param peerTimeout a peer that takes no byte for so long while bytes wait for it is gone, in

@@ -132,6 +132,8 @@ export interface LoginParameters {
   readonly tokenLogin: boolean;
   /** Whether the session would begin as another role than the user that logs in. */
   readonly namesRole: boolean;
+  /** Whether the session would be a walsender, as `replication` asks for (manual 54.4). */
+  readonly replication: boolean;
   /** The `_pq_.` protocol options, none of which is understood here (manual 54.2.1). */
   readonly protocolOptions: readonly string[];
   /**
@@ -178,6 +180,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
     database: last('database'),
     tokenLogin: options.enabled ?? false,
     namesRole: names.has('role') || names.has('session_authorization'),
+    replication: parameters.some(asksForReplication),
     protocolOptions: parameters
       .map(({ name }) => name)
       .filter((name) => name.toLowerCase().startsWith('_pq_.')),
@@ -191,6 +194,14 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
 function isDecisive(name: string): boolean {
   return name === 'user' || name === 'database' || name === 'options';
 }
+
+/** Whatever is not plainly off counts: a server reads other spellings of on and off too. */
+function asksForReplication({ name, value }: StartupParameter): boolean {
+  if (name.toLowerCase() !== 'replication') return false;
+  return !REPLICATION_OFF.has(value.toString('latin1').trim().toLowerCase());
+}
+
+const REPLICATION_OFF: ReadonlySet<string> = new Set(['off', 'false', 'no', '0', '']);
 
 /** The parameters of the startup packet for the backend, with this user. */
 export function backendParameters(login: LoginParameters, user: Buffer): StartupParameter[] {

@@ -25,34 +25,34 @@ function limitsOf({ maxLogins = 10, maxSessions = 10, log = memoryLog().log } = 
 t.test('the oldest login without a password makes room for a new one', async (t) => {
   const limits = limitsOf({ maxLogins: 2 });
   const dropped: string[] = [];
-  const first = limits.enterLogin(() => dropped.push('first'));
-  limits.enterLogin(() => dropped.push('second'));
+  const first = limits.enterLogin('10.0.0.1', () => dropped.push('first'));
+  limits.enterLogin('10.0.0.1', () => dropped.push('second'));
   first?.keep();
-  t.ok(limits.enterLogin(() => dropped.push('third')));
+  t.ok(limits.enterLogin('10.0.0.1', () => dropped.push('third')));
   t.strictSame(dropped, ['second']);
 });
 
 t.test('logins with a password are never dropped: the newcomer is turned away', async (t) => {
   const limits = limitsOf({ maxLogins: 1 });
-  const first = limits.enterLogin(() => t.fail('dropped'));
+  const first = limits.enterLogin('10.0.0.1', () => t.fail('dropped'));
   first?.keep();
   t.equal(
-    limits.enterLogin(() => undefined),
+    limits.enterLogin('10.0.0.1', () => undefined),
     undefined,
   );
   first?.release();
   first?.release();
-  t.ok(limits.enterLogin(() => undefined));
+  t.ok(limits.enterLogin('10.0.0.1', () => undefined));
 });
 
 t.test('keep after the login was dropped changes nothing', async (t) => {
   const limits = limitsOf({ maxLogins: 1 });
   const dropped: string[] = [];
-  const first = limits.enterLogin(() => undefined);
-  const second = limits.enterLogin(() => dropped.push('second'));
+  const first = limits.enterLogin('10.0.0.1', () => undefined);
+  const second = limits.enterLogin('10.0.0.1', () => dropped.push('second'));
   first?.keep();
   first?.release();
-  const third = limits.enterLogin(() => undefined);
+  const third = limits.enterLogin('10.0.0.1', () => undefined);
   t.strictSame(dropped, ['second'], 'the second one had the only place');
   second?.release();
   t.ok(third);
@@ -92,7 +92,8 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
   });
   const services = { limits, log, routes: { cancel } };
   const signal = new AbortController().signal;
-  const forward = () => forwardCancel(Buffer.alloc(16), 'client', services, signal);
+  const forward = (_: unknown, at: number) =>
+    forwardCancel(Buffer.alloc(16), 'client', `10.0.0.${at % 4}`, services, signal);
   const all = Array.from({ length: 40 }, forward);
   t.equal(forwarded, 32);
   finish();
@@ -102,7 +103,7 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     [{ count: 1 }],
   );
   t.equal(dropped, 8, 'each for the metrics');
-  await forward();
+  await forward(undefined, 0);
   t.equal(forwarded, 33, 'room again');
 });
 

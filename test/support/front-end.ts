@@ -44,6 +44,8 @@ const settings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.issuers.configuration': ISSUER,
   'server.jwt_authentication.audience': AUDIENCE,
   'server.jwt_authentication.jwks': keySetText(testKey('RS256')),
+  // Tests are refused more often than people are.
+  'pgsso.throttle.exempt': '127.0.0.1',
 };
 
 /** Starts a front-end for a backend. Settings are added to those for the test issuer. */

@@ -20,8 +20,9 @@ export class RawClient {
     this.channel = new MessageChannel(socket);
   }
 
-  static async connect(port: number): Promise<RawClient> {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  /** @param localAddress where it seems to come from: any address of 127.0.0.0/8 */
+  static async connect(port: number, localAddress = '127.0.0.1'): Promise<RawClient> {
+    const socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
     await once(socket, 'connect');
     return new RawClient(socket);
   }
