@@ -1,4 +1,4 @@
-/** What bounds logins, sessions and cancel requests. */
+/** The limits of logins, sessions and cancel requests, and the log of repeated events. */
 
 import t from 'tap';
 import { Limiter } from '../../src/lib/limiter.ts';
@@ -32,7 +32,7 @@ t.test('the oldest login without a password makes room for a new one', async (t)
   t.strictSame(dropped, ['second']);
 });
 
-t.test('logins with a password are never dropped: the newcomer is turned away', async (t) => {
+t.test('a login with a password is never dropped: a new login is refused', async (t) => {
   const limits = limitsOf({ maxLogins: 1 });
   const first = limits.enterLogin(() => t.fail('dropped'));
   first?.keep();
@@ -45,7 +45,7 @@ t.test('logins with a password are never dropped: the newcomer is turned away', 
   t.ok(limits.enterLogin(() => undefined));
 });
 
-t.test('keep after the login was dropped changes nothing', async (t) => {
+t.test('keep changes nothing after the login was dropped', async (t) => {
   const limits = limitsOf({ maxLogins: 1 });
   const dropped: string[] = [];
   const first = limits.enterLogin(() => undefined);
@@ -53,77 +53,80 @@ t.test('keep after the login was dropped changes nothing', async (t) => {
   first?.keep();
   first?.release();
   const third = limits.enterLogin(() => undefined);
-  t.strictSame(dropped, ['second'], 'the second one had the only place');
+  t.strictSame(dropped, ['second'], 'the second one held the only place');
   second?.release();
   t.ok(third);
 });
 
-t.test('sessions above the limit are refused with 53300, the log names the option', async (t) => {
-  const limits = limitsOf({ maxSessions: 1 });
-  const first = limits.enterSession();
-  t.throws(() => limits.enterSession(), {
-    name: 'PgError',
-    sqlstate: '53300',
-    reason: /--max-sessions is 1/,
-  });
-  first.release();
-  first.release();
-  const again = limits.enterSession();
-  t.throws(() => limits.enterSession(), { name: 'PgError', sqlstate: '53300' });
-  again.release();
-});
-
-t.test('32 cancel requests are forwarded at once, more are dropped and counted', async (t) => {
-  const { log, events } = memoryLog();
-  let forwarded = 0;
-  let finish = (): void => undefined;
-  const finished = new Promise<void>((resolve) => {
-    finish = resolve;
-  });
-  let dropped = 0;
-  const cancel = async () => {
-    forwarded++;
-    await finished;
-    return [{ host: 'db:5432', failure: undefined }];
-  };
-  const limits = new Limits({ maxLogins: 1, maxSessions: 1 }, log, {
-    loginDropped: () => undefined,
-    cancelDropped: () => dropped++,
-  });
-  const services = { limits, log, routes: { cancel } };
-  const signal = new AbortController().signal;
-  const forward = () => forwardCancel(Buffer.alloc(16), 'client', services, signal);
-  const all = Array.from({ length: 40 }, forward);
-  t.equal(forwarded, 32);
-  finish();
-  await Promise.all(all);
-  t.match(
-    events().filter(({ event }) => event === 'cancel_dropped'),
-    [{ count: 1 }],
-  );
-  t.equal(dropped, 8, 'each for the metrics');
-  await forward();
-  t.equal(forwarded, 33, 'room again');
-});
-
 t.test(
-  'an event that repeats is logged at once and then once a second, with its count',
+  'sessions above the limit are refused with 53300, and the log names the option',
   async (t) => {
-    const { log, events } = memoryLog();
-    t.context = t.intercept(globalThis, 'setTimeout', {
-      value: (call: () => void) => ({ unref: () => timers.push(call) }),
+    const limits = limitsOf({ maxSessions: 1 });
+    const first = limits.enterSession();
+    t.throws(() => limits.enterSession(), {
+      name: 'PgError',
+      sqlstate: '53300',
+      reason: /--max-sessions is 1/,
     });
-    const timers: (() => void)[] = [];
-    const event = new RepeatedEvent(log, 'flood', 'text', () => undefined);
-    for (let i = 0; i < 5; i++) event.happened();
-    t.match(events(), [{ count: 1 }]);
-    timers.shift()?.();
-    t.match(events(), [{ count: 1 }, { count: 4 }]);
+    first.release();
+    first.release();
+    const again = limits.enterSession();
+    t.throws(() => limits.enterSession(), { name: 'PgError', sqlstate: '53300' });
+    again.release();
   },
 );
 
 t.test(
-  'secrets that are logged by mistake are redacted, and a terminal is not obeyed',
+  '32 cancel requests are forwarded at once, and others are dropped and counted',
+  async (t) => {
+    const { log, events } = memoryLog();
+    let forwarded = 0;
+    let finish = (): void => undefined;
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let dropped = 0;
+    const cancel = async () => {
+      forwarded++;
+      await finished;
+      return [{ host: 'db:5432', failure: undefined }];
+    };
+    const limits = new Limits({ maxLogins: 1, maxSessions: 1 }, log, {
+      loginDropped: () => undefined,
+      cancelDropped: () => dropped++,
+    });
+    const services = { limits, log, routes: { cancel } };
+    const signal = new AbortController().signal;
+    const forward = () => forwardCancel(Buffer.alloc(16), 'client', services, signal);
+    const all = Array.from({ length: 40 }, forward);
+    t.equal(forwarded, 32);
+    finish();
+    await Promise.all(all);
+    t.match(
+      events().filter(({ event }) => event === 'cancel_dropped'),
+      [{ count: 1 }],
+    );
+    t.equal(dropped, 8, 'each one is counted in the metrics');
+    await forward();
+    t.equal(forwarded, 33, 'there is room again');
+  },
+);
+
+t.test('a repeated event is logged at once, and then once a second with its count', async (t) => {
+  const { log, events } = memoryLog();
+  t.context = t.intercept(globalThis, 'setTimeout', {
+    value: (call: () => void) => ({ unref: () => timers.push(call) }),
+  });
+  const timers: (() => void)[] = [];
+  const event = new RepeatedEvent(log, 'flood', 'text', () => undefined);
+  for (let i = 0; i < 5; i++) event.happened();
+  t.match(events(), [{ count: 1 }]);
+  timers.shift()?.();
+  t.match(events(), [{ count: 1 }, { count: 4 }]);
+});
+
+t.test(
+  'secrets in a log call are redacted, and control characters do not reach a terminal',
   async (t) => {
     const lines: string[] = [];
     const stream = { write: (line: string) => lines.push(line) };
@@ -136,9 +139,9 @@ t.test(
 );
 
 t.test(
-  'native logins above the limit wait in line; who does not answer makes room when his time is up',
+  'native logins above the limit wait, and a client that does not answer in time makes room',
   async (t) => {
-    // The gate's own timer keeps no process alive.
+    // The limiter's own timer does not keep the process alive.
     const alive = setInterval(() => undefined, 1000);
     t.teardown(() => clearInterval(alive));
     const gate = new Limiter({ limit: 2, patience: 20 });
@@ -163,7 +166,7 @@ t.test(
   },
 );
 
-t.test('a native login that is given up in line takes no place', async (t) => {
+t.test('a native login that is aborted while it waits takes no place', async (t) => {
   const gate = new Limiter({ limit: 1, patience: 60_000 });
   const holder = await gate.wait('', new AbortController().signal, () => undefined);
   const abort = new AbortController();
