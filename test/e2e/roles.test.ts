@@ -14,24 +14,26 @@ import { type Members, testKey } from '../support/tokens.ts';
 const PROVISION = { 'security.provisioning.jwt.enabled': 'true' };
 const SYNC = { 'server.jwt_authentication.authorization.enabled': 'true' };
 
-for (const version of installedVersions()) {
+const INIT_SQL = [
+  'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
+  'CREATE ROLE readers',
+  'CREATE ROLE writers',
+  'CREATE ROLE viewer LOGIN',
+  'CREATE ROLE byhand LOGIN',
+  'CREATE TABLE notes (note text)',
+  'GRANT SELECT ON notes TO readers',
+  'GRANT INSERT ON notes TO writers',
+  'GRANT readers, writers, pg_monitor TO pgsso_directory WITH ADMIN OPTION',
+];
+
+// All servers start at once: the tests of one run while the next ones are made.
+const servers = installedVersions().map(
+  (version) => [version, startPostgres({ version, initSql: INIT_SQL })] as const,
+);
+
+for (const [version, starting] of servers) {
   t.test(`PostgreSQL ${version}`, async (t) => {
-    const database = await startPostgres({
-      version,
-      initSql: [
-        'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
-        'CREATE ROLE readers',
-        'CREATE ROLE writers',
-        'CREATE ROLE viewer LOGIN',
-        'CREATE ROLE byhand LOGIN',
-        'CREATE TABLE notes (note text)',
-        'GRANT SELECT ON notes TO readers',
-        'GRANT INSERT ON notes TO writers',
-        ...['readers', 'writers', 'pg_monitor'].map(
-          (role) => `GRANT ${role} TO pgsso_directory WITH ADMIN OPTION`,
-        ),
-      ],
-    });
+    const database = await starting;
     t.teardown(() => database.close());
     const socket = `host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
     const backend = `postgres:///?${socket}`;
@@ -157,7 +159,7 @@ for (const version of installedVersions()) {
         const { rows } = await run(
           port,
           'newcomer',
-          { groups: ['Readers', 'nobody knows'] },
+          { groups: ['Readers', 'an unknown group'] },
           'SELECT count(*)::int AS n FROM notes',
         );
         t.strictSame(rows, [{ n: 0 }]);

@@ -114,7 +114,7 @@ t.test(
 
 t.test('a repeated event is logged at once, and then once a second with its count', async (t) => {
   const { log, events } = memoryLog();
-  t.context = t.intercept(globalThis, 'setTimeout', {
+  t.intercept(globalThis, 'setTimeout', {
     value: (call: () => void) => ({ unref: () => timers.push(call) }),
   });
   const timers: (() => void)[] = [];
