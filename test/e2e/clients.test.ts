@@ -1,6 +1,6 @@
 /**
- * The command-line clients that people have, when they are there: psql and pgbench, through TLS as
- * well. Skipped tests say what is missing.
+ * The command-line clients psql and pgbench, in plain text and over TLS, against a front-end before
+ * a real PostgreSQL. A test is skipped, and says why, if its program is not installed.
  */
 
 import { execFile, spawnSync } from 'node:child_process';
@@ -15,7 +15,7 @@ import { startPostgres } from '../support/postgres.ts';
 
 const run = promisify(execFile);
 
-/** A reason to skip a test, or false when the program is there. */
+/** The reason to skip a test. False if the program is installed. */
 function missing(program: string): string | false {
   return spawnSync(program, ['--version']).error ? `${program} is not installed` : false;
 }
@@ -41,10 +41,10 @@ const frontEnd = await startFrontEnd(backend, { tlsCert, tlsKey });
 t.teardown(() => frontEnd.close());
 const { port } = frontEnd;
 
-/** Nothing of the caller's own settings for libpq. */
+/** The environment of a client, without the caller's own settings for libpq. */
 function environment(extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { PATH } = process.env;
-  return { PATH, HOME: files, PGCONNECT_TIMEOUT: '10', ...extra };
+  return { PATH, HOME: files, PGCONNECT_TIMEOUT: '60', ...extra };
 }
 
 async function psql(
@@ -57,18 +57,23 @@ async function psql(
 }
 
 const conninfo = `host=localhost port=${port} user=alice dbname=postgres options=${JWT_OPTION}`;
-const uri = `postgresql://alice@localhost:${port}/postgres?options=--crdb%3Ajwt_auth_enabled%3Dtrue`;
-
-t.test('psql by conninfo string, URI and PGOPTIONS', { skip: missing('psql') }, async (t) => {
-  const PGPASSWORD = token('alice');
-  t.equal(await psql(conninfo, { PGPASSWORD }), 'alice');
-  t.equal(await psql(uri, { PGPASSWORD }), 'alice');
-  const plain = `host=localhost port=${port} user=alice dbname=postgres`;
-  t.equal(await psql(plain, { PGPASSWORD, PGOPTIONS: JWT_OPTION }), 'alice');
-});
+const inUri = encodeURIComponent(JWT_OPTION);
+const uri = `postgresql://alice@localhost:${port}/postgres?options=${inUri}`;
 
 t.test(
-  'psql over verified TLS, with a token of 15 kB from a password file',
+  'psql takes the option from a conninfo string, a URI and PGOPTIONS',
+  { skip: missing('psql') },
+  async (t) => {
+    const PGPASSWORD = token('alice');
+    t.equal(await psql(conninfo, { PGPASSWORD }), 'alice');
+    t.equal(await psql(uri, { PGPASSWORD }), 'alice');
+    const plain = `host=localhost port=${port} user=alice dbname=postgres`;
+    t.equal(await psql(plain, { PGPASSWORD, PGOPTIONS: JWT_OPTION }), 'alice');
+  },
+);
+
+t.test(
+  'psql sends a token of 15 kB from a password file over verified TLS',
   { skip: missing('psql') },
   async (t) => {
     const long = token('alice', { pad: 'x'.repeat(11_000) });
@@ -89,7 +94,7 @@ t.test(
 );
 
 t.test(
-  'psql shows message and detail of a refusal, and does not try again in plain text',
+  'psql shows the message and detail of a refusal, and does not try again in plain text',
   { skip: missing('psql') },
   async (t) => {
     const secure = await startFrontEnd(backend, { clientTls: 'require', tlsCert, tlsKey });
@@ -100,13 +105,14 @@ t.test(
       message:
         /JWT authentication: invalid audience.*token issued with an audience of \[elsewhere\]/s,
     });
+    await secure.close(); // Now everything has been logged.
     const plain = secure.events.filter(({ transport }) => transport === 'plain');
     t.strictSame(plain, [], 'no token came in plain text');
   },
 );
 
 t.test(
-  'psql: COPY both ways, and a bad token is one clear error',
+  'psql reads the rows of a COPY, and a bad token is one clear error',
   { skip: missing('psql') },
   async (t) => {
     const PGPASSWORD = token('alice');
@@ -119,7 +125,7 @@ t.test(
 );
 
 t.test(
-  'pgbench: prepared statements, and a login a transaction',
+  'pgbench runs prepared statements, and logs in for each transaction',
   { skip: missing('pgbench') },
   async (t) => {
     const env = environment({ PGPASSWORD: token('alice') });

@@ -1,6 +1,6 @@
 /**
- * Logins of users who do not exist yet, and whose roles follow their groups: from the token to what
- * they may do in the database.
+ * Logins that create the user, or that grant and revoke roles by the groups of the token: from the
+ * token to what the user may do in the database. They run on each installed version of PostgreSQL.
  */
 
 import pg from 'pg';
@@ -14,34 +14,37 @@ import { type Members, testKey } from '../support/tokens.ts';
 const PROVISION = { 'security.provisioning.jwt.enabled': 'true' };
 const SYNC = { 'server.jwt_authentication.authorization.enabled': 'true' };
 
-for (const version of installedVersions()) {
+const INIT_SQL = [
+  'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
+  'CREATE ROLE readers',
+  'CREATE ROLE writers',
+  'CREATE ROLE viewer LOGIN',
+  'CREATE ROLE byhand LOGIN',
+  'CREATE TABLE notes (note text)',
+  'GRANT SELECT ON notes TO readers',
+  'GRANT INSERT ON notes TO writers',
+  'GRANT readers, writers, pg_monitor TO pgsso_directory WITH ADMIN OPTION',
+];
+
+// All servers start at once: the tests of one run while the next ones are made.
+const servers = installedVersions().map(
+  (version) => [version, startPostgres({ version, initSql: INIT_SQL })] as const,
+);
+
+for (const [version, starting] of servers) {
   t.test(`PostgreSQL ${version}`, async (t) => {
-    const database = await startPostgres({
-      version,
-      initSql: [
-        'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
-        'CREATE ROLE readers',
-        'CREATE ROLE writers',
-        'CREATE ROLE viewer LOGIN',
-        'CREATE ROLE byhand LOGIN',
-        'CREATE TABLE notes (note text)',
-        'GRANT SELECT ON notes TO readers',
-        'GRANT INSERT ON notes TO writers',
-        ...['readers', 'writers', 'pg_monitor'].map(
-          (role) => `GRANT ${role} TO pgsso_directory WITH ADMIN OPTION`,
-        ),
-      ],
-    });
+    const database = await starting;
     t.teardown(() => database.close());
-    const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
-    const directory = `postgres://pgsso_directory@/postgres?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const socket = `host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const backend = `postgres:///?${socket}`;
+    const directory = `postgres://pgsso_directory@/postgres?${socket}`;
     const start = async (settings: Record<string, string>) => {
       const frontEnd = await startFrontEnd(backend, { directory, settings, viewers: ['viewer'] });
       t.teardown(() => frontEnd.close());
       return frontEnd;
     };
 
-    /** Logs in with these claims and runs a query. */
+    /** Logs in with a token of these claims and runs a query. */
     async function run(
       port: number,
       user: string,
@@ -87,7 +90,8 @@ for (const version of installedVersions()) {
 
     async function rolesOf(user: string): Promise<string[]> {
       const { rows } = await database.query(
-        'SELECT roleid::regrole::text AS role FROM pg_auth_members WHERE member = $1::regrole ORDER BY 1',
+        'SELECT roleid::regrole::text AS role FROM pg_auth_members ' +
+          'WHERE member = $1::regrole ORDER BY 1',
         [`"${user}"`],
       );
       return rows.map(({ role }) => role);
@@ -98,7 +102,7 @@ for (const version of installedVersions()) {
     }
 
     t.test(
-      'groups that the token does not hold are asked of the issuer, with the token',
+      'groups that are missing from the token are fetched from the issuer with the token',
       async (t) => {
         const issuer = await startIssuer([testKey('RS256')]);
         t.teardown(() => issuer.close());
@@ -143,19 +147,19 @@ for (const version of installedVersions()) {
         t.strictSame(
           await rolesOf('asked'),
           ['writers'],
-          'nobody is stripped because the issuer does not answer',
+          'no role is revoked if the issuer does not answer',
         );
       },
     );
 
     t.test(
-      'provisioning and roles together: the first login may do what the groups say',
+      'with provisioning and roles, the first login may do what the groups allow',
       async (t) => {
         const { port, event } = await start({ ...PROVISION, ...SYNC });
         const { rows } = await run(
           port,
           'newcomer',
-          { groups: ['Readers', 'nobody knows'] },
+          { groups: ['Readers', 'an unknown group'] },
           'SELECT count(*)::int AS n FROM notes',
         );
         t.strictSame(rows, [{ n: 0 }]);
@@ -185,18 +189,14 @@ for (const version of installedVersions()) {
         t.strictSame(
           await rolesOf('newcomer'),
           ['readers', 'writers'],
-          'a failure leaves everything as it was',
+          'a failure changes nothing',
         );
 
         t.match(await refused(port, 'newcomer', { groups: [] }), {
           code: '28000',
           message: 'JWT authorization: empty group list',
         });
-        t.strictSame(
-          await rolesOf('newcomer'),
-          [],
-          'thrown out of the last group, stripped of the last role',
-        );
+        t.strictSame(await rolesOf('newcomer'), [], 'without a group there is no role');
         t.match(await refused(port, 'never seen', { groups: [] }), {
           message: 'JWT authorization: empty group list',
         });
@@ -208,7 +208,7 @@ for (const version of installedVersions()) {
     );
 
     t.test(
-      'SHOW USERS: whom the directory created or granted a role, and who was stripped',
+      'SHOW USERS lists each user that the directory created, or granted a role to',
       async (t) => {
         const { port, dataDir } = await start({ ...PROVISION, ...SYNC });
         const origin = `jwt_token:${ISSUER}`;
@@ -230,14 +230,14 @@ for (const version of installedVersions()) {
         t.equal(
           (await shown('listed')).roles,
           'readers, writers',
-          'what others granted is not ours',
+          'roles that others granted are not listed',
         );
         t.equal(await shown('byhand'), undefined);
         await run(port, 'byhand', { groups: 'readers' });
         t.match(
           await shown('byhand'),
           { origin: null, roles: 'readers' },
-          'created by hand, with a role by us',
+          'created by hand, with a role granted by us',
         );
 
         for (const user of ['listed', 'byhand'])
@@ -248,7 +248,7 @@ for (const version of installedVersions()) {
         t.strictSame(
           await shown('listed'),
           { ...listed, roles: '' },
-          'stripped; being refused is no login',
+          'without roles; a refused login is not counted',
         );
         t.equal(await shown('byhand'), undefined);
 
@@ -262,7 +262,7 @@ for (const version of installedVersions()) {
         t.strictSame(
           seen.rows,
           (await showUsers({ host: dataDir, port, user: 'owner' })).rows,
-          'a viewer may look',
+          'a viewer may see the users',
         );
         const empty = {
           host: '127.0.0.1',
@@ -274,7 +274,7 @@ for (const version of installedVersions()) {
         await t.rejects(
           showUsers(empty),
           { message: 'JWT authorization: empty group list' },
-          'but not one in no group',
+          'a viewer without a group may not',
         );
         const another = await start({});
         t.match(
@@ -282,37 +282,34 @@ for (const version of installedVersions()) {
             ({ user }) => user === 'listed',
           ),
           { origin, last_login: null },
-          'another process knows the users, and not when they came',
+          'another process knows the users, but not their last login',
         );
       },
     );
 
-    t.test(
-      'a session that runs goes on, with what the next login leaves of its roles',
-      async (t) => {
-        const { port } = await start({ ...PROVISION, ...SYNC });
-        const password = token('runner', { groups: ['readers'] });
-        const running = new pg.Client({
-          host: '127.0.0.1',
-          port,
-          user: 'runner',
-          password,
-          database: 'postgres',
-          options: JWT_OPTION,
-        });
-        await running.connect();
-        await running.query('SELECT FROM notes');
-        await run(port, 'runner', { groups: ['writers'] });
-        await t.rejects(running.query('SELECT FROM notes'), {
-          code: '42501',
-          message: /permission denied/,
-        });
-        t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
-        await running.end();
-      },
-    );
+    t.test('a running session goes on with the roles that the next login leaves', async (t) => {
+      const { port } = await start({ ...PROVISION, ...SYNC });
+      const password = token('runner', { groups: ['readers'] });
+      const running = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user: 'runner',
+        password,
+        database: 'postgres',
+        options: JWT_OPTION,
+      });
+      await running.connect();
+      await running.query('SELECT FROM notes');
+      await run(port, 'runner', { groups: ['writers'] });
+      await t.rejects(running.query('SELECT FROM notes'), {
+        code: '42501',
+        message: /permission denied/,
+      });
+      t.equal((await running.query("INSERT INTO notes VALUES ('still here')")).rowCount, 1);
+      await running.end();
+    });
 
-    t.test('a hundred first logins at once', async (t) => {
+    t.test('a hundred first logins of one user at once are all accepted', async (t) => {
       const { port } = await start({ ...PROVISION, ...SYNC });
       const results = await Promise.all(
         Array.from({ length: 100 }, () => run(port, 'crowd', { groups: ['readers'] })),
@@ -322,7 +319,7 @@ for (const version of installedVersions()) {
     });
 
     t.test(
-      'provisioning alone: roles are not looked at, and a pattern narrows who is created',
+      'provisioning alone grants no roles, and creates only users that match the pattern',
       async (t) => {
         const { port, event } = await start({
           ...PROVISION,
@@ -343,12 +340,12 @@ for (const version of installedVersions()) {
         t.match(
           await refused(port, 'pgsso_directory'),
           { message: 'JWT authentication: invalid identity' },
-          'its own name is reserved',
+          'the name of the directory user is reserved',
         );
       },
     );
 
-    t.test('roles alone: who does not exist is not created, and the backend says so', async (t) => {
+    t.test('roles alone create no user, and the backend refuses a missing one', async (t) => {
       const { port } = await start({
         ...SYNC,
         'pgsso.role_map.configuration': 'watchers pg_monitor\n/^db-(.*)$ \\1',
@@ -360,18 +357,19 @@ for (const version of installedVersions()) {
       await run(port, 'newcomer', { groups: ['watchers', 'db-readers', 'writers'] });
       t.strictSame(await rolesOf('newcomer'), ['pg_monitor', 'readers']);
       await run(port, 'newcomer', { groups: ['db-pg_monitor'] });
-      t.strictSame(await rolesOf('newcomer'), [], 'a pg_ role has to be named in full');
+      t.strictSame(await rolesOf('newcomer'), [], 'a pg_ role must be named in full');
     });
 
     t.test(
-      'without the directory: 57P03 where it is needed, nothing where it is not',
+      'without the directory, logins that need it are refused with 57P03, and others work',
       async (t) => {
         const needing = await start(SYNC);
         const plain = await startFrontEnd(backend);
         t.teardown(() => plain.close());
         await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT 0');
         await database.query(
-          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsso_directory'",
+          'SELECT pg_terminate_backend(pid) FROM pg_stat_activity ' +
+            "WHERE usename = 'pgsso_directory'",
         );
         const error = await refused(needing.port, 'newcomer', { groups: ['readers'] });
         t.match(error, {
@@ -393,14 +391,14 @@ for (const version of installedVersions()) {
           reason: /--directory: .*53300/,
         });
         await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
-        t.ok((await showUsers(owner)).rows.length > 0, 'back again');
+        t.ok((await showUsers(owner)).rows.length > 0, 'the directory is available again');
         await run(needing.port, 'newcomer', { groups: ['readers'] });
         t.strictSame(await rolesOf('newcomer'), ['readers']);
       },
     );
 
     t.test(
-      'the start is refused where the directory is missing or not fit, and warns where it is away',
+      'a missing or unfit directory refuses the start, and an unreachable one is a warning',
       async (t) => {
         await t.rejects(startFrontEnd(backend, { settings: PROVISION }), {
           message: /security\.provisioning\.jwt\.enabled.*directory/,

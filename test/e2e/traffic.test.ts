@@ -1,11 +1,12 @@
 /**
- * What passes once a login is done, on a real PostgreSQL: bulk, cursors, notifications,
- * replication, cancel, and dying ends.
+ * Sessions on a real PostgreSQL once the login is done: bulk data, cursors, notifications,
+ * replication, cancel requests, and the sudden end of either side.
  */
 
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Sql } from 'postgres';
 import postgres from 'postgres';
@@ -54,15 +55,15 @@ function config(): pg.ClientConfig {
 
 t.test('COPY of 100 MB in and out is the same to the byte', async (t) => {
   const sql = open();
-  await sql`CREATE TABLE bulk (line text)`;
-  const rows = 400_000;
+  await sql`CREATE UNLOGGED TABLE bulk (line text)`;
+  // Few long rows take less time than many short ones. PostgreSQL compresses still longer ones.
+  const line = 'x'.repeat(1900);
+  const rows = 53_000;
   const sent = createHash('md5');
   const lines = Readable.from(
     (function* () {
       for (let i = 0; i < rows; i += 1000) {
-        const chunk = Array.from({ length: 1000 }, (_, j) => `${i + j} ${'x'.repeat(250)}\n`).join(
-          '',
-        );
+        const chunk = Array.from({ length: 1000 }, (_, j) => `${i + j} ${line}\n`).join('');
         sent.update(chunk);
         yield chunk;
       }
@@ -80,7 +81,7 @@ t.test('COPY of 100 MB in and out is the same to the byte', async (t) => {
   await sql.end();
 });
 
-t.test('cursors', async (t) => {
+t.test('a cursor reads its rows in portions', async (t) => {
   const sql = open();
   let seen = 0;
   for await (const rows of sql`SELECT generate_series(1, 1000) AS n`.cursor(100))
@@ -89,7 +90,7 @@ t.test('cursors', async (t) => {
   await sql.end();
 });
 
-t.test('LISTEN and NOTIFY', async (t) => {
+t.test('NOTIFY reaches a session that listens', async (t) => {
   const listener = new pg.Client(config());
   await listener.connect();
   const notified = new Promise<string | undefined>((resolve) => {
@@ -103,7 +104,7 @@ t.test('LISTEN and NOTIFY', async (t) => {
   await Promise.all([listener.end(), sender.end()]);
 });
 
-t.test('the replication parameter arrives: a walsender answers', async (t) => {
+t.test('with the replication parameter a walsender answers', async (t) => {
   const client = await RawClient.connect(frontEnd.port);
   client.send(tokenStartup({ user: 'mover', replication: 'database' }), password(token('mover')));
   await client.until(BACKEND.readyForQuery);
@@ -112,26 +113,28 @@ t.test('the replication parameter arrives: a walsender answers', async (t) => {
   client.close();
 });
 
-t.test('a query is cancelled through the front-end, while its connection is busy', async (t) => {
+t.test('a running query is cancelled through the front-end', async (t) => {
   const sql = open();
-  const running = sql`SELECT pg_sleep(60)`.execute();
-  await waitFor(
-    async () =>
-      (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
-        .rowCount === 1,
-  );
+  const running = sql`SELECT pg_sleep(600)`.execute();
+  await waitFor(sleeping);
   running.cancel();
   await t.rejects(running, { code: '57014', message: 'canceling statement due to user request' });
   t.strictSame([...(await sql`SELECT 1 AS one`)], [{ one: 1 }], 'the session goes on');
   await sql.end();
 });
 
-t.test('a cancel request with a key that nobody issued cancels nothing', async (t) => {
+t.test('a cancel request with an unknown key cancels nothing', async (t) => {
+  const holder = new pg.Client(config());
+  await holder.connect();
+  await holder.query('SELECT pg_advisory_lock(1)');
   const sql = open();
-  const running = sql`SELECT pg_sleep(0.3), 1 AS one`.execute();
+  const running = sql`SELECT pg_advisory_lock(1), 1 AS one`.execute();
+  await waitFor(() => isSeen("wait_event = 'advisory'"));
   const client = await RawClient.connect(frontEnd.port);
   client.send(Buffer.from([0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1]));
   await client.ended();
+  t.ok(await isSeen("wait_event = 'advisory'"), 'the query still waits');
+  await holder.end();
   t.match([...(await running)], [{ one: 1 }]);
   await sql.end();
 });
@@ -141,22 +144,14 @@ t.test('a backend that is killed in the middle of a query ends the session at on
   client.on('error', () => undefined);
   await client.connect();
   const { rows } = await client.query('SELECT pg_backend_pid() AS pid');
-  const running = client.query('SELECT pg_sleep(60)').catch((error: unknown) => error);
-  await waitFor(
-    async () =>
-      (await database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
-        .rowCount === 1,
-  );
-  const killed = Date.now();
+  const running = client.query('SELECT pg_sleep(600)').catch((error: unknown) => error);
+  await waitFor(sleeping);
   await database.query('SELECT pg_terminate_backend($1)', [rows[0].pid]);
-  t.match(await running, { code: '57P01' }, 'its last words arrive');
-  t.ok(Date.now() - killed < 2000);
-  await waitFor(async () =>
-    frontEnd.events.some(({ event, endedBy }) => event === 'session_end' && endedBy === 'backend'),
-  );
+  t.match(await running, { code: '57P01' }, 'its last message arrives');
+  t.ok(await frontEnd.event({ event: 'session_end', endedBy: 'backend' }));
 });
 
-t.test('a client that is killed in the middle of a COPY leaves no backend behind', async (t) => {
+t.test('a client that is reset in the middle of a COPY leaves no backend behind', async (t) => {
   const client = await RawClient.connect(frontEnd.port);
   client.send(
     tokenStartup({ user: 'alice', application_name: 'killed' }),
@@ -166,18 +161,14 @@ t.test('a client that is killed in the middle of a COPY leaves no backend behind
   client.send(query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000)) TO STDOUT"));
   await client.message();
   client.channel.socket.resetAndDestroy();
-  await waitFor(
-    async () =>
-      (await database.query("SELECT 1 FROM pg_stat_activity WHERE application_name = 'killed'"))
-        .rowCount === 0,
-  );
+  await waitFor(async () => !(await isSeen("application_name = 'killed'")));
   t.match(await frontEnd.event({ event: 'session_end', applicationName: 'killed' }), {
     endedBy: 'client',
   });
 });
 
 t.test(
-  'the whole server killed under sessions ends each of them, and the next login works when it is back',
+  'a server that stops ends all its sessions, and the next login works after its restart',
   async (t) => {
     const clients = await Promise.all(
       Array.from({ length: 20 }, async () => {
@@ -197,10 +188,17 @@ t.test(
   },
 );
 
+/** Whether there is a backend of which this is true, a condition on pg_stat_activity. */
+async function isSeen(condition: string): Promise<boolean> {
+  const { rowCount } = await database.query(`SELECT FROM pg_stat_activity WHERE ${condition}`);
+  return rowCount !== 0;
+}
+
+function sleeping(): Promise<boolean> {
+  return isSeen("wait_event = 'PgSleep'");
+}
+
+/** Resolves when the condition is true. The time limit of the file ends a wait in vain. */
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  throw new Error('it did not come about within 5 seconds');
+  while (!(await condition())) await sleep(10);
 }

@@ -1,6 +1,6 @@
 /**
- * The client side of the wire before a login: encryption requests, versions, limits and refusals,
- * byte by byte against a real backend.
+ * The client's side of the protocol before a login, byte by byte: requests for encryption, protocol
+ * versions, limits and refusals.
  */
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -15,7 +15,14 @@ import { ALPN_PROTOCOL, BACKEND } from '../../src/wire/constants.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
-import { password, RawClient, startup, tokenStartup, upgrade } from '../support/raw-client.ts';
+import {
+  password,
+  query,
+  RawClient,
+  startup,
+  tokenStartup,
+  upgrade,
+} from '../support/raw-client.ts';
 
 const sslRequest = serialize.requestSsl();
 const gssRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30]);
@@ -41,7 +48,7 @@ const secure = await startFrontEnd(backend, { clientTls: 'require', tlsCert, tls
 t.teardown(() => secure.close());
 const trusting = { ca: authority.cert, host: '127.0.0.1' };
 
-/** From the startup packet on: how a good token login goes. */
+/** Logs in with a token. Returns the types of the messages, with one S for all of them. */
 async function logIn(
   client: RawClient,
   version?: number,
@@ -53,14 +60,21 @@ async function logIn(
   return types + (await client.until(BACKEND.readyForQuery)).types.replace(/S+/, 'S');
 }
 
-t.test('a plain startup', async (t) => {
+/** The refusal that comes next. The client then closes, so that the front-end need not wait. */
+async function refusal(client: RawClient): ReturnType<RawClient['error']> {
+  const error = await client.error();
+  client.close();
+  return error;
+}
+
+t.test('a login in plain text', async (t) => {
   const client = await RawClient.connect(plain.port);
   t.equal(await logIn(client), 'RRSKZ');
   client.close();
 });
 
 t.test(
-  'SSLRequest and GSSENCRequest are refused with N where there is no TLS, in either order, and the login goes on',
+  'SSLRequest and GSSENCRequest are answered with N without TLS, and the login goes on',
   async (t) => {
     for (const requests of [[sslRequest, gssRequest], [gssRequest, sslRequest], [gssRequest]]) {
       const client = await RawClient.connect(plain.port);
@@ -74,7 +88,7 @@ t.test(
   },
 );
 
-t.test('GSSENCRequest first, then TLS', async (t) => {
+t.test('GSSENCRequest may be followed by SSLRequest', async (t) => {
   const client = await RawClient.connect(secure.port);
   client.send(gssRequest);
   t.equal(await client.byte(), 0x4e);
@@ -88,23 +102,23 @@ t.test('a request that is repeated is refused', async (t) => {
   client.send(sslRequest);
   await client.byte();
   client.send(sslRequest);
-  t.match(await client.error(), { severity: 'FATAL', sqlstate: '08P01' });
+  t.match(await refusal(client), { severity: 'FATAL', sqlstate: '08P01' });
 });
 
 t.test(
-  'bytes behind an SSLRequest are refused before S is written and never reach the TLS layer (CVE-2021-23214)',
+  'bytes behind an SSLRequest are refused and never reach the TLS layer (CVE-2021-23214)',
   async (t) => {
     for (const { port } of [plain, secure]) {
       const client = await RawClient.connect(port);
       client.send(sslRequest, startup({ user: 'mallory' }));
-      t.match(await client.error(), {
+      t.match(await refusal(client), {
         sqlstate: '08P01',
         message: 'received unencrypted data after SSL request',
       });
     }
     const client = await RawClient.connect(plain.port);
     client.send(gssRequest, Buffer.from('x'));
-    t.match(await client.error(), {
+    t.match(await refusal(client), {
       sqlstate: '08P01',
       message: 'received unencrypted data after GSSAPI encryption request',
     });
@@ -112,7 +126,7 @@ t.test(
 );
 
 t.test(
-  'a plain startup where TLS is required is refused before a password is asked for',
+  'a plain startup is refused before a password is asked for if TLS is required',
   async (t) => {
     const client = await RawClient.connect(secure.port);
     client.send(tokenStartup({ user: 'alice' }));
@@ -125,14 +139,14 @@ t.test(
   },
 );
 
-t.test('a cancel request is taken in plain text where TLS is required', async (t) => {
+t.test('a cancel request is accepted in plain text even if TLS is required', async (t) => {
   const client = await RawClient.connect(secure.port);
   client.send(Buffer.from([0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1]));
   await client.ended();
   t.match(await secure.event({ event: 'cancel' }), { level: 'debug' });
 });
 
-t.test('TLS by SSLRequest, with ALPN and without', async (t) => {
+t.test('SSLRequest begins TLS with and without ALPN', async (t) => {
   for (const ALPNProtocols of [undefined, [ALPN_PROTOCOL], ['h2', ALPN_PROTOCOL]]) {
     const client = await RawClient.connectTls(secure.port, {
       ...trusting,
@@ -144,7 +158,7 @@ t.test('TLS by SSLRequest, with ALPN and without', async (t) => {
   t.match(await secure.event({ event: 'login', outcome: 'accepted' }), { transport: 'TLSv1.3' });
 });
 
-t.test('TLS that begins at once needs ALPN postgresql', async (t) => {
+t.test('direct TLS needs the ALPN protocol postgresql', async (t) => {
   const client = await RawClient.connectDirectTls(secure.port, {
     ...trusting,
     ALPNProtocols: [ALPN_PROTOCOL],
@@ -152,7 +166,7 @@ t.test('TLS that begins at once needs ALPN postgresql', async (t) => {
   t.equal(await logIn(client), 'RRSKZ');
   client.close();
   const without = await RawClient.connectDirectTls(secure.port, trusting);
-  t.match(await without.error(), { sqlstate: '08P01', message: /without ALPN/ });
+  t.match(await refusal(without), { sqlstate: '08P01', message: /without ALPN/ });
   await t.rejects(
     RawClient.connectDirectTls(secure.port, { ...trusting, ALPNProtocols: ['h2'] }),
     'another protocol',
@@ -163,7 +177,7 @@ t.test('TLS that begins at once needs ALPN postgresql', async (t) => {
   );
 });
 
-t.test('a TLS hello where there is no TLS is not left hanging', async (t) => {
+t.test('direct TLS is answered at a front-end without TLS', async (t) => {
   await t.rejects(
     RawClient.connectDirectTls(plain.port, { ...trusting, ALPNProtocols: [ALPN_PROTOCOL] }),
   );
@@ -184,7 +198,7 @@ t.test('TLS below 1.2 is refused', async (t) => {
 });
 
 t.test(
-  'a new certificate is used after a reload; a broken one is reported and the old one stays',
+  'a new certificate is used after a reload, and a broken one is reported and not used',
   async (t) => {
     await writeCertificate('second');
     await secure.reload();
@@ -230,7 +244,7 @@ t.test(
       t.match(
         (await client.until(BACKEND.readyForQuery)).types,
         /^RS+KZ$/,
-        'the backend takes what is left',
+        'the backend accepts the rest',
       );
       client.close();
     }
@@ -241,7 +255,7 @@ t.test('other major versions are refused with 0A000', async (t) => {
   for (const version of [0x20000, 0x40000]) {
     const client = await RawClient.connect(plain.port);
     client.send(startup({ user: 'alice' }, version));
-    t.match(await client.error(), {
+    t.match(await refusal(client), {
       severity: 'FATAL',
       sqlstate: '0A000',
       message: /^unsupported frontend protocol/,
@@ -259,37 +273,35 @@ t.test('malformed startup packets are refused with 08P01', async (t) => {
   ]) {
     const client = await RawClient.connect(plain.port);
     client.send(bytes);
-    t.match(await client.error(), { severity: 'FATAL', sqlstate: '08P01' });
+    t.match(await refusal(client), { severity: 'FATAL', sqlstate: '08P01' });
   }
 });
 
-t.test('a client that leaves without a byte is not logged', async (t) => {
+t.test('a client that leaves without sending a byte is not logged', async (t) => {
   const client = await RawClient.connect(plain.port);
   const reset = await RawClient.connect(plain.port);
   const silent = [client, reset].map(({ channel }) => `127.0.0.1:${channel.socket.localPort}`);
   client.channel.socket.end();
   await client.ended();
   reset.channel.socket.resetAndDestroy();
-  await waitFor(() =>
-    plain.events.some(({ client, outcome }) => client === silent[1] && outcome === 'abandoned'),
-  );
+  t.ok(await plain.event({ client: silent[1], outcome: 'abandoned' }));
   t.notOk(
     plain.events.some(({ client, level }) => silent.includes(String(client)) && level !== 'debug'),
   );
 });
 
 t.test(
-  'a login that takes too long is ended: with an error once the client has spoken',
+  'a login that takes too long is ended, with an error if the client sent a startup packet',
   async (t) => {
-    const hasty = await startFrontEnd(backend, { loginTimeout: 200 });
+    const hasty = await startFrontEnd(backend, { loginTimeout: 500 });
     t.teardown(() => hasty.close());
-    const silent = await RawClient.connect(hasty.port);
     const waiting = await RawClient.connect(hasty.port);
     waiting.send(tokenStartup({ user: 'alice' }));
+    const silent = await RawClient.connect(hasty.port);
     const slow = await RawClient.connect(hasty.port);
     slow.send(Buffer.from([0, 0, 0, 50]));
     await silent.closed();
-    t.match(await waiting.error(), {
+    t.match(await refusal(waiting), {
       sqlstate: '57014',
       message: 'canceling authentication due to timeout',
     });
@@ -300,7 +312,7 @@ t.test(
 );
 
 t.test(
-  'a flood of connections that say nothing pushes out itself, not somebody who logs in',
+  'a flood of silent connections drops its own oldest ones, and not a client that logs in',
   async (t) => {
     const small = await startFrontEnd(backend, { maxLogins: 10 });
     t.teardown(() => small.close());
@@ -309,11 +321,8 @@ t.test(
     );
     const client = await RawClient.connect(small.port);
     t.equal(await logIn(client), 'RRSKZ');
-    const gone = await Promise.race([
-      Promise.all(flood.slice(0, 20).map((one) => one.closed())).then(() => true),
-      sleep(2000),
-    ]);
-    t.equal(gone, true, 'the oldest ones were dropped');
+    await Promise.all(flood.slice(0, 20).map((one) => one.closed()));
+    t.pass('the oldest ones were dropped');
     t.match(await small.event({ event: 'logins_dropped' }), { count: Number });
     for (const one of [client, ...flood]) one.close();
   },
@@ -326,33 +335,39 @@ t.test('sessions above --max-sessions are refused with 53300', async (t) => {
   await logIn(first);
   const second = await RawClient.connect(one.port);
   second.send(tokenStartup({ user: 'alice' }), password(token('alice')));
-  t.match(await second.error(), { sqlstate: '53300' });
+  t.match(await refusal(second), { sqlstate: '53300' });
   first.close();
   await one.event({ event: 'session_end' });
   const third = await RawClient.connect(one.port);
-  t.equal(await logIn(third), 'RRSKZ', 'room again');
+  t.equal(await logIn(third), 'RRSKZ', 'there is room again');
   third.close();
 });
 
-t.test(
-  'draining lets sessions finish, takes no new ones, and ends what outstays the time',
-  async (t) => {
-    const draining = await startFrontEnd(backend, { drainTimeout: 300 });
-    const client = await RawClient.connect(draining.port);
-    await logIn(client);
-    const drained = draining.drain();
-    await t.rejects(RawClient.connect(draining.port));
-    client.send(Buffer.from('Q\0\0\0\x0dSELECT 1\0', 'latin1'));
-    t.equal((await client.until(BACKEND.readyForQuery)).types, 'TDCZ');
-    await drained;
-    await client.closed();
-    t.match(await draining.event({ event: 'shutdown', level: 'warn' }), {
-      sessions: 1,
-      msg: /--drain-timeout/,
-    });
-    await draining.close();
-  },
-);
+t.test('a draining front-end lets sessions finish, and accepts no new ones', async (t) => {
+  const draining = await startFrontEnd(backend, { drainTimeout: 3_600_000 });
+  const client = await RawClient.connect(draining.port);
+  await logIn(client);
+  const drained = draining.drain();
+  await t.rejects(RawClient.connect(draining.port));
+  client.send(query('SELECT 1'));
+  t.equal((await client.until(BACKEND.readyForQuery)).types, 'TDCZ');
+  client.close();
+  await drained;
+  await draining.close();
+});
+
+t.test('sessions that are still open when the drain time-out is over are ended', async (t) => {
+  const draining = await startFrontEnd(backend, { drainTimeout: 50 });
+  const client = await RawClient.connect(draining.port);
+  await logIn(client);
+  await draining.drain();
+  await client.closed();
+  t.match(await draining.event({ event: 'shutdown', level: 'warn' }), {
+    sessions: 1,
+    msg: /--drain-timeout/,
+  });
+  await draining.close();
+});
 
 t.test('a TLS client that is reset ends its session and gives its place back', async (t) => {
   const two = await startFrontEnd(backend, { tlsCert, tlsKey, maxSessions: 2 });
@@ -375,32 +390,25 @@ t.test('a broken TLS record after the handshake ends the connection', async (t) 
     .on('end', () => socket.destroy())
     .resume();
   raw.write(Buffer.concat([Buffer.from([0x17, 3, 3, 0, 64]), Buffer.alloc(64, 7)]));
-  t.equal(await Promise.race([closed.then(() => 'closed'), sleep(3000, 'open')]), 'closed');
+  await closed;
+  t.pass('closed');
 });
 
-t.test(
-  'a client that leaves in the middle of a TLS handshake frees its slot at once',
-  async (t) => {
-    const few = await startFrontEnd(backend, { tlsCert, tlsKey });
-    t.teardown(() => few.close());
-    const client = await RawClient.connect(few.port);
-    client.send(sslRequest);
-    await client.byte();
-    client.send(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]));
-    client.channel.socket.end();
-    await client.closed();
-    t.match(
-      await few
-        .event({ outcome: 'abandoned' })
-        .catch(() => few.event({ code: 'tls_handshake_failed' })),
-      {
-        event: 'login',
-      },
-    );
-  },
-);
+t.test('a client that leaves in the middle of a TLS handshake frees its slot', async (t) => {
+  const few = await startFrontEnd(backend, { tlsCert, tlsKey });
+  t.teardown(() => few.close());
+  const client = await RawClient.connect(few.port);
+  client.send(sslRequest);
+  await client.byte();
+  client.send(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]));
+  client.channel.socket.end();
+  await client.closed();
+  // Either the TLS layer or the socket is the first to notice.
+  const { outcome, code } = await few.event({ event: 'login' });
+  t.ok(outcome === 'abandoned' || code === 'tls_handshake_failed', `${outcome} ${code}`);
+});
 
-/** TLS over a socket that stays at hand. */
+/** A TLS connection, and the TCP socket below it. */
 async function tlsOver(port: number): Promise<{ socket: TLSSocket; raw: Socket }> {
   const plainText = await RawClient.connect(port);
   plainText.send(sslRequest);
@@ -411,7 +419,7 @@ async function tlsOver(port: number): Promise<{ socket: TLSSocket; raw: Socket }
   return { socket: await upgrade(connectTls({ socket: raw, ...trusting })), raw };
 }
 
+/** Resolves when the condition is true. The time limit of the file ends a wait in vain. */
 async function waitFor(condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 200 && !condition(); tries++) await sleep(10);
-  if (!condition()) throw new Error('it did not come about within 2 seconds');
+  while (!condition()) await sleep(10);
 }

@@ -1,12 +1,13 @@
 /**
- * The copy: every byte once and in order, FIN and reset passed on as each deserves, and no socket
- * left.
+ * The two-way copy between a client and its backend: every byte arrives once and in order, FIN and
+ * reset are passed on, and no socket is left open.
  */
 
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import t from 'tap';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import t, { type Test } from 'tap';
 import { type SpliceEnd, splice, type Traffic } from '../../src/session/splice.ts';
 import { readAll, socketPair } from '../support/sockets.ts';
 
@@ -15,7 +16,8 @@ interface Spliced {
   readonly backend: Socket;
   readonly traffic: Traffic;
   readonly ended: Promise<SpliceEnd>;
-  readonly inner: readonly Socket[];
+  /** The ends that are spliced, the client's first. */
+  readonly inner: readonly [Socket, Socket];
 }
 
 async function start(before?: (client: Socket, inner: Socket) => Promise<void>): Promise<Spliced> {
@@ -28,12 +30,24 @@ async function start(before?: (client: Socket, inner: Socket) => Promise<void>):
   return { client: left.far, backend: right.far, traffic, ended, inner: [left.near, right.near] };
 }
 
+/** The time-outs that a test's copy sets. They end when the test calls them, and not by time. */
+function holdTimeouts(t: Test): (() => void)[] {
+  const timeouts: (() => void)[] = [];
+  const hold = (end: () => void): object => ({ number: timeouts.push(end) });
+  t.intercept(globalThis, 'setTimeout', { value: hold });
+  return timeouts;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await turn();
+}
+
 function digest(bytes: Buffer): string {
   return createHash('md5').update(bytes).digest('hex');
 }
 
-t.test('bytes pass both ways, whole and in order, with a reader that stalls', async (t) => {
-  const { client, backend, traffic, ended } = await start();
+t.test('bytes pass both ways complete and in order, even if a reader stalls', async (t) => {
+  const { client, backend, traffic, ended, inner } = await start();
   const down = randomBytes(8 * 1024 * 1024);
   const up = randomBytes(3 * 1024 * 1024);
   backend.end(down);
@@ -41,7 +55,7 @@ t.test('bytes pass both ways, whole and in order, with a reader that stalls', as
   const received: Buffer[] = [];
   backend.on('data', (chunk: Buffer) => received.push(chunk));
   client.pause();
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await until(() => inner[0].writableNeedDrain);
   const got = await readAll(client);
   t.equal(digest(got), digest(down));
   client.end();
@@ -49,13 +63,14 @@ t.test('bytes pass both ways, whole and in order, with a reader that stalls', as
   t.equal(traffic.toClient, down.length);
 });
 
-t.test('a reader that does not read holds up its writer and costs no memory', async (t) => {
+t.test('a client that does not read stops the backend and costs no memory', async (t) => {
   const { client, backend, ended, inner } = await start();
   client.pause();
-  let written = 0;
-  const chunk = Buffer.alloc(64 * 1024);
-  while (written < 64 * 1024 * 1024 && backend.write(chunk)) written += chunk.length;
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  // More than the system holds for both connections.
+  backend.write(Buffer.alloc(64 * 1024 * 1024));
+  await until(() => inner[0].writableNeedDrain);
+  await sleep(100); // A copy that does not stop reads on in this time.
+  t.ok(backend.writableLength > 0, 'the backend is held up');
   for (const socket of inner)
     t.ok(
       socket.writableLength + socket.readableLength < 512 * 1024,
@@ -65,7 +80,7 @@ t.test('a reader that does not read holds up its writer and costs no memory', as
   await ended;
 });
 
-t.test("a client's FIN is passed on and the answer still comes", async (t) => {
+t.test("a client's FIN is passed on, and the answer still arrives", async (t) => {
   const { client, backend, ended } = await start();
   client.end('query');
   t.equal((await readAll(backend)).toString(), 'query');
@@ -75,17 +90,21 @@ t.test("a client's FIN is passed on and the answer still comes", async (t) => {
 });
 
 t.test(
-  "a backend's FIN ends the session after its last byte, even when the client says nothing more",
+  "a backend's FIN ends the session after its last byte, even if the client does not close",
   async (t) => {
+    const timeouts = holdTimeouts(t);
     const { client, backend, ended, inner } = await start();
     backend.end('last words');
     t.equal((await readAll(client)).toString(), 'last words');
+    await until(() => timeouts.length > 0);
+    timeouts[0]?.();
     t.match(await ended, { endedBy: 'backend' });
     for (const socket of inner) t.ok(socket.destroyed);
   },
 );
 
-t.test('a reset of either end takes the other one down within a second', async (t) => {
+t.test('a reset of either end closes the other one without a time-out', async (t) => {
+  const timeouts = holdTimeouts(t);
   for (const victim of ['client', 'backend'] as const) {
     const spliced = await start();
     const other = victim === 'client' ? spliced.backend : spliced.client;
@@ -93,29 +112,32 @@ t.test('a reset of either end takes the other one down within a second', async (
     spliced.backend.resume();
     spliced[victim].write('x');
     await once(other, 'data');
-    const started = Date.now();
     spliced[victim].resetAndDestroy();
     t.match(await spliced.ended, { endedBy: victim });
     for (const socket of spliced.inner) t.ok(socket.destroyed);
-    t.ok(Date.now() - started < 1000);
+    t.strictSame(timeouts, []);
     other.destroy();
   }
 });
 
 t.test(
-  'what a client still sends to a backend that has gone is dropped, and it gets the last words',
+  'what a client sends to a backend that has ended is dropped, and the last bytes arrive',
   async (t) => {
+    const timeouts = holdTimeouts(t);
     const { client, backend, ended } = await start();
-    client.on('data', () => undefined);
+    const received = readAll(client);
     backend.end('FATAL');
     backend.resume();
     client.write(Buffer.alloc(1024 * 1024));
+    t.equal((await received).toString(), 'FATAL');
+    await until(() => timeouts.length > 0);
+    timeouts[0]?.();
     t.match(await ended, { endedBy: 'backend' });
     client.destroy();
   },
 );
 
-t.test('a FIN that came during the login is passed on, too', async (t) => {
+t.test('a FIN that arrived during the login is passed on too', async (t) => {
   const { client, backend, ended } = await start(async (early, inner) => {
     early.end();
     inner.read(0);
