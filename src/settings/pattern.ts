@@ -39,14 +39,17 @@ export interface ProvisioningPattern {
 }
 
 /**
- * Compiles an expression. It ignores case, and it matches anywhere in a text unless it is anchored.
+ * Compiles an expression. It matches anywhere in a text unless it is anchored.
  *
  * @throws Error with RE2's message, which quotes the expression as it was written
  */
-export function compilePattern(source: string): Pattern {
+export function compilePattern(
+  source: string,
+  letters: 'any case' | 'exact case' = 'any case',
+): Pattern {
   let expression: RE2JS;
   try {
-    expression = RE2JS.compile(source, RE2JS.CASE_INSENSITIVE);
+    expression = RE2JS.compile(source, letters === 'any case' ? RE2JS.CASE_INSENSITIVE : 0);
   } catch (error) {
     throw plainError(source) ?? error;
   }
