@@ -135,6 +135,7 @@ t.test(
       hint: /sslmode=require/,
     });
     await client.ended();
+    client.close();
   },
 );
 
