@@ -136,6 +136,7 @@ t.test(
       hint: /sslmode=require/,
     });
     await client.ended();
+    client.close();
   },
 );
 
