@@ -19,10 +19,18 @@ export interface BenchFrontEnd {
   stop(): Promise<void>;
 }
 
-/** Starts it for a backend, with settings that accept the tokens of the tests. */
+/** The command line of this build. */
+const OWN_CLI = fileURLToPath(new URL('../src/cli.js', import.meta.url));
+
+/**
+ * Starts it for a backend, with settings that accept the tokens of the tests.
+ *
+ * @param cli the command line of another build, to compare the two
+ */
 export async function startBenchFrontEnd(
   backend: string,
   options: readonly string[] = [],
+  cli = OWN_CLI,
 ): Promise<BenchFrontEnd> {
   const dataDir = mkdtempSync(join(tmpdir(), 'pgsso-bench-'));
   const settings = {
@@ -32,7 +40,6 @@ export async function startBenchFrontEnd(
     'server.jwt_authentication.jwks': keySetText(testKey('RS256')),
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
-  const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url));
   const common = [
     'serve',
     '--listen',

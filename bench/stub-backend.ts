@@ -5,7 +5,7 @@
  */
 
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { authenticationOk } from '../src/wire/messages.ts';
 import { backendKeyData, parameterStatus, readyForQuery } from '../src/wire/query-messages.ts';
 
@@ -23,10 +23,19 @@ const greeting = Buffer.concat([
   readyForQuery('I'),
 ]);
 
-/** Starts the stub on a free port of the loopback address. */
-export async function startStubBackend(): Promise<{ port: number; server: Server }> {
+/**
+ * Starts the stub on a free port of the loopback address.
+ *
+ * @param serve what it does with a connection after the greeting; default: nothing
+ */
+export async function startStubBackend(
+  serve: (socket: Socket) => void = () => undefined,
+): Promise<{ port: number; server: Server }> {
   const server = createServer({ noDelay: true }, (socket) => {
-    socket.once('data', () => socket.write(greeting));
+    socket.once('data', () => {
+      socket.write(greeting);
+      serve(socket);
+    });
     socket.on('error', () => undefined);
   });
   server.listen(0, '127.0.0.1');
