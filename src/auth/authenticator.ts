@@ -5,6 +5,7 @@
  */
 import { type KeyEvents, type KeySource, KeysUnavailable } from '../keys/key-source.ts';
 import { foldName, formatList, formatText } from '../lib/text.ts';
+import { noPolicy, type TokenPolicy } from '../settings/auth-rule-options.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import { type ApiKeyUses, findApiKey, noteKey, type PresentedKey } from './api-keys.ts';
@@ -12,6 +13,8 @@ import { readGroups, type UserinfoLookup } from './groups.ts';
 import type { Identity, LoginRequest } from './identity.ts';
 import { namesOfClaim, namesOfKey, reserveNames, type TokenNames } from './principals.ts';
 import { CheckFailure, type Passed, refusal } from './refusals.ts';
+import { checkClaims, checkRuleGroups, checkScope } from './rule-checks.ts';
+import { noRule } from './rules.ts';
 import { parseToken, type Token } from './token.ts';
 import type { VerifiedTokens } from './verified-tokens.ts';
 import { selectKeys, verifyDates, verifySignature } from './verify.ts';
@@ -105,7 +108,8 @@ export class Authenticator {
     const token = parseToken(request.token);
     passed('token', `algorithm ${formatText(token.algorithm)}`);
 
-    checkIssuer(token, values);
+    // Without a user it is not known yet which rule counts.
+    checkIssuer(token, values, request.user ? request.rule?.policy : undefined);
     passed('issuer', formatText(token.issuer));
 
     const keys = await this.#findKeys(token, values, signal);
@@ -135,25 +139,38 @@ export class Authenticator {
     passed,
   }: GenuineLogin): Promise<Identity> {
     const key = presented?.key;
-    const names = key ? namesOfKey(key, values, passed) : namesOfClaim(token, values, passed);
-
-    const { user, principal } = chooseUser(request, names);
+    const { policy: first, policyFor } = request.rule ?? noRule;
+    const namesBy = (policy: TokenPolicy, told: Passed): TokenNames =>
+      key ? namesOfKey(key, values, told) : namesOfClaim(token, values, policy, told);
+    const chosen = chooseUser(request.user, namesBy(first, passed), first);
+    const { user } = chosen;
+    const policy = policyFor(user);
+    checkIssuer(token, values, policy);
+    // Another rule may have a claim and a map of its own: they must lead to the same user.
+    const { principal } =
+      policy === first ? chosen : chooseUser(user, namesBy(policy, ignorePassed), policy);
     passed('user', formatText(user));
 
     this.#checkReserved(user);
     passed('reserved', formatText(user));
 
-    checkAudience(token, values);
+    checkAudience(token, values, policy);
     passed('audience', formatList(token.audiences));
+
+    passed('scope', checkScope(token, policy));
+    const claims = checkClaims(token, policy);
+
+    const followsGroups = values['server.jwt_authentication.authorization.enabled'];
+    const readsGroups = followsGroups || policy.groups.length > 0;
+    const found = readsGroups ? await readGroups(token, values, this.#userinfo, signal) : undefined;
+    if (policy.groups.length > 0) checkRuleGroups(found ?? [], policy);
+    passed('claims', claims);
 
     this.#checkRole(request);
     passed('role', request.namesRole ? 'a role in the startup message' : 'none');
 
-    let groups: readonly string[] | undefined;
-    if (values['server.jwt_authentication.authorization.enabled']) {
-      groups = await readGroups(token, values, this.#userinfo, signal);
-      passed('groups', formatList(groups));
-    }
+    const groups = followsGroups ? found : undefined;
+    if (groups) passed('groups', formatList(groups));
 
     const { issuer, expiresAt } = token;
     return { user, principal, issuer, expiresAt, groups, ...(key && { apiKey: key.name }) };
@@ -197,7 +214,8 @@ export class Authenticator {
 
   /** Check 10. */
   #checkReserved(user: string): void {
-    if (!this.#isReserved(user)) return;
+    // Without folding, too: a user is reserved in whatever letters.
+    if (!this.#isReserved(foldName(user))) return;
     const shown = formatText(user);
     throw new CheckFailure('reserved', {
       found: `the reserved user ${shown}`,
@@ -242,20 +260,26 @@ function checkEnabled(values: LoginSettings): void {
 }
 
 /** Check 3. The issuer is compared exactly: it is an identifier, not a URL to be normalised. */
-function checkIssuer(token: Token, values: LoginSettings): void {
+function checkIssuer(token: Token, values: LoginSettings, policy: TokenPolicy = noPolicy): void {
   const { issuers } = values['server.jwt_authentication.issuers.configuration'];
-  if (token.issuer !== '' && issuers.includes(token.issuer)) return;
+  const isConfigured = token.issuer !== '' && issuers.includes(token.issuer);
+  if (isConfigured && (policy.issuers?.includes(token.issuer) ?? true)) return;
   const shown = formatText(token.issuer);
-  throw new CheckFailure('issuer', { found: `"${shown}"`, detail: `token issued by ${shown}` });
+  throw new CheckFailure('issuer', {
+    found: `"${shown}"`,
+    detail: `token issued by ${shown}`,
+    ...(isConfigured && { expected: `one of ${formatList(policy.issuers ?? [])}, by its rule` }),
+  });
 }
 
 /** Check 9: the requested user or, if none is requested, the only user of the token. */
 function chooseUser(
-  request: LoginRequest,
+  given: string | undefined,
   { principals, principalOf }: TokenNames,
+  { folds }: TokenPolicy,
 ): Pick<Identity, 'user' | 'principal'> {
   const names = [...principalOf.keys()];
-  const requested = foldName(request.user ?? '');
+  const requested = folds ? foldName(given ?? '') : (given ?? '');
   const user = requested === '' && names.length === 1 ? names[0] : requested;
   const principal = user === undefined ? undefined : principalOf.get(user);
   if (user !== undefined && principal !== undefined) return { user, principal };
@@ -268,12 +292,13 @@ function chooseUser(
 }
 
 /** Check 11. The empty string is not an audience, even if both sides have it. */
-function checkAudience(token: Token, values: LoginSettings): void {
-  const accepted = new Set(values['server.jwt_authentication.audience']);
+function checkAudience(token: Token, values: LoginSettings, { audiences }: TokenPolicy): void {
+  const accepted = new Set(audiences ?? values['server.jwt_authentication.audience']);
   if (token.audiences.some((audience) => audience !== '' && accepted.has(audience))) return;
   const shown = formatList(token.audiences);
   throw new CheckFailure('audience', {
     found: shown,
     detail: `token issued with an audience of ${shown}`,
+    ...(audiences && { expected: `one of ${formatList(audiences)}, by its rule` }),
   });
 }

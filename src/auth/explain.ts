@@ -4,14 +4,18 @@
  * for operators only.
  */
 import type { PgError } from '../lib/errors.ts';
+import { RULES_SETTING } from '../settings/auth-rule-syntax.ts';
+import type { AuthRule, AuthRules, RuleQuery } from '../settings/auth-rules.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import type { Authenticator } from './authenticator.ts';
 import type { Identity, LoginRequest } from './identity.ts';
 import { type Check, CheckFailure, type CheckName, checks, refusal } from './refusals.ts';
+import { describeRule, findRule, isRefusedByRules, ruleInForce } from './rules.ts';
 
 /** The result of one check. */
 export interface ExplainedCheck {
-  readonly check: CheckName;
+  /** `rule` stands before the checks. */
+  readonly check: CheckName | 'rule';
   readonly result: 'passed' | 'failed' | 'not reached';
   /** What the check looked at. Undefined if it was not reached. */
   readonly found: string | undefined;
@@ -30,9 +34,17 @@ export interface Explanation {
   readonly refusal: PgError | undefined;
 }
 
+/** From where and how the login is made, and the rules that say what follows from it. */
+export interface ExplainedClient {
+  readonly rules: AuthRules;
+  /** Without the user, who is in the request. */
+  readonly query: Omit<RuleQuery, 'user'>;
+}
+
 /**
  * Makes the checks of a login by these settings.
  *
+ * @param client undefined: no rule is looked for
  * @throws the signal's reason
  */
 export async function explainLogin(
@@ -40,21 +52,51 @@ export async function explainLogin(
   request: LoginRequest,
   values: LoginSettings,
   signal: AbortSignal,
+  client?: ExplainedClient,
 ): Promise<Explanation> {
   const passed = new Map<CheckName, string>();
+  let found: AuthRule | undefined;
   try {
-    const identity = await authenticator.examine(request, values, signal, (check, found) => {
-      passed.set(check, found);
-    });
-    return { checks: listChecks(values, passed, undefined), identity, refusal: undefined };
+    const query = client && { ...client.query, user: request.user };
+    found = query && findRule(client.rules, query);
+    const rule = query && found && ruleInForce(client.rules, query, found);
+    const identity = await authenticator.examine(
+      { ...request, rule },
+      values,
+      signal,
+      (check, what) => void passed.set(check, what),
+    );
+    return {
+      checks: [...ruleRow(found), ...listChecks(values, passed, undefined)],
+      identity,
+      refusal: undefined,
+    };
   } catch (error) {
+    if (isRefusedByRules(error)) {
+      const checks = [failedRuleRow(error), ...listChecks(values, passed, undefined)];
+      return { checks, identity: undefined, refusal: error };
+    }
     if (!(error instanceof CheckFailure)) throw error;
     return {
-      checks: listChecks(values, passed, error),
+      checks: [...ruleRow(found), ...listChecks(values, passed, error)],
       identity: undefined,
       refusal: refusal(error, values),
     };
   }
+}
+
+const RULE_ROW = {
+  check: 'rule',
+  expected: 'a line that matches and is no reject',
+  decidedBy: RULES_SETTING,
+} as const;
+
+function ruleRow(rule: AuthRule | undefined): ExplainedCheck[] {
+  return rule ? [{ ...RULE_ROW, result: 'passed', found: describeRule(rule) }] : [];
+}
+
+function failedRuleRow({ reason }: PgError): ExplainedCheck {
+  return { ...RULE_ROW, result: 'failed', found: reason };
 }
 
 function listChecks(
@@ -70,7 +112,7 @@ function listChecks(
       check: name,
       result: failed ? 'failed' : passed.has(name) ? 'passed' : 'not reached',
       found: failed ? failure.details.found : passed.get(name),
-      expected: check.expected(values),
+      expected: (failed ? failure.details.expected : undefined) ?? check.expected(values),
       decidedBy: check.decidedBy,
     };
   });

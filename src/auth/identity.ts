@@ -2,6 +2,7 @@
  * What goes into the login decision and what comes out. An {@link Identity} is all that the rest of
  * pgsso learns about a token, so no other code can depend on a claim that was not checked.
  */
+import type { TokenPolicy } from '../settings/auth-rule-options.ts';
 
 /** What a client sent to log in with a token. */
 export interface LoginRequest {
@@ -13,6 +14,19 @@ export interface LoginRequest {
    * Whether the startup message names `role` or `session_authorization`, directly or in `options`.
    */
   readonly namesRole: boolean;
+  /** What the rule of this login takes of tokens. Undefined: all that the settings accept. */
+  readonly rule?: RuleInForce | undefined;
+}
+
+/** The rule of a login, as far as the decision needs it. */
+export interface RuleInForce {
+  readonly policy: TokenPolicy;
+  /**
+   * The policy for the user that the token has told. Another line may stand for that user.
+   *
+   * @throws PgError 28000 if that user may not log in in this way
+   */
+  policyFor(user: string): TokenPolicy;
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   isUsableText,
 } from '../lib/text.ts';
 import type { ApiKey } from '../settings/api-keys.ts';
+import { noPolicy, type TokenPolicy } from '../settings/auth-rule-options.ts';
 import type { IdentityRules } from '../settings/maps.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import { CheckFailure, type Passed } from './refusals.ts';
@@ -59,17 +60,19 @@ export interface MappedNames {
  *
  * @throws CheckFailure of check `claim`, `principal` or `names`
  */
-export function namesOfClaim(token: Token, values: LoginSettings, passed: Passed): TokenNames {
-  const claim = values['server.jwt_authentication.claim'];
+export function namesOfClaim(
+  token: Token,
+  values: LoginSettings,
+  policy: TokenPolicy,
+  passed: Passed,
+): TokenNames {
+  const claim = policy.claim ?? values['server.jwt_authentication.claim'];
   const claimed = readClaim(token, claim);
   passed('claim', formatText(claim || 'sub'));
 
   const principals = readPrincipals(token, claim, claimed);
-  const names = mapPrincipals(
-    values['server.identity_map.configuration'],
-    token.issuer,
-    principals,
-  );
+  const map = values['server.identity_map.configuration'];
+  const names = mapPrincipals(map, token.issuer, principals, policy);
   checkUsableNames(token, names);
   passed('principal', formatList(principals));
 
@@ -92,28 +95,31 @@ export function namesOfKey(key: ApiKey, values: LoginSettings, passed: Passed): 
 }
 
 /**
- * Applies all rules of the issuer, in their order, to each principal. If the issuer has no rule, a
- * principal is its own name.
+ * Applies all rules of the issuer, or of the map that the rule of the login names, in their order,
+ * to each principal. If the issuer has no rule, a principal is its own name. A named map without
+ * rules yields no name.
  */
 export function mapPrincipals(
   map: IdentityRules,
   issuer: string,
   principals: readonly string[],
+  policy: Pick<TokenPolicy, 'map' | 'folds'> = noPolicy,
 ): MappedNames {
-  const rules = map.rulesFor(issuer);
+  const rules = map.rulesFor(policy.map ?? issuer);
+  const isItsOwnName = rules.length === 0 && policy.map === undefined;
   const principalOf = new Map<string, string>();
   const unusable: string[] = [];
   for (const principal of principals) {
-    const names = rules.length === 0 ? [principal] : rules.map((rule) => rule.match(principal));
+    const names = isItsOwnName ? [principal] : rules.map((rule) => rule.match(principal));
     for (const name of names) {
       if (name === undefined) {
         continue;
       }
-      const folded = foldName(name);
-      if (!isUsableName(folded)) {
+      const user = policy.folds ? foldName(name) : name;
+      if (!isUsableName(user)) {
         unusable.push(principal);
-      } else if (!principalOf.has(folded)) {
-        principalOf.set(folded, principal);
+      } else if (!principalOf.has(user)) {
+        principalOf.set(user, principal);
       }
     }
   }

@@ -7,6 +7,7 @@
 import type { ErrorCode } from '../lib/error-codes.ts';
 import { type Fault, PgError } from '../lib/errors.ts';
 import { formatList, formatText } from '../lib/text.ts';
+import { RULES_SETTING } from '../settings/auth-rule-syntax.ts';
 import type { ProvisioningPattern } from '../settings/pattern.ts';
 import type { LoginSettings, SettingValues } from '../settings/snapshot.ts';
 import type { Identity } from './identity.ts';
@@ -114,8 +115,22 @@ export const checks = {
     decidedBy: 'server.jwt_authentication.audience',
     expected: (values) => `one of ${formatList(values['server.jwt_authentication.audience'])}`,
   },
-  role: {
+  scope: {
     number: 12,
+    code: 'insufficient_scope',
+    message: 'JWT authentication: insufficient scope',
+    decidedBy: RULES_SETTING,
+    expected: () => 'each word of the option scope of the rule',
+  },
+  claims: {
+    number: 13,
+    code: 'claim_not_accepted',
+    message: 'JWT authentication: claim not accepted',
+    decidedBy: RULES_SETTING,
+    expected: () => 'what the options claims and groups of the rule ask for',
+  },
+  role: {
+    number: 14,
     code: 'role_in_startup',
     message: 'JWT authentication: invalid identity',
     decidedBy: '--superusers',
@@ -124,21 +139,21 @@ export const checks = {
       'behind which a superuser could hide',
   },
   overage: {
-    number: 13,
+    number: 15,
     code: 'groups_overage',
     message: 'JWT authorization: groups are missing from the token',
     decidedBy: 'server.jwt_authentication.group_claim',
     expected: () => 'the groups in the token itself',
   },
   endpoint: {
-    number: 14,
+    number: 16,
     code: 'no_userinfo_endpoint',
     message: 'JWT authorization: No userinfo endpoint',
     decidedBy: 'server.jwt_authentication.group_claim',
     expected: () => 'the groups in the token, or an issuer with a userinfo endpoint',
   },
   userinfo: {
-    number: 15,
+    number: 17,
     code: 'userinfo_failed',
     message: 'JWT authorization: userinfo lookup failed',
     decidedBy:
@@ -146,14 +161,14 @@ export const checks = {
     expected: () => 'the groups in the token, or in the answer of userinfo about the same subject',
   },
   groups: {
-    number: 16,
+    number: 18,
     code: 'empty_group_list',
     message: 'JWT authorization: empty group list',
     decidedBy: 'server.jwt_authentication.authorization.enabled',
     expected: () => 'at least one group, and at most 1000',
   },
   superuser: {
-    number: 17,
+    number: 19,
     code: 'superuser',
     message: 'JWT authentication: invalid identity',
     decidedBy: '--superusers',
@@ -174,6 +189,8 @@ export interface FailureDetails {
    * the token is passed through `formatText`.
    */
   readonly found: string;
+  /** What would pass, where a rule says so and not the settings. */
+  readonly expected?: string;
   /** The DETAIL for the client. Repeats at most what the client itself sent. */
   readonly detail?: string;
   /** Default `client`. */
@@ -205,7 +222,7 @@ export function refusal({ check: name, details }: CheckFailure, values: LoginSet
     detail,
     reason:
       `check ${check.number} (${name}): found ${found}; ` +
-      `expected ${check.expected(values)}${decidedBy}`,
+      `expected ${details.expected ?? check.expected(values)}${decidedBy}`,
     fault,
     cause,
   });

@@ -4,14 +4,16 @@
  * the log.
  */
 import { emptyGroupsRefusal } from '../auth/groups.ts';
-import type { Identity } from '../auth/identity.ts';
+import type { Identity, RuleInForce } from '../auth/identity.ts';
 import { superuserRefusal } from '../auth/refusals.ts';
+import { findRule, ruleInForce } from '../auth/rules.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import { PgError } from '../lib/errors.ts';
 import type { Permit } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginRecord } from '../observe/audit.ts';
+import type { AuthRule, AuthRules, RuleQuery } from '../settings/auth-rules.ts';
 import { type MessageChannel, readAnswer } from '../wire/channel.ts';
 import { PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
 import { authenticationCleartextPassword, parsePassword } from '../wire/messages.ts';
@@ -50,8 +52,12 @@ export async function logIn(
   const login = readParameters(packet.parameters);
   describe(record, login);
   await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
-  const logInBy = login.tokenLogin ? logInWithToken : logInNatively;
-  return logInBy(attempt, channel, login, services);
+  const rule = findRule(rulesOf(services), queryOf(attempt, login));
+  if (!login.tokenLogin && rule.method === 'native') {
+    return logInNatively(attempt, channel, login, services);
+  }
+  record.method = 'token';
+  return logInWithToken(attempt, channel, login, rule, services);
 }
 
 /** A login with a token: the front-end decides, and logs in at the backend as the mapped user. */
@@ -59,6 +65,7 @@ async function logInWithToken(
   attempt: LoginAttempt,
   channel: MessageChannel,
   login: LoginParameters,
+  first: AuthRule,
   services: SessionServices,
 ): Promise<Admission | undefined> {
   const { record, permit, signal } = attempt;
@@ -71,7 +78,9 @@ async function logInWithToken(
   if (token === '') throw emptyPassword(record.user ?? '');
 
   const { values } = services.settings.current;
-  const request = { token, user: login.user?.toString(), namesRole: login.namesRole };
+  const rule = currentRule(attempt, login, first, services);
+  const user = login.user?.toString();
+  const request = { token, user, namesRole: login.namesRole, rule };
   const identity = await services.authenticator.authenticate(request, values, signal);
   identify(record, identity);
   if (asksForConsole(login)) {
@@ -83,7 +92,8 @@ async function logInWithToken(
   }
 
   const { route, parameters } = destination(login, Buffer.from(identity.user), services);
-  return admit(attempt, channel, login, services, services.limits.enterSession(), async () => {
+  const place = services.limits.enterSession();
+  return admit(attempt, channel, login, services, place, 'token', async () => {
     if (services.superusers === 'allow') return route.logIn(parameters, signal);
     const backend = await route.logInWithRoleNone(parameters, signal);
     const refused = superuserRefusal(identity.user, backend.isSuperuser, values);
@@ -117,7 +127,7 @@ async function logInNatively(
     if (!backend) return undefined;
     // A session's place is taken only now. Before, anybody could take them all.
     const place = placeFor(backend, services);
-    return await admit(attempt, channel, login, services, place, async () => backend);
+    return await admit(attempt, channel, login, services, place, 'native', async () => backend);
   } finally {
     native.release();
   }
@@ -152,6 +162,7 @@ async function admit(
   login: LoginParameters,
   { console }: SessionServices,
   permit: Permit,
+  method: 'token' | 'native',
   connect: () => Promise<BackendSession>,
 ): Promise<Admission> {
   let peer: Admission['peer'] | undefined;
@@ -159,7 +170,6 @@ async function admit(
     const backend = await connect();
     if (asksForConsole(login)) {
       await endProof(backend, signal);
-      const method = login.tokenLogin ? 'token' : 'native';
       peer = console.admit(record.user ?? '', method, record.client);
     } else {
       peer = backend;
@@ -169,6 +179,42 @@ async function admit(
   } finally {
     if (!peer) permit.release();
   }
+}
+
+/** What the rules look at. */
+function queryOf({ record, connection }: LoginAttempt, login: LoginParameters): RuleQuery {
+  return {
+    address: connection.channel.socket.remoteAddress,
+    tls: record.transport !== 'plain',
+    database: login.database?.toString(),
+    user: login.user?.toString(),
+    replication: login.replication,
+  };
+}
+
+function rulesOf({ settings }: SessionServices): AuthRules {
+  return settings.current.values['server.host_based_authentication.configuration'];
+}
+
+/** The rules may have changed while the client typed. The decision rests on one snapshot. */
+function currentRule(
+  attempt: LoginAttempt,
+  login: LoginParameters,
+  first: AuthRule,
+  services: SessionServices,
+): RuleInForce {
+  const query = queryOf(attempt, login);
+  const rule = findRule(rulesOf(services), query);
+  if (rule.method !== first.method) throw rulesChanged();
+  return ruleInForce(rulesOf(services), query, rule);
+}
+
+function rulesChanged(): PgError {
+  return new PgError({
+    code: 'rules_changed',
+    message: 'the rules for this login have changed meanwhile',
+    hint: 'Log in again.',
+  });
 }
 
 /** Notes in the record what the startup packet says. */

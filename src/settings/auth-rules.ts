@@ -67,7 +67,7 @@ const RULE_LIMIT = 1000;
 /** Instructions of all expressions together: 20 ns each, for four spellings of 63 bytes. */
 const INSTRUCTION_LIMIT = 20_000;
 
-/** NAMEDATALEN − 1. PostgreSQL cuts a longer name, so that it is another spelling of a short one. */
+/** NAMEDATALEN − 1. PostgreSQL cuts a longer name: it is another spelling of a short one. */
 const NAME_BYTES = 63;
 
 /** The longest spelling that is compared as it was sent. No database has a longer name. */

@@ -6,6 +6,7 @@
 
 import { errorText } from '../lib/errors.ts';
 import { type Network, parseNetworks } from '../lib/network.ts';
+import { parseAuthRules } from './auth-rules.ts';
 import { parseAudiences, parseCertificates, parseIssuerAddress, parseIssuers } from './issuers.ts';
 import { parseKeySet } from './jwks.ts';
 import { parseIdentityRules, parseRoleRules } from './maps.ts';
@@ -122,6 +123,12 @@ export const definitions = {
       'which SQL users an external identity may be, one rule a line: issuer, identity or ' +
       '/expression, SQL user',
     parse: parseIdentityRules,
+  }),
+  'server.host_based_authentication.configuration': structured({
+    description:
+      "how clients may log in, one rule a line as in PostgreSQL's pg_hba.conf: type, database, " +
+      'user, address, method (native, jwt or reject), options; empty for host all all all native',
+    parse: parseAuthRules,
   }),
   'pgsso.clock_tolerance': duration({
     default: '5s',

@@ -334,6 +334,8 @@ t.test('messages are those of the contract', async (t) => {
       'invalid principal',
       'invalid identity',
       'invalid audience',
+      'insufficient scope',
+      'claim not accepted',
       'invalid identity',
       'JWT authorization: groups are missing from the token',
       'JWT authorization: No userinfo endpoint',
