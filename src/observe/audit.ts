@@ -55,8 +55,8 @@ export interface SessionEndRecord {
 type Level = 'debug' | 'info' | 'warn' | 'error';
 
 /**
- * Writes the audit events to the log and counts them. Of equal refusals of one address, ten a second
- * are written in full. The others share a line with their `count`. The metrics count each.
+ * Writes the audit events to the log and counts them. Of equal refusals of one address, ten a
+ * second are written in full. The others share a line with their `count`. The metrics count each.
  */
 export class Audit {
   readonly #log: Log;

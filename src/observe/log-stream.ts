@@ -28,7 +28,7 @@ export class LogStream {
     stream.on('drain', () => this.#resume());
   }
 
-  /** Writes a line. After a line was dropped, the next ones are dropped until the reader is back. */
+  /** Writes a line. After one was dropped, the next ones are too until the reader is back. */
   write(line: string): void {
     const isFull = this.#stream.writableLength + line.length > this.#limit;
     if (this.#dropped > 0 || isFull) this.#dropped++;

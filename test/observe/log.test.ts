@@ -156,7 +156,7 @@ t.test('a log that nobody reads is dropped in order, and counted', async (t) => 
 
 t.test('a stalled reader of stderr does not make memory grow', async (t) => {
   const script = `
-    import { createLog } from ${JSON.stringify(new URL('../../src/observe/log.js', import.meta.url))};
+    import { createLog } from '${new URL('../../src/observe/log.js', import.meta.url)}';
     const log = createLog('json', 'info');
     const text = 'x'.repeat(900);
     for (let round = 0; round < 100; round++) {

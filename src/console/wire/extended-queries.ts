@@ -39,8 +39,8 @@ interface Portal {
 }
 
 /**
- * Estimated bytes of what is held: of an entry with its objects, of a token or a value, and of a byte
- * that was sent, which can take four as part of the text and of a value.
+ * Estimated bytes of what is held: of an entry with its objects, of a token or a value, and of a
+ * byte that was sent, which can take four as part of the text and of a value.
  */
 const COSTS = { entry: 1024, token: 128, byte: 4 } as const;
 
