@@ -3,27 +3,39 @@
  * connections. A client on a listener has logged in before; a client on the Unix socket
  * (console/socket.ts) needs no login.
  */
+import { setMaxListeners } from 'node:events';
 import { PgError } from '../lib/errors.ts';
 import type { ConsoleAccess, ServeConsole } from '../session/console-access.ts';
 import type { MessageChannel } from '../wire/channel.ts';
+import { MemoryBudget } from './memory.ts';
 import { type ConsoleServices, ConsoleSession, type Operator } from './session.ts';
 import { serveOperator } from './wire/server.ts';
 
 /** The console of the process. */
 export class Console implements ConsoleAccess {
   readonly #services: ConsoleServices;
+  readonly #memory = MemoryBudget.ofProcess();
+  /** The owner of the data directory finds room whatever others hold. */
+  readonly #ownerMemory = MemoryBudget.ofProcess();
   readonly #draining = new AbortController();
   readonly #closing = new AbortController();
 
   constructor(services: ConsoleServices) {
     this.#services = services;
+    // Each connection listens to one of them, and Node.js would warn of the eleventh.
+    setMaxListeners(0, this.#draining.signal, this.#closing.signal);
   }
 
   admit(user: string, method: 'token' | 'native', client: string): ServeConsole {
     const role = this.#services.operators.roleOf(user, method);
     if (role !== undefined)
       return (channel, session) =>
-        this.#serve(channel, { name: user, role, client }, session, this.#draining.signal);
+        serveOperator(
+          channel,
+          new ConsoleSession({ name: user, role, client }, this.#services, this.#memory),
+          session,
+          this.#draining.signal,
+        );
     throw new PgError({
       code: 'not_an_operator',
       message: 'only users with the VIEWCLUSTERSETTING privilege are allowed to use the console',
@@ -36,7 +48,8 @@ export class Console implements ConsoleAccess {
    * Never rejects.
    */
   serveOwner(channel: MessageChannel, operator: Operator, session: number): Promise<void> {
-    return this.#serve(channel, operator, session, this.#closing.signal);
+    const state = new ConsoleSession(operator, this.#services, this.#ownerMemory);
+    return serveOperator(channel, state, session, this.#closing.signal);
   }
 
   /** Ends the connections from listeners with an ErrorResponse (57P01). */
@@ -48,15 +61,6 @@ export class Console implements ConsoleAccess {
   close(): void {
     this.drain();
     this.#closing.abort(shutdown());
-  }
-
-  #serve(
-    channel: MessageChannel,
-    operator: Operator,
-    session: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    return serveOperator(channel, new ConsoleSession(operator, this.#services), session, signal);
   }
 }
 

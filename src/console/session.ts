@@ -18,6 +18,7 @@ import { parseSetting } from '../settings/lookup.ts';
 import type { SettingState, SettingsSnapshot } from '../settings/snapshot.ts';
 import type { SettingsStore } from '../settings/store/store.ts';
 import { settingWarnings } from '../settings/warnings.ts';
+import { HeldByName, type MemoryBudget } from './memory.ts';
 import { checkPrivilege, type Operators, type Requirement, type Role } from './operators.ts';
 import type { Cell, Column } from './results.ts';
 import { type SessionVariables, sessionVariables } from './variables.ts';
@@ -60,6 +61,8 @@ export interface Statement {
   readonly endsTransaction?: true;
   /** The number of the highest parameter in the statement. */
   readonly parameterCount: number;
+  /** How many tokens it has. A list of values keeps one object for each. */
+  readonly tokenCount: number;
   /** @throws PgError if it fails; it has changed nothing then */
   run(session: ConsoleSession, parameters: readonly string[]): Outcome | Promise<Outcome>;
 }
@@ -75,8 +78,6 @@ export interface Operator {
 
 /** A prepared statement of the extended protocol. */
 export interface Prepared {
-  /** Bytes of its text. */
-  readonly size: number;
   /** Undefined for an empty query text. */
   readonly statement: Statement | undefined;
   /** OIDs of the types of its parameters. */
@@ -89,14 +90,19 @@ export class ConsoleSession {
   readonly services: ConsoleServices;
   readonly variables: SessionVariables;
   /** Prepared statements by name. */
-  readonly prepared = new Map<string, Prepared>();
+  readonly prepared: HeldByName<Prepared>;
+  /** What the prepared statements and portals of the connection may cost. */
+  readonly memory: MemoryBudget;
   /** Changes of the open transaction; undefined outside of a transaction. */
   #pending: SettingChange[] | undefined;
   #failed = false;
 
-  constructor(operator: Operator, services: ConsoleServices) {
+  /** @param memory what all connections together may hold */
+  constructor(operator: Operator, services: ConsoleServices, memory: MemoryBudget) {
     this.operator = operator;
     this.services = services;
+    this.memory = memory.ofConnection();
+    this.prepared = new HeldByName(this.memory);
     this.variables = sessionVariables(operator.name, services.version);
   }
 

@@ -3,9 +3,10 @@
  * it, so it needs no login. It serves to make the first settings of a new installation and to
  * repair settings that refuse every login.
  */
-import { chmod, unlink } from 'node:fs/promises';
+import { chmod, stat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { errorText, PgError } from '../lib/errors.ts';
 import { formatText } from '../lib/text.ts';
 import type { Log } from '../observe/log.ts';
@@ -27,6 +28,8 @@ export interface ConsoleSocketOptions {
   /** Time for the startup packet, in milliseconds. */
   readonly loginTimeout: number;
   readonly log: Log;
+  /** Checks that the directory is there and that only its owner has access to it. */
+  readonly checkDirectory: () => Promise<void>;
 }
 
 /**
@@ -34,6 +37,9 @@ export interface ConsoleSocketOptions {
  * longer path.
  */
 const PATH_LIMIT = process.platform === 'linux' ? 107 : 103;
+
+/** Interval, in ms, of the looks whether the socket file is still there. */
+const WATCH_MS = 2000;
 
 const OWNER_ONLY = 0o600;
 
@@ -43,17 +49,17 @@ const CONNECTION_LIMIT = 100;
 /** The socket, which listens until it is closed. */
 export class ConsoleSocket {
   readonly #options: ConsoleSocketOptions;
-  readonly #server: Server;
+  readonly #path: string;
+  #server: Server;
   readonly #connections = new Connections();
   readonly #closing = new AbortController();
   #number = 0;
+  #isLost = false;
 
   private constructor(options: ConsoleSocketOptions) {
     this.#options = options;
-    this.#server = createServer({ allowHalfOpen: true }, (socket) =>
-      this.#connections.follow(socket, this.#serve(socket)),
-    );
-    this.#server.maxConnections = CONNECTION_LIMIT;
+    this.#path = join(options.directory, `.s.PGSQL.${options.port}`);
+    this.#server = this.#createServer();
   }
 
   /**
@@ -62,21 +68,20 @@ export class ConsoleSocket {
    * @throws Error that names `--data-dir` and the cause, such as another process on the socket
    */
   static async open(options: ConsoleSocketOptions): Promise<ConsoleSocket> {
-    const path = join(options.directory, `.s.PGSQL.${options.port}`);
     const opened = new ConsoleSocket(options);
+    const path = opened.#path;
     try {
       if (Buffer.byteLength(path) > PATH_LIMIT)
         throw new Error(`the path is longer than ${PATH_LIMIT} bytes`);
       if (await isInUse(path)) throw new Error('another process listens on it');
-      await opened.#listen(path);
-      // Until this call the mode of the directory keeps other users out.
-      await chmod(path, OWNER_ONLY);
+      await opened.#listen();
     } catch (error) {
       opened.#server.close();
       throw new Error(`--data-dir: cannot listen on ${path}: ${errorText(error)}`, {
         cause: error,
       });
     }
+    void opened.#watch();
     return opened;
   }
 
@@ -90,11 +95,51 @@ export class ConsoleSocket {
     await this.#connections.ended();
   }
 
-  async #listen(path: string): Promise<void> {
+  #createServer(): Server {
+    const server = createServer({ allowHalfOpen: true }, (socket) =>
+      this.#connections.follow(socket, this.#serve(socket)),
+    );
+    server.maxConnections = CONNECTION_LIMIT;
+    return server;
+  }
+
+  async #listen(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen(path, resolve);
+      this.#server.listen(this.#path, resolve);
     });
+    // Until this call the mode of the directory keeps other users out.
+    await chmod(this.#path, OWNER_ONLY);
+  }
+
+  /** Somebody may delete the directory, or the file in it, while the process runs. */
+  async #watch(): Promise<void> {
+    const { signal } = this.#closing;
+    for (;;) {
+      await pause(WATCH_MS, undefined, { ref: false, signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      if (await isMissing(this.#path)) await this.#listenAgain();
+    }
+  }
+
+  /** Listens again as soon as the directory is there and fit. Connections go on. */
+  async #listenAgain(): Promise<void> {
+    const { checkDirectory, log } = this.#options;
+    try {
+      await checkDirectory();
+      // Before the new one listens: closing the old one removes the file of that name.
+      this.#server.close();
+      this.#server = this.#createServer();
+      await this.#listen();
+      if (this.#closing.signal.aborted) this.#server.close();
+      this.#isLost = false;
+      log.warn({ event: 'console_socket', outcome: 'listening' }, 'socket file back');
+    } catch (error) {
+      if (this.#isLost) return;
+      this.#isLost = true;
+      const reason = errorText(error);
+      log.error({ event: 'console_socket', outcome: 'lost', reason }, 'socket file gone');
+    }
   }
 
   async #serve(socket: Socket): Promise<void> {
@@ -120,6 +165,15 @@ export class ConsoleSocket {
       if (error instanceof PgError) await closeWithError(socket, errorResponse(error));
       else log.debug({ event: 'console', reason: errorText(error) }, 'console connection lost');
     }
+  }
+}
+
+async function isMissing(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
   }
 }
 

@@ -72,6 +72,8 @@ export const errorCodes = {
   settings_store_failed: '08006',
   several_statements: '42601',
   superuser: '28000',
+  statement_too_complex: '54001',
+  statement_too_long: '54000',
   syntax_error: '42601',
   tls_handshake_failed: '08006',
   tls_required: '28000',
@@ -93,6 +95,7 @@ export const errorCodes = {
   unusable_file: 'F0000',
   user_not_in_token: '28000',
   userinfo_failed: '28000',
+  value_too_long: '22023',
   wrong_parameter_count: '08P01',
 } as const satisfies Record<string, string>;
 

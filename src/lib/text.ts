@@ -45,15 +45,15 @@ export function isUsableName(folded: string): boolean {
 }
 
 /**
- * The text for a message or the log, cut at 256 characters. Unprintable characters are shown as the
- * `\xNN` of their UTF-8 bytes.
+ * The text for a message or the log, cut at 256 characters or at the given limit. Unprintable
+ * characters are shown as the `\xNN` of their UTF-8 bytes.
  */
-export function formatText(text: string): string {
-  if (text.length <= TEXT_LIMIT && !UNPRINTABLE.test(text)) {
+export function formatText(text: string, limit = TEXT_LIMIT): string {
+  if (text.length <= limit && !UNPRINTABLE.test(text)) {
     return text;
   }
   let shown = '';
-  let room = TEXT_LIMIT;
+  let room = limit;
   for (const character of text) {
     const piece = UNPRINTABLE.test(character) ? escapeBytes(character) : character;
     room -= piece === character ? 1 : piece.length;
@@ -72,7 +72,7 @@ export function formatValue(value: unknown): string {
 
 /** The list as CockroachDB shows one: `[a b]`. After 16 values, `…` stands for the rest. */
 export function formatList(values: readonly string[]): string {
-  const shown = values.slice(0, LIST_LIMIT).map(formatText);
+  const shown = values.slice(0, LIST_LIMIT).map((value) => formatText(value));
   if (values.length > LIST_LIMIT) {
     shown.push('…');
   }

@@ -6,6 +6,7 @@
 import { errorText, PgError } from '../lib/errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
+import { type EventGroup, RefusalSums } from './refusal-sums.ts';
 
 /**
  * What is known of a login. The members are set as the login proceeds, so the event of a refusal
@@ -52,14 +53,27 @@ export interface SessionEndRecord {
   readonly error: string | undefined;
 }
 
-/** Writes the audit events to the log and counts them. */
+/** Levels of the events that can be summed up. */
+type Level = 'debug' | 'info' | 'warn' | 'error';
+
+/**
+ * Writes the audit events to the log and counts them. Of equal refusals of one address, ten a
+ * second are written in full. The others share a line with their `count`. The metrics count each.
+ */
 export class Audit {
   readonly #log: Log;
   readonly #metrics: Metrics;
+  readonly #sums: RefusalSums;
 
   constructor(log: Log, metrics: Metrics) {
     this.#log = log;
     this.#metrics = metrics;
+    this.#sums = new RefusalSums((group, count) =>
+      this.#log[levelOf(group)](
+        { event: 'login', ...group, count },
+        `login ${group.outcome}, more of the same address`,
+      ),
+    );
   }
 
   /** A login is accepted and its session begins. `durationMs` is the time that the login took. */
@@ -70,26 +84,13 @@ export class Audit {
 
   /** A login is refused. An error that is not a PgError is a bug and is logged with its stack. */
   refused(login: LoginRecord, error: unknown, durationMs: number): void {
-    const event = { event: 'login', outcome: 'refused', ...login, durationMs };
-    if (error instanceof PgError) {
-      const { code, sqlstate, message, detail, fault } = error;
-      const why = { code, sqlstate, message, detail, reason: error.reason ?? message, fault };
-      this.#log[fault === 'client' ? 'info' : 'warn']({ ...event, ...why }, 'login refused');
-      this.#metrics.login({ outcome: 'refused', method: login.method, code, fault, durationMs });
-    } else {
-      const stack = error instanceof Error ? error.stack : undefined;
-      this.#log.error(
-        { ...event, code: 'internal_error', reason: errorText(error), stack, fault: 'us' },
-        'login refused',
-      );
-      this.#metrics.login({
-        outcome: 'refused',
-        method: login.method,
-        code: 'internal_error',
-        fault: 'us',
-        durationMs,
-      });
-    }
+    const why = whyRefused(error);
+    const { code, fault } = why;
+    this.#metrics.login({ outcome: 'refused', method: login.method, code, fault, durationMs });
+    this.#write({ outcome: 'refused', code, fault, client: login.client }, login, {
+      durationMs,
+      ...why,
+    });
   }
 
   /**
@@ -97,8 +98,8 @@ export class Audit {
    * password and connects again.
    */
   abandoned(login: LoginRecord, reason: string): void {
-    this.#log.debug({ event: 'login', outcome: 'abandoned', ...login, reason }, 'login abandoned');
     this.#metrics.login({ outcome: 'abandoned', method: login.method });
+    this.#write({ outcome: 'abandoned', client: login.client }, login, { reason });
   }
 
   /** A session has ended. */
@@ -106,4 +107,31 @@ export class Audit {
     this.#metrics.sessionEnded();
     this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
   }
+
+  /** Writes the sums of the current second: the process ends. */
+  close(): void {
+    this.#sums.flush();
+  }
+
+  #write(group: EventGroup, login: LoginRecord, more: object): void {
+    if (!this.#sums.admits(group)) return;
+    const { outcome } = group;
+    const event = { event: 'login', outcome, ...login, ...more };
+    this.#log[levelOf(group)](event, `login ${outcome}`);
+  }
+}
+
+function levelOf({ outcome, code, fault }: EventGroup): Level {
+  if (outcome === 'abandoned') return 'debug';
+  if (code === 'internal_error') return 'error';
+  return fault === 'client' ? 'info' : 'warn';
+}
+
+function whyRefused(error: unknown) {
+  if (error instanceof PgError) {
+    const { code, sqlstate, message, detail, fault } = error;
+    return { code, sqlstate, message, detail, reason: error.reason ?? message, fault };
+  }
+  const stack = error instanceof Error ? error.stack : undefined;
+  return { code: 'internal_error', reason: errorText(error), stack, fault: 'us' } as const;
 }

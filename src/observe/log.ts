@@ -4,6 +4,8 @@
  * by mistake.
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { boundEvent } from './event-bounds.ts';
+import { LogStream } from './log-stream.ts';
 
 /** `json` writes JSON lines; `pretty` writes lines for a terminal. */
 export type LogFormat = 'json' | 'pretty';
@@ -17,28 +19,35 @@ export type Log = Logger;
 /** Names of members that are redacted, at the top of an event and one level below. */
 const SECRETS = ['token', 'password', 'secret', 'privateKey', 'authorization'];
 
-/** Creates a log that writes one line per event to the stream, by default to stderr. */
-export function createLog(
-  format: LogFormat,
-  level: LogLevel,
-  stream: DestinationStream = standardError(),
-): Log {
+/**
+ * Creates a log that writes one line per event to the stream, by default to stderr. Fields and
+ * messages are bounded, whoever wrote the text in them.
+ */
+export function createLog(format: LogFormat, level: LogLevel, stream?: DestinationStream): Log {
+  if (stream) return logTo(stream, format, level);
+  const standardError = new LogStream(process.stderr, (count) =>
+    log.warn({ event: 'log_dropped', count }, 'events dropped: nobody read the log'),
+  );
+  const log = logTo(standardError, format, level);
+  return log;
+}
+
+function logTo(stream: DestinationStream, format: LogFormat, level: LogLevel): Log {
   return pino(
     {
       level,
       base: null,
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
+      hooks: {
+        logMethod(values, log) {
+          log.apply(this, values.map(boundEvent) as Parameters<typeof log>);
+        },
+      },
       redact: { paths: SECRETS.flatMap((name) => [name, `*.${name}`]), censor: '<redacted>' },
     },
     format === 'json' ? stream : { write: (line) => stream.write(prettyLine(line)) },
   );
-}
-
-/** An error of stderr, such as a closed pipe, is ignored: it must not end the sessions. */
-function standardError(): DestinationStream {
-  process.stderr.on('error', () => undefined);
-  return process.stderr;
 }
 
 /** Turns a JSON line into `12:30:01 info  message key=value …`. */

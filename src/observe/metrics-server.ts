@@ -4,15 +4,23 @@
  * the names of issuers, so it belongs on an address that only operators reach.
  */
 import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { errorText } from '../lib/errors.ts';
+import { Limiter } from '../lib/limiter.ts';
+import { addressKey } from '../lib/network.ts';
 import type { Metrics } from './metrics.ts';
 
-/** Open connections. An installation has a few scrapers and probes. */
-const CONNECTION_LIMIT = 32;
+/**
+ * Connections that have sent no request, and those that are answered. An installation has a few
+ * scrapers and probes. Beyond the limit, the oldest one of the busiest address is closed.
+ */
+const CONNECTION_LIMIT = 64;
 
 /** Time for a request to arrive. A probe sends a few hundred bytes. */
 const REQUEST_MS = 5000;
+
+/** How often Node.js looks for connections whose time is up. */
+const CHECK_MS = 1000;
 
 interface Address {
   readonly host: string;
@@ -39,9 +47,15 @@ export class MetricsServer {
     unready: () => string | undefined,
   ): Promise<MetricsServer> {
     metrics.watchProcess();
+    const places = new Places();
     const server = createServer(
-      { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
+      {
+        requestTimeout: REQUEST_MS,
+        headersTimeout: REQUEST_MS,
+        connectionsCheckingInterval: CHECK_MS,
+      },
       (request, response) => {
+        places.answering(request.socket);
         const isRead = request.method === 'GET' || request.method === 'HEAD';
         if (!isRead) return respond(response, 405, 'only GET');
         answer(request.url, response, metrics, unready).catch((error: unknown) =>
@@ -49,7 +63,8 @@ export class MetricsServer {
         );
       },
     );
-    server.maxConnections = CONNECTION_LIMIT;
+    server.setTimeout(REQUEST_MS);
+    server.on('connection', (socket) => places.silent(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) =>
         reject(
@@ -71,6 +86,34 @@ export class MetricsServer {
   close(): void {
     this.#server.close();
     this.#server.closeAllConnections();
+  }
+}
+
+/**
+ * The places of connections. Silent ones and those that are answered have places of their own, so
+ * that silence, which costs nothing, never ends an answer.
+ */
+class Places {
+  readonly #silent = new Limiter({ limit: CONNECTION_LIMIT });
+  readonly #answering = new Limiter({ limit: CONNECTION_LIMIT });
+  readonly #release = new WeakMap<Socket, () => void>();
+
+  silent(socket: Socket): void {
+    socket.once('close', () => this.#release.get(socket)?.());
+    this.#take(this.#silent, socket);
+  }
+
+  answering(socket: Socket): void {
+    this.#release.get(socket)?.();
+    this.#take(this.#answering, socket);
+  }
+
+  #take(limiter: Limiter, socket: Socket): void {
+    const permit = limiter.acquireByEviction(addressKey(socket.remoteAddress), () =>
+      socket.destroy(),
+    );
+    if (permit) this.#release.set(socket, () => permit.release());
+    else socket.destroy();
   }
 }
 
@@ -102,7 +145,8 @@ function respond(
   text: string,
   type = 'text/plain; charset=utf-8',
 ): void {
+  // A connection that stays open after its answer would be as silent as one that asks nothing.
   response
-    .writeHead(status, { 'content-type': type })
+    .writeHead(status, { 'content-type': type, connection: 'close' })
     .end(text.endsWith('\n') ? text : `${text}\n`);
 }

@@ -35,6 +35,8 @@ export interface Figures {
   readonly accepted: { readonly token: number; readonly native: number };
   /** Refused logins by code. */
   readonly refused: ReadonlyMap<string, number>;
+  /** Refusals that were told late. */
+  readonly refusalsDelayed: number;
   /** Duration of accepted logins in milliseconds; undefined if there are none. */
   readonly loginMs: { readonly mean: number; readonly max: number } | undefined;
   readonly sessionsEnded: number;
@@ -55,6 +57,7 @@ export class Metrics {
   readonly #ended = { toBackend: 0, toClient: 0 };
   #sessionsEnded = 0;
   #longestLoginMs = 0;
+  #delayed = 0;
 
   readonly #logins = new Counter({
     name: 'pgsso_logins_total',
@@ -72,6 +75,11 @@ export class Metrics {
   readonly #loginsDropped = new Counter({
     name: 'pgsso_logins_dropped_total',
     help: 'Unfinished logins dropped or turned away because there were --max-logins.',
+    registers: [this.#registry],
+  });
+  readonly #refusalsDelayed = new Counter({
+    name: 'pgsso_refusals_delayed_total',
+    help: 'Refusals that were told late because of many before.',
     registers: [this.#registry],
   });
   readonly #cancelsDropped = new Counter({
@@ -153,6 +161,12 @@ export class Metrics {
     this.#loginsDropped.inc();
   }
 
+  /** A refusal waits before the client is told: pgsso.throttle. */
+  refusalDelayed(): void {
+    this.#delayed++;
+    this.#refusalsDelayed.inc();
+  }
+
   cancelDropped(): void {
     this.#cancelsDropped.inc();
   }
@@ -203,6 +217,18 @@ export class Metrics {
     });
   }
 
+  /** Adds the metric about refusals that wait before they are told. */
+  watchRefusals(waiting: () => number): void {
+    new Gauge({
+      name: 'pgsso_refusals_waiting',
+      help: 'Refusals that wait before they are told.',
+      registers: [this.#registry],
+      collect() {
+        this.set(waiting());
+      },
+    });
+  }
+
   /**
    * Adds the metrics of Node.js about the process, such as CPU time and memory. They are measured
    * all the time, so only a process with a metrics server should call this.
@@ -231,6 +257,7 @@ export class Metrics {
       startedAt: this.#startedAt,
       accepted,
       refused,
+      refusalsDelayed: this.#delayed,
       loginMs:
         count === 0
           ? undefined

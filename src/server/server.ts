@@ -12,6 +12,7 @@ import { Connections, type ListenAddress, Listener } from '../session/listener.t
 import type { ClientTls } from '../session/negotiate.ts';
 import { type ServeOptions, version } from './options.ts';
 import { Closing, openServices, type Services } from './services.ts';
+import { checkDataDir } from './settings.ts';
 
 /** A front-end that is up. */
 export interface RunningServer {
@@ -161,7 +162,8 @@ class Server implements RunningServer {
     const { dataDir: directory, console } = this.#services;
     const { loginTimeout } = this.#options;
     const log = this.#log;
-    const options = { directory, port, console, loginTimeout, log };
+    const checkDirectory = (): Promise<void> => checkDataDir(directory);
+    const options = { directory, port, console, loginTimeout, log, checkDirectory };
     this.#closing.add(await ConsoleSocket.open(options));
   }
 

@@ -95,6 +95,8 @@ export async function openServices(
   closing.add(settings);
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
+  const throttle = new Throttle();
+  metrics.watchRefusals(() => throttle.waiting);
   const authentication = openAuthentication(options, opened, log, metrics);
   const { providers, authenticator } = authentication;
   closing.add(providers);
@@ -106,6 +108,8 @@ export async function openServices(
     sessions: registry,
   });
   closing.add(console);
+  const audit = new Audit(log, metrics);
+  closing.add(audit);
   const issuers = () => providers.keys.describe(settings.current.values);
   metrics.watchIssuers(() => ({ now: Date.now(), issuers: issuers() }));
   return {
@@ -118,10 +122,10 @@ export async function openServices(
     loginTimeout,
     tcpUserTimeout,
     limits: new Limits(options, log, metrics),
-    throttle: new Throttle(),
+    throttle,
     registry,
     console,
-    audit: new Audit(log, metrics),
+    audit,
     listeners,
     dataDir,
     reloadables: reloadablesOf(opened, settingsLogin),

@@ -82,16 +82,25 @@ export async function openDataDir(path: string): Promise<string> {
     const made = await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
     // The umask may have removed the owner's own bits from the mode of mkdir.
     if (made !== undefined) await chmod(directory, OWNER_ONLY);
-    const status = await lstat(directory);
-    if (!status.isDirectory()) throw new Error('it is not a directory');
-    if (process.getuid && status.uid !== process.getuid())
-      throw new Error(`it belongs to another user (uid ${status.uid})`);
-    if ((status.mode & OTHERS) !== 0)
-      throw new Error(`others have access to it: chmod 700 ${directory}`);
+    await checkDataDir(directory);
   } catch (error) {
     throw new Error(`--data-dir ${directory}: ${errorText(error)}`, { cause: error });
   }
   return directory;
+}
+
+/**
+ * Checks a data directory.
+ *
+ * @throws Error that says what is wrong with it
+ */
+export async function checkDataDir(directory: string): Promise<void> {
+  const status = await lstat(directory);
+  if (!status.isDirectory()) throw new Error('it is not a directory');
+  if (process.getuid && status.uid !== process.getuid())
+    throw new Error(`it belongs to another user (uid ${status.uid})`);
+  if ((status.mode & OTHERS) !== 0)
+    throw new Error(`others have access to it: chmod 700 ${directory}`);
 }
 
 /**

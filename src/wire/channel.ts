@@ -31,10 +31,15 @@ export class MessageChannel {
    * The next message; undefined when the peer has ended the connection.
    *
    * @param limit the longest body, in bytes
+   * @param dropLimit a body above `limit` and up to this length is dropped as it arrives
    * @throws PgError 08P01 for a length outside the limit; the socket's error; the signal's reason
    */
-  async message(limit: number, signal: AbortSignal): Promise<Message | undefined> {
-    return this.#pull(() => this.#framer.message(limit), signal);
+  async message(
+    limit: number,
+    signal: AbortSignal,
+    dropLimit = limit,
+  ): Promise<Message | undefined> {
+    return this.#pull(() => this.#framer.message(limit, dropLimit), signal);
   }
 
   /**

@@ -13,7 +13,11 @@ export interface Message {
   readonly body: Buffer;
   /** The whole message as it came, to be forwarded. */
   readonly bytes: Buffer;
+  /** Set if the body was longer than allowed. It was dropped as it arrived, and both are empty. */
+  readonly isDropped?: true;
 }
+
+const EMPTY = Buffer.alloc(0);
 
 /** Makes frames of chunks. Holds one incomplete frame and what was pushed behind it. */
 export class Framer {
@@ -26,9 +30,17 @@ export class Framer {
   #end = 0;
   /** Length of the frame that was last found incomplete, in bytes. */
   #awaited = 0;
+  /** Type of the message that is dropped, and bytes of it that have not arrived. */
+  #dropped: { readonly type: number; left: number } | undefined;
 
   /** Adds what was read from the stream. The framer owns the chunk from then on. */
   push(chunk: Buffer): void {
+    if (this.#dropped && this.#dropped.left > 0) {
+      const now = Math.min(this.#dropped.left, chunk.length);
+      this.#dropped.left -= now;
+      if (now < chunk.length) this.push(chunk.subarray(now));
+      return;
+    }
     if (this.length === 0) {
       this.#store = chunk;
       this.#start = 0;
@@ -62,12 +74,19 @@ export class Framer {
    * Takes the next message; undefined as long as it is incomplete.
    *
    * @param limit the longest body, in bytes
-   * @throws PgError 08P01 for a length below 4 or above the limit
+   * @param dropLimit a body above `limit` and up to this length is dropped as it arrives
+   * @throws PgError 08P01 for a length below 4 or above the limits
    */
-  message(limit: number): Message | undefined {
+  message(limit: number, dropLimit = limit): Message | undefined {
+    if (this.#dropped) return this.#droppedMessage();
     const type = this.peek();
     if (type === undefined || this.length < 5) return undefined;
-    const end = 1 + this.#frameLength(1, limit);
+    const end = 1 + this.#frameLength(1, Math.max(limit, dropLimit));
+    if (end - 5 > limit) {
+      this.#dropped = { type, left: end };
+      this.push(this.rest());
+      return this.#droppedMessage();
+    }
     if (this.length < end) return this.#await(end);
     const bytes = this.#take(end);
     return { type, body: bytes.subarray(5), bytes };
@@ -100,6 +119,13 @@ export class Framer {
     this.#start = 0;
     this.#end = 0;
     return rest;
+  }
+
+  #droppedMessage(): Message | undefined {
+    if (!this.#dropped || this.#dropped.left > 0) return undefined;
+    const { type } = this.#dropped;
+    this.#dropped = undefined;
+    return { type, body: EMPTY, bytes: EMPTY, isDropped: true };
   }
 
   /** The length word, which counts itself. The limit is for what follows it. */

@@ -7,6 +7,7 @@ import t from 'tap';
 import { ApiKeyUses } from '../../src/auth/api-keys.ts';
 import { Authenticator } from '../../src/auth/authenticator.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
+import { MemoryBudget } from '../../src/console/memory.ts';
 import { Operators, type Role } from '../../src/console/operators.ts';
 import { type ConsoleServices, ConsoleSession, type Outcome } from '../../src/console/session.ts';
 import { parseQueryText } from '../../src/console/statements/grammar.ts';
@@ -66,8 +67,9 @@ export async function makeConsole(): Promise<World> {
     now: () => NOW,
     log: createLog('json', 'trace', { write: (line) => logged.push(line) }),
   };
+  const memory = MemoryBudget.ofProcess();
   const session = (role: Role = 'admin'): ConsoleSession =>
-    new ConsoleSession({ name: 'alice', role, client: '::1' }, services);
+    new ConsoleSession({ name: 'alice', role, client: '::1' }, services, memory);
   const usual = session();
   return {
     services,

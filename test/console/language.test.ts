@@ -422,6 +422,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
     uptime_seconds: 0,
     'logins_accepted.token': 0,
     'logins_accepted.native': 0,
+    'refusals.delayed': 0,
     'login_ms.mean': undefined,
     'login_ms.max': undefined,
     'sessions.running': 0,
@@ -444,6 +445,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
   audit.refused({ ...login, method: undefined }, refusal, 500);
   audit.refused(login, new Error('bug'), 500);
   audit.abandoned(login, 'left');
+  metrics.refusalDelayed();
   const traffic = { toBackend: 3, toClient: 4 };
   const ended = metrics.sessionBegins(traffic);
   metrics.sessionBegins({ toBackend: 10, toClient: 20 });
@@ -456,6 +458,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
     'logins_accepted.native': 1,
     'logins_refused.internal_error': 1,
     'logins_refused.invalid_audience': 2,
+    'refusals.delayed': 1,
     'login_ms.mean': 11.1,
     'login_ms.max': 20.3,
     'sessions.ended': 1,

@@ -274,3 +274,27 @@ t.test(
     t.ok(framer.rest().buffer.byteLength < 20_000, 'a small buffer');
   },
 );
+
+t.test('a message above the limit is dropped as it arrives, split at every byte', async (t) => {
+  const long = formatMessage('Q', Buffer.alloc(30, 1));
+  const next = formatMessage('S');
+  const stream = Buffer.concat([long, next]);
+  for (let split = 0; split <= stream.length; split++) {
+    const framer = new Framer();
+    const messages: unknown[] = [];
+    for (const chunk of [stream.subarray(0, split), stream.subarray(split)]) {
+      framer.push(Buffer.from(chunk));
+      for (let found = framer.message(20, 40); found; found = framer.message(20, 40))
+        messages.push(found);
+      t.ok(framer.length < 30);
+    }
+    const empty = Buffer.alloc(0);
+    t.match(messages, [
+      { type: 0x51, body: empty, bytes: empty, isDropped: true },
+      { type: 0x53, body: empty, bytes: next },
+    ]);
+  }
+  const framer = new Framer();
+  framer.push(formatMessage('Q', Buffer.alloc(41)));
+  t.throws(() => framer.message(20, 40), code('08P01'));
+});

@@ -38,9 +38,16 @@ const LETTER_ESCAPES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
+ * Tokens of a query. The statements that change every setting have about a thousand. A token takes
+ * some hundred bytes, so a megabyte of commas would take a hundred.
+ */
+const TOKEN_LIMIT = 10_000;
+
+/**
  * Splits a query into tokens, in time linear in its length.
  *
- * @throws PgError 42601 with the position, for an unterminated token or an invalid character
+ * @throws PgError 42601 with the position, for an unterminated token or an invalid character; 54001
+ *   for more than 10,000 tokens
  */
 export function tokenize(query: string): readonly Token[] {
   const tokens: Token[] = [];
@@ -51,6 +58,7 @@ export function tokenize(query: string): readonly Token[] {
       at = spaceEnd;
       continue;
     }
+    if (tokens.length === TOKEN_LIMIT) throw tooComplex();
     const token = readToken(query, at);
     tokens.push(token);
     at = token.end;
@@ -188,6 +196,14 @@ function readEscapes(body: string, query: string, start: number): string {
   );
 }
 
+function tooComplex(): PgError {
+  return new PgError({
+    code: 'statement_too_complex',
+    message: `the query has more than ${TOKEN_LIMIT} tokens`,
+    hint: 'Send the statements one by one.',
+  });
+}
+
 /** Makes a syntax error, 42601. */
 export function syntaxError(message: string, query: string, at: number): PgError {
   return new PgError({
@@ -199,5 +215,8 @@ export function syntaxError(message: string, query: string, at: number): PgError
 
 /** Returns the POSITION field of an ErrorResponse: a count of characters, from 1. */
 export function positionOf(query: string, at: number): number {
-  return Array.from(query.slice(0, at)).length + 1;
+  let position = 1;
+  for (let index = 0; index < at; position++)
+    index += (query.codePointAt(index) ?? 0) > 0xffff ? 2 : 1;
+  return position;
 }

@@ -56,5 +56,5 @@ function parseStatement(
   }
   const statement = rule.parse(reader);
   if (!reader.atEnd) throw reader.unexpected();
-  return { ...statement, parameterCount: reader.parameterCount };
+  return { ...statement, parameterCount: reader.parameterCount, tokenCount: tokens.length };
 }

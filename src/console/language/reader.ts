@@ -17,8 +17,11 @@ export interface Rule {
    *
    * @throws PgError 42601 with the position
    */
-  parse(reader: StatementReader): Omit<Statement, 'parameterCount'>;
+  parse(reader: StatementReader): ParsedStatement;
 }
+
+/** A statement without the figures that the parser adds. */
+export type ParsedStatement = Omit<Statement, 'parameterCount' | 'tokenCount'>;
 
 /** A value in a statement: a literal, or the number of a parameter, from 1. */
 export type Value = { readonly text: string } | { readonly parameter: number };
@@ -60,9 +63,12 @@ export class StatementReader {
     return positionOf(this.#query, (this.#tokens[0] ?? this.#last).start);
   }
 
-  /** POSITION of the next token. */
-  get position(): number {
-    return positionOf(this.#query, this.token.start);
+  /**
+   * Returns the POSITION of an offset in the query. It takes time linear in the offset, so it is
+   * for errors only.
+   */
+  positionAt(offset: number): number {
+    return positionOf(this.#query, offset);
   }
 
   /** Takes the rest of the statement if it is this text. White space may differ. */
@@ -77,7 +83,8 @@ export class StatementReader {
     const wanted = words.split(' ');
     const fits = wanted.every((word, index) => {
       const token = this.#tokens[this.#next + index];
-      return token?.kind === 'word' && token.text.toUpperCase() === word;
+      if (token?.kind !== 'word' || token.text.length !== word.length) return false;
+      return token.text.toUpperCase() === word;
     });
     if (fits) this.#next += wanted.length;
     return fits;
@@ -102,13 +109,13 @@ export class StatementReader {
 
   /**
    * Reads a name of words and quoted identifiers with dots between them. Words are folded to lower
-   * case. `position` is the POSITION at which the name begins.
+   * case. `start` is the offset at which the name begins.
    */
-  name(): { readonly name: string; readonly position: number } {
-    const { position } = this;
+  name(): { readonly name: string; readonly start: number } {
+    const { start } = this.token;
     let name = this.#namePart();
     while (this.takeSymbol('.')) name += `.${this.#namePart()}`;
-    return { name, position };
+    return { name, start };
   }
 
   /** Reads `=` or TO. */

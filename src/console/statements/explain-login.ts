@@ -3,6 +3,7 @@
  * setting that decides it. Nobody is logged in, and the token is not logged.
  */
 import { explainLogin as explain } from '../../auth/explain.ts';
+import { PgError } from '../../lib/errors.ts';
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
 import { type Rule, textOf, type Value } from '../language/reader.ts';
 import type { Operators } from '../operators.ts';
@@ -10,6 +11,9 @@ import { textColumns } from '../results.ts';
 
 /** Time to fetch the issuer's keys. A single request has a shorter limit of its own. */
 const TIMEOUT_MS = 60_000;
+
+/** Characters. No user of a database has more than 63 bytes. */
+const USER_LIMIT = 1024;
 
 /** EXPLAIN LOGIN. DATABASE pgsso adds the check whether the user is an operator. */
 export const explainLogin: Rule = {
@@ -36,7 +40,7 @@ export const explainLogin: Rule = {
       async run({ services }, parameters) {
         const request = {
           token: textOf(token, parameters),
-          user: user && textOf(user, parameters),
+          user: user && checkUser(textOf(user, parameters)),
           namesRole: false,
         };
         const { checks, identity } = await explain(
@@ -59,6 +63,15 @@ export const explainLogin: Rule = {
     };
   },
 };
+
+/** Folding a name takes time that grows with its length, so a long one is refused before. */
+function checkUser(user: string): string {
+  if (user.length <= USER_LIMIT) return user;
+  throw new PgError({
+    code: 'value_too_long',
+    message: `the user is longer than ${USER_LIMIT} characters`,
+  });
+}
 
 /** @param user undefined if a check before has failed */
 function consoleCheck(operators: Operators, user: string | undefined): (string | undefined)[] {

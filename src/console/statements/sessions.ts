@@ -51,14 +51,15 @@ export const showSessions: Rule = {
 };
 
 /**
- * CANCEL SESSION id: closes the connections to the client and to the backend. The client gets no
+ * CANCEL SESSION id: cancels the query of the session, so that it changes nothing any more, and
+ * closes the connections to the client and to the backend. The client gets no
  * error message, because it could land in the middle of a message of the backend.
  */
 export const cancelSession: Rule = {
   begins: 'CANCEL SESSION',
   help: {
     syntax: 'CANCEL SESSION id',
-    does: 'ends a session of SHOW SESSIONS by closing its connections',
+    does: 'ends a session of SHOW SESSIONS: cancels its query and closes its connections',
   },
   parse(reader) {
     const value = reader.value();
@@ -66,11 +67,11 @@ export const cancelSession: Rule = {
       tag: 'CANCEL SESSION',
       columns: [],
       requires: { right: 'modify', to: 'cancel a session' },
-      run({ services, operator }, parameters) {
+      async run({ services, operator }, parameters) {
         const text = textOf(value, parameters);
         const id = /^\d{1,15}$/.test(text) ? Number(text) : undefined;
         if (id === undefined) throw notAnId(text);
-        if (!services.sessions.cancel(id)) throw noSuchSession(id);
+        if (!(await services.sessions.cancel(id))) throw noSuchSession(id);
         services.log.info(
           { event: 'session_cancel', user: operator.name, client: operator.client, session: id },
           'session cancelled',

@@ -131,13 +131,19 @@ function showSettings(begins: string, all: boolean, help?: Rule['help']): Rule {
  * @throws PgError 42704 with the position, and a hint with the nearest name
  */
 function readSetting(reader: StatementReader): SettingName {
-  const { name, position } = reader.name();
+  const { name, start } = reader.name();
   try {
     return findSetting(name);
   } catch (error) {
     if (!(error instanceof PgError)) throw error;
     const { code, sqlstate, message, hint } = error;
-    throw new PgError({ code, sqlstate, message, hint, position });
+    throw new PgError({
+      code,
+      sqlstate,
+      message,
+      hint,
+      position: reader.positionAt(start),
+    });
   }
 }
 

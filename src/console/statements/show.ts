@@ -72,7 +72,7 @@ export const showStats: Rule = {
     columns: textColumns('name', 'value'),
     requires: { right: 'view', to: 'show statistics' },
     async run({ services: { metrics, sessions, settings, now } }) {
-      const { startedAt, accepted, refused, loginMs, sessionsEnded, bytes } =
+      const { startedAt, accepted, refused, refusalsDelayed, loginMs, sessionsEnded, bytes } =
         await metrics.figures();
       const rows: Cell[][] = [
         ['started', new Date(startedAt).toISOString()],
@@ -82,6 +82,7 @@ export const showStats: Rule = {
         ...[...refused]
           .sort(([left], [right]) => (left < right ? -1 : 1))
           .map(([code, count]) => [`logins_refused.${code}`, count]),
+        ['refusals.delayed', refusalsDelayed],
         ['login_ms.mean', loginMs && Math.round(loginMs.mean * 10) / 10],
         ['login_ms.max', loginMs?.max],
         ['sessions.running', sessions.list().length],

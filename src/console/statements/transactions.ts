@@ -2,7 +2,7 @@
  * BEGIN, COMMIT and ROLLBACK, with which many drivers wrap every statement. COMMIT applies all
  * changes of settings in the transaction or none.
  */
-import type { Rule, StatementReader } from '../language/reader.ts';
+import type { ParsedStatement, Rule, StatementReader } from '../language/reader.ts';
 import type { Statement } from '../session.ts';
 
 /**
@@ -78,10 +78,6 @@ function rollback(begins: string): Rule {
   };
 }
 
-function statement(
-  tag: string,
-  run: Statement['run'],
-  ends = false,
-): Omit<Statement, 'parameterCount'> {
+function statement(tag: string, run: Statement['run'], ends = false): ParsedStatement {
   return { tag, columns: [], requires: undefined, run, ...(ends && { endsTransaction: true }) };
 }

@@ -3,12 +3,18 @@
  * up a connection.
  */
 import { PgError } from '../../lib/errors.ts';
-import { type Rule, type StatementReader, textOf } from '../language/reader.ts';
+import { formatText } from '../../lib/text.ts';
+import {
+  type ParsedStatement,
+  type Rule,
+  type StatementReader,
+  textOf,
+} from '../language/reader.ts';
 import { textColumns } from '../results.ts';
 import type { Statement } from '../session.ts';
 import { skipModes } from './transactions.ts';
 
-function statement(tag: string, run: Statement['run']): Omit<Statement, 'parameterCount'> {
+function statement(tag: string, run: Statement['run']): ParsedStatement {
   return { tag, columns: [], requires: undefined, run };
 }
 
@@ -136,6 +142,6 @@ function inTransaction(what: string): PgError {
 export function noSuchStatement(name: string): PgError {
   return new PgError({
     code: 'unknown_statement',
-    message: `prepared statement "${name}" does not exist`,
+    message: `prepared statement "${formatText(name)}" does not exist`,
   });
 }

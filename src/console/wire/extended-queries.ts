@@ -3,6 +3,7 @@
  * parameters and execute it. After an error all messages up to Sync are skipped.
  */
 import { PgError } from '../../lib/errors.ts';
+import { formatText } from '../../lib/text.ts';
 import { FRONTEND } from '../../wire/constants.ts';
 import type { Message } from '../../wire/framer.ts';
 import {
@@ -19,6 +20,7 @@ import {
   portalSuspended,
   readyForQuery,
 } from '../../wire/query-messages.ts';
+import { HeldByName } from '../memory.ts';
 import { decodeParameter, decodeText, type Format } from '../results.ts';
 import type { ConsoleSession, Prepared, Statement } from '../session.ts';
 import { parseQueryText } from '../statements/grammar.ts';
@@ -27,8 +29,8 @@ import { describeColumns, encodeEnd, encodeRows, errorReply } from './replies.ts
 
 /** A statement with bound parameters. */
 interface Portal {
-  /** Bytes of the parameters. */
-  readonly size: number;
+  /** Estimated bytes without the result. */
+  readonly cost: number;
   readonly statement: Statement | undefined;
   readonly parameters: readonly string[];
   readonly formatOf: (index: number) => Format;
@@ -36,11 +38,11 @@ interface Portal {
   left: { readonly rows: Buffer[]; readonly end: readonly Buffer[] } | undefined;
 }
 
-/** Number of prepared statements, and of portals. Drivers cache a few hundred statements. */
-const COUNT_LIMIT = 1000;
-
-/** Bytes of all prepared statements, and of all portals: several values of the maximal size. */
-const SIZE_LIMIT = 16 * 1024 * 1024;
+/**
+ * Estimated bytes of what is held: of an entry with its objects, of a token or a value, and of a
+ * byte that was sent, which can take four as part of the text and of a value.
+ */
+const COSTS = { entry: 1024, token: 128, byte: 4 } as const;
 
 /** OID of text, the type of a parameter for which the client declares none. */
 const TEXT_OID = 25;
@@ -48,11 +50,18 @@ const TEXT_OID = 25;
 /** The prepared statements and portals of a connection. */
 export class ExtendedQueries {
   readonly #session: ConsoleSession;
-  readonly #portals = new Map<string, Portal>();
+  readonly #portals: HeldByName<Portal>;
   #skipping = false;
 
   constructor(session: ConsoleSession) {
     this.#session = session;
+    this.#portals = new HeldByName(session.memory);
+  }
+
+  /** Drops all statements and portals: the connection has ended. */
+  close(): void {
+    this.#session.prepared.clear();
+    this.#portals.clear();
   }
 
   /** Drops the unnamed statement and portal, as a simple query does. */
@@ -64,19 +73,21 @@ export class ExtendedQueries {
   /**
    * Handles a message and returns the replies.
    *
+   * @param refusal why the message is refused, whatever it says
    * @throws PgError 08P01 for a malformed or unexpected message, after which the connection must be
    *   closed
    */
-  async answer(message: Message): Promise<Buffer> {
+  async answer(message: Message, refusal?: PgError): Promise<Buffer> {
     if (message.type === FRONTEND.sync) {
       this.#skipping = false;
       // Portals end with the transaction. Without BEGIN, Sync ends it.
       if (this.#session.status === 'I') this.#portals.clear();
       return readyForQuery(this.#session.status);
     }
-    const handle = this.#handlerOf(message);
+    const handle = refusal ? undefined : this.#handlerOf(message);
     if (this.#skipping) return Buffer.alloc(0);
     try {
+      if (!handle) throw refusal;
       return await handle();
     } catch (error) {
       this.#skipping = true;
@@ -128,16 +139,19 @@ export class ExtendedQueries {
   #prepare({ name, query, types }: ReturnType<typeof parseParse>): Buffer {
     const { prepared } = this.#session;
     if (name !== '' && prepared.has(name))
-      throw duplicate('42P05', `prepared statement "${name}" already exists`);
+      throw duplicate('42P05', `prepared statement "${formatText(name)}" already exists`);
     const [statement, ...more] = parseQueryText(decodeText(query));
     if (more.length > 0) throw severalStatements();
     const count = statement?.parameterCount ?? 0;
-    checkRoom(prepared, query.length);
-    prepared.set(name, {
-      size: query.length,
-      statement,
-      types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID),
-    });
+    const tokens = (statement?.tokenCount ?? 0) + count;
+    prepared.set(
+      name,
+      {
+        statement,
+        types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID),
+      },
+      COSTS.entry + COSTS.byte * query.length + COSTS.token * tokens,
+    );
     return parseComplete;
   }
 
@@ -151,22 +165,18 @@ export class ExtendedQueries {
     const { statement, types } = this.#statement(name);
     if (values.length !== types.length) throw wrongCount(values.length, name, types.length);
     if (portal !== '' && this.#portals.has(portal))
-      throw duplicate('42P03', `cursor "${portal}" already exists`);
+      throw duplicate('42P03', `cursor "${formatText(portal)}" already exists`);
     const formatOf = formatList(formats, values.length);
     const parameters = values.map((value, index) => {
       if (value === undefined) throw nullParameter(index);
       return decodeParameter(value, types[index] ?? TEXT_OID, formatOf(index));
     });
     const size = values.reduce((sum, value) => sum + (value?.length ?? 0), 0);
-    checkRoom(this.#portals, size);
+    const cost = COSTS.entry + COSTS.byte * size + COSTS.token * values.length;
     const columns = statement?.columns.length ?? 0;
-    this.#portals.set(portal, {
-      size,
-      statement,
-      parameters,
-      formatOf: formatList(resultFormats, columns),
-      left: undefined,
-    });
+    const formatOfColumn = formatList(resultFormats, columns);
+    const bound = { cost, statement, parameters, formatOf: formatOfColumn, left: undefined };
+    this.#portals.set(portal, bound, cost);
     return bindComplete;
   }
 
@@ -195,6 +205,9 @@ export class ExtendedQueries {
     }
     const { rows, end } = portal.left;
     const now = rows.splice(0, maxRows === 0 ? rows.length : maxRows);
+    // Rows that the client has not asked for yet stay, so they count.
+    const held = rows.reduce((sum, row) => sum + row.length + COSTS.token, 0);
+    this.#portals.set(name, portal, portal.cost + held);
     return Buffer.concat([...now, ...(rows.length > 0 ? [portalSuspended] : end)]);
   }
 
@@ -209,7 +222,7 @@ export class ExtendedQueries {
     if (portal) return portal;
     throw new PgError({
       code: 'unknown_portal',
-      message: `portal "${name}" does not exist`,
+      message: `portal "${formatText(name)}" does not exist`,
     });
   }
 }
@@ -231,16 +244,6 @@ function formatList(formats: readonly number[], count: number): (index: number) 
   return (index) => ((formats.length === 1 ? formats[0] : formats[index]) === 1 ? 1 : 0);
 }
 
-function checkRoom(held: ReadonlyMap<string, { readonly size: number }>, size: number): void {
-  const bytes = [...held.values()].reduce((sum, one) => sum + one.size, size);
-  if (held.size < COUNT_LIMIT && bytes <= SIZE_LIMIT) return;
-  throw new PgError({
-    code: 'too_many_statements',
-    message: `there are ${held.size} prepared statements or portals already`,
-    hint: 'Close some of them, or send DISCARD ALL.',
-  });
-}
-
 function duplicate(sqlstate: string, message: string): PgError {
   return new PgError({ code: 'duplicate_name', sqlstate, message });
 }
@@ -258,7 +261,7 @@ function wrongCount(given: number, name: string, wanted: number): PgError {
     code: 'wrong_parameter_count',
     message:
       `bind message supplies ${given} parameters, ` +
-      `but prepared statement "${name}" requires ${wanted}`,
+      `but prepared statement "${formatText(name)}" requires ${wanted}`,
   });
 }
 

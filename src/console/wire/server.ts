@@ -23,8 +23,11 @@ import { REPORTED, REPORTED_SPELLING } from '../variables.ts';
 import { ExtendedQueries } from './extended-queries.ts';
 import { errorReply, runStatements } from './replies.ts';
 
-/** A setting has at most a megabyte of characters of at most 4 bytes, plus the statement. */
-const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
+/** Bytes. The longest value of a setting, a megabyte of ASCII, plus its statement. */
+const MESSAGE_LIMIT = 1024 * 1024 + 64 * 1024;
+
+/** A longer message is dropped as it arrives and refused. Above this the connection ends. */
+const DROP_LIMIT = 16 * MESSAGE_LIMIT;
 
 /**
  * Serves a connection until the client leaves or the signal aborts. The reason of the signal is a
@@ -38,12 +41,12 @@ export async function serveOperator(
   number: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const extended = new ExtendedQueries(session);
   try {
     await channel.write(greeting(session, number), signal);
-    const extended = new ExtendedQueries(session);
     const write = (reply: Buffer): Promise<void> => channel.write(reply, signal);
     for (;;) {
-      const message = await channel.message(MESSAGE_LIMIT, signal);
+      const message = await channel.message(MESSAGE_LIMIT, signal, DROP_LIMIT);
       if (!message || message.type === FRONTEND.terminate) return;
       await answer(message, session, extended, write);
     }
@@ -56,8 +59,17 @@ export async function serveOperator(
       );
     await closeWithError(channel.socket, errorResponse(error));
   } finally {
+    extended.close();
     channel.destroy();
   }
+}
+
+function tooLong(): PgError {
+  return new PgError({
+    code: 'statement_too_long',
+    message: `a statement has at most ${MESSAGE_LIMIT} bytes`,
+    hint: 'A value that is longer can be given to pgsso serve with --set.',
+  });
 }
 
 function greeting({ variables, status }: ConsoleSession, number: number): Buffer {
@@ -81,7 +93,7 @@ async function answer(
 ): Promise<void> {
   switch (message.type) {
     case FRONTEND.query: {
-      const text = parseQuery(message.body);
+      const text = message.isDropped ? undefined : parseQuery(message.body);
       extended.forgetUnnamed();
       await answerQuery(text, session, write);
       return write(readyForQuery(session.status));
@@ -92,17 +104,19 @@ async function answer(
       // Such messages can follow a COPY that has failed (manual 54.2.6) and are ignored.
       return;
     default:
-      return write(await extended.answer(message));
+      return write(await extended.answer(message, message.isDropped ? tooLong() : undefined));
   }
 }
 
+/** @param text undefined if it was too long and was dropped */
 async function answerQuery(
-  text: Buffer,
+  text: Buffer | undefined,
   session: ConsoleSession,
   write: (reply: Buffer) => Promise<void>,
 ): Promise<void> {
   let statements: readonly Statement[];
   try {
+    if (!text) throw tooLong();
     statements = parseQueryText(decodeText(text));
   } catch (error) {
     session.fail();
