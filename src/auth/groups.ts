@@ -37,6 +37,9 @@ export class NoUserinfoEndpoint extends Error {}
  */
 const GROUP_LIMIT = 1000;
 
+/** Elements of the list, before those that are equal or cannot be groups are left out. */
+const ELEMENT_LIMIT = 10 * GROUP_LIMIT;
+
 /** In characters. The distinguished name of a group in a directory is longer than a SQL name. */
 const GROUP_LENGTH_LIMIT = 1024;
 
@@ -169,20 +172,24 @@ function findMember(members: JsonObject, name: string): unknown {
  */
 function toGroups(value: unknown): readonly string[] | undefined {
   if (typeof value !== 'string' && !Array.isArray(value)) return undefined;
-  const elements: readonly unknown[] = typeof value === 'string' ? value.split(',') : value;
+  const elements: readonly unknown[] =
+    typeof value === 'string' ? value.split(',', ELEMENT_LIMIT + 1) : value;
+  if (elements.length > ELEMENT_LIMIT) throw tooMany(`${ELEMENT_LIMIT} elements`);
   const groups = new Set<string>();
   for (const element of elements) {
-    const group = foldName(readElement(element)).trim();
-    if (group.length > GROUP_LENGTH_LIMIT || !isUsableText(group)) continue;
+    const name = readElement(element).trim();
+    // The length comes before the folding, whose time grows with its square.
+    if (name.length > GROUP_LENGTH_LIMIT) continue;
+    const group = foldName(name);
+    if (!isUsableText(group)) continue;
     groups.add(group);
-    if (groups.size > GROUP_LIMIT) {
-      throw new CheckFailure('groups', {
-        found: `more than ${GROUP_LIMIT} groups`,
-        fault: 'identity provider',
-      });
-    }
+    if (groups.size > GROUP_LIMIT) throw tooMany(`${GROUP_LIMIT} groups`);
   }
   return [...groups];
+}
+
+function tooMany(what: string): CheckFailure {
+  return new CheckFailure('groups', { found: `more than ${what}`, fault: 'identity provider' });
 }
 
 /** The group's name. Empty, and hence not a group, for an object, a list or null. */
