@@ -13,6 +13,11 @@ export interface LoginRequest {
    * Whether the startup message names `role` or `session_authorization`, directly or in `options`.
    */
   readonly namesRole: boolean;
+  /**
+   * The address of the client, by which exchanges of client credentials are counted. Undefined if
+   * it is not known.
+   */
+  readonly address?: string | undefined;
 }
 
 /**
