@@ -36,7 +36,7 @@ export function openProviders<E extends KeyEvents>(
   const waitingLimit = Math.ceil(maxLogins / 4);
   const limits = { waitingLimit, waitingShare: Math.ceil(waitingLimit / 2) };
   const discovery = new Discovery(fetchJson, clocks);
-  const clientCredentials = new ClientCredentials(fetchJson, discovery);
+  const clientCredentials = new ClientCredentials(fetchJson, discovery, { waitingLimit });
   const userinfo = new Userinfo(fetchJson, discovery, limits);
   const fetched = new FetchedKeys({
     fetchJson,

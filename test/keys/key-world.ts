@@ -95,7 +95,7 @@ export class KeyWorld {
       waitingLimit: 250,
       waitingShare: 125,
     });
-    const { exchange } = new ClientCredentials(fetch, discovery);
+    const { exchange } = new ClientCredentials(fetch, discovery, { waitingLimit: 250 });
     const userinfo = new Userinfo(fetch, discovery, { waitingLimit: 250, waitingShare: 125 });
     const { fetched: source, verified } = this;
     this.authenticator = authenticatorOf({
