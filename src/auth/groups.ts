@@ -43,6 +43,9 @@ const ELEMENT_LIMIT = 10 * GROUP_LIMIT;
 /** In characters. The distinguished name of a group in a directory is longer than a SQL name. */
 const GROUP_LENGTH_LIMIT = 1024;
 
+/** Of all groups, in characters. To fold this much of the worst text takes 40 ms. */
+const TOTAL_LENGTH_LIMIT = 256 * GROUP_LIMIT;
+
 /** A role that a group stands for. */
 export interface MappedRole {
   /** Folded. */
@@ -176,10 +179,13 @@ function toGroups(value: unknown): readonly string[] | undefined {
     typeof value === 'string' ? value.split(',', ELEMENT_LIMIT + 1) : value;
   if (elements.length > ELEMENT_LIMIT) throw tooMany(`${ELEMENT_LIMIT} elements`);
   const groups = new Set<string>();
+  let length = 0;
   for (const element of elements) {
     const name = readElement(element).trim();
     // The length comes before the folding, whose time grows with its square.
     if (name.length > GROUP_LENGTH_LIMIT) continue;
+    length += name.length;
+    if (length > TOTAL_LENGTH_LIMIT) throw tooMany(`${TOTAL_LENGTH_LIMIT} characters of groups`);
     const group = foldName(name);
     if (!isUsableText(group)) continue;
     groups.add(group);

@@ -33,6 +33,14 @@ const NAME_LIMIT = 63;
  */
 const FOLD_LIMIT = 8 * NAME_LIMIT;
 
+/**
+ * More marks in a row than a SQL name can come from. NFC sorts them, in time that grows with the
+ * square of their number. It adds at most three to the letter before them, and what it makes of the
+ * others has at least a byte for each of them: that is more than 63 bytes. The search begins only
+ * where a row begins, and so takes time that grows with the length.
+ */
+const TOO_MANY_MARKS = /(?<!\p{M})\p{M}{67}/u;
+
 /** Whether the text is valid Unicode, not empty, and free of invisible characters. */
 export function isUsableText(text: string): boolean {
   return text !== '' && !UNPRINTABLE.test(text);
@@ -43,11 +51,12 @@ export function isUsableText(text: string): boolean {
  * case comes first because it can decompose a character (İ becomes i and a dot), and NFC never
  * restores an upper-case letter. Names are folded before they are checked or compared: `PG_MONITOR`
  * or a name with a Kelvin sign may fold to a name that means something to the backend. A text that
- * is too long to fold to a name stays in lower case only, and is no usable name.
+ * is too long to fold to a name is put in lower case only, and is no usable name.
  */
 export function foldName(name: string): string {
   const lower = name.toLowerCase();
-  return lower.length > FOLD_LIMIT ? lower : lower.normalize('NFC');
+  const isTooLong = lower.length > FOLD_LIMIT || TOO_MANY_MARKS.test(lower);
+  return isTooLong ? lower : lower.normalize('NFC');
 }
 
 /** Whether a folded name can be a SQL user: 1 to 63 bytes of UTF-8 without invisible characters. */

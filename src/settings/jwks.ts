@@ -36,7 +36,7 @@ const PUBLISHED_LIMIT = 1000;
 
 /**
  * How many keys an operator may set. They are read at once, while all sessions wait: 0.02 ms for an
- * RSA key, 0.1 ms for one on P-256, but 1.3 ms for one on P-521. That is at most 30 ms.
+ * RSA key, 0.1 ms for one on P-256, but 1.3 ms for one on P-521. That is at most 40 ms.
  */
 const SETTING_LIMIT = 100;
 const SLOW_LIMIT = 16;

@@ -371,4 +371,11 @@ t.test('a list of more elements than there may be groups is not read', async (t)
     code: 'empty_group_list',
     reason: /more than 10000 elements/,
   });
+  const long = Array.from({ length: 260 }, (_, index) => `${index}`.padStart(1000, '0'));
+  const wordy: UserinfoLookup = async () =>
+    new Map<string, unknown>([
+      ['sub', 'alice'],
+      ['groups', long],
+    ]);
+  t.match(await refusedGroups({}, wordy), { reason: /more than 256000 characters of groups/ });
 });
