@@ -65,7 +65,8 @@ interface Lane {
 
 /** The limits of a process. */
 export class ExchangeLimits {
-  readonly #known: ExpiringCache<Applicant>;
+  /** By digest: the secret is a credential and is not stored. */
+  readonly #known: ExpiringCache<object>;
   readonly #secret = randomBytes(32);
   readonly #failures: FailurePace;
   readonly #knownLane: Lane;
@@ -118,7 +119,7 @@ export class ExchangeLimits {
     return {
       end: (outcome) => {
         release();
-        this.#note(outcome, { applicant, digest, address, isKnown });
+        this.#note(outcome, { digest, address, isKnown });
       },
     };
   }
@@ -151,14 +152,11 @@ export class ExchangeLimits {
     }
   }
 
-  #note(outcome: ExchangeOutcome, { applicant, digest, address, isKnown }: Noted): void {
+  #note(outcome: ExchangeOutcome, { digest, address, isKnown }: Noted): void {
     if (outcome === 'wrong') this.#known.delete(digest);
     // To leave before the answer must not be a way to guess faster.
     if (!isKnown && (outcome === 'right' || outcome === 'failed')) this.#failures.forgive(address);
-    if (outcome === 'right') {
-      // The secret is a credential and is not stored.
-      this.#known.set(digest, { ...applicant, secret: '' }, KNOWN_MS);
-    }
+    if (outcome === 'right') this.#known.set(digest, {}, KNOWN_MS);
   }
 
   #digestOf({ id, secret }: Applicant): string {
@@ -170,7 +168,6 @@ export class ExchangeLimits {
 
 /** What is known of an exchange that has ended. */
 interface Noted {
-  readonly applicant: Applicant;
   readonly digest: string;
   readonly address: string;
   readonly isKnown: boolean;
