@@ -16,6 +16,11 @@ export interface LoginRequest {
   readonly namesRole: boolean;
   /** What the rule of this login takes of tokens. Undefined: all that the settings accept. */
   readonly rule?: RuleInForce | undefined;
+  /**
+   * The address of the client, by which exchanges of client credentials are counted. Undefined if
+   * it is not known.
+   */
+  readonly address?: string | undefined;
 }
 
 /** The rule of a login, as far as the decision needs it. */

@@ -7,7 +7,7 @@
 import type { KeyObject } from 'node:crypto';
 import { compactVerify, errors } from 'jose';
 import { formatList, formatText } from '../lib/text.ts';
-import type { KeySet, VerificationKey } from '../settings/jwks.ts';
+import { CANDIDATE_LIMIT, type KeySet, type VerificationKey } from '../settings/jwks.ts';
 import { CheckFailure, type FailureDetails } from './refusals.ts';
 import type { Token } from './token.ts';
 
@@ -42,13 +42,14 @@ export function selectKeys({ kid, algorithm }: Token, keys: KeySet): KeySet {
 export async function verifySignature(token: Token, keys: KeySet): Promise<void> {
   const selected = selectKeys(token, keys);
   if (selected.length === 0) throw unknownKey(token, keys);
-  const causes: string[] = [];
-  for (const key of selected) {
-    if (!key.algorithms.includes(token.algorithm))
-      causes.push(`the key is for ${formatList(key.algorithms)}`);
-    else if (await isSignatureOf(key, token)) return;
-    else causes.push('the signature is not by this key');
-  }
+  const isFitting = (key: VerificationKey): boolean => key.algorithms.includes(token.algorithm);
+  const candidates = selected.filter(isFitting).slice(0, CANDIDATE_LIMIT);
+  for (const key of candidates) if (await isSignatureOf(key, token)) return;
+  const others = selected.filter((key) => !isFitting(key)).slice(0, CANDIDATE_LIMIT);
+  const causes = [
+    ...candidates.map(() => 'the signature is not by this key'),
+    ...others.map((key) => `the key is for ${formatList(key.algorithms)}`),
+  ];
   throw invalid('could not verify message using any of the signatures or keys', {
     found:
       `a signature with algorithm ${formatText(token.algorithm)} that does not verify: ` +

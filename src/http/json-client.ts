@@ -8,6 +8,7 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent, request as send } from 'undi
 import { withDeadline } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
 import { isLoopback } from '../lib/network.ts';
+import { formatText } from '../lib/text.ts';
 
 /** The longest answer. Discovery documents have 2 kB, key sets of the largest providers 20 kB. */
 const BODY_LIMIT = 1024 * 1024;
@@ -91,7 +92,7 @@ export class JsonClient {
    */
   readonly fetchJson = async (url: string, request: JsonRequest): Promise<JsonAnswer> => {
     const address = checkAddress(url, request.allowInsecure);
-    const shown = address.origin + address.pathname;
+    const shown = formatText(address.origin + address.pathname);
     const timeout = request.timeout || LONGEST_MS;
     try {
       return await withDeadline(
@@ -207,7 +208,7 @@ function checkAddress(url: string, allowInsecure: boolean): URL {
   // The text may hold a credential, so the message does not repeat it.
   if (!URL.canParse(url)) throw new HttpFailure('the address is not a URL');
   const address = new URL(url);
-  const shown = address.origin + address.pathname;
+  const shown = formatText(address.origin + address.pathname);
   if (address.username !== '' || address.password !== '')
     throw new HttpFailure(`${shown}: a user name in the address`);
   const { protocol, hostname } = address;
@@ -218,7 +219,7 @@ function checkAddress(url: string, allowInsecure: boolean): URL {
     return address;
   if (protocol === 'http:')
     throw new HttpFailure(`${shown}: not https; pgsso.allow_insecure_http would allow it`);
-  throw new HttpFailure(`an address that begins with ${protocol} instead of https:`);
+  throw new HttpFailure(`an address that begins with ${formatText(protocol)} instead of https:`);
 }
 
 function bare(hostname: string): string {

@@ -25,6 +25,19 @@ const FRESH_DEFAULT = 10 * MINUTE;
 /** More issuers than anybody configures. */
 const ISSUER_LIMIT = 1000;
 
+/** The longest address of a service, in characters. It is shown in the log. */
+const ADDRESS_LIMIT = 2048;
+
+/**
+ * Two clocks in milliseconds. Ages and waits are measured on the monotonic one, which does not jump
+ * when the clock of the system is set.
+ */
+export interface Clocks {
+  /** Since the epoch: for dates that others read or wrote. */
+  readonly now: () => number;
+  readonly monotonic: () => number;
+}
+
 /** Where an issuer's services are. */
 export interface ProviderDocument {
   readonly jwksUri: string;
@@ -74,13 +87,13 @@ export function discoveryAddress(issuer: string): string {
 /** The discovery documents of all issuers. */
 export class Discovery {
   readonly #fetchJson: FetchJson;
-  readonly #now: () => number;
-  readonly #entries = new ExpiringCache<Entry>(ISSUER_LIMIT);
+  readonly #clocks: Clocks;
+  readonly #entries: ExpiringCache<Entry>;
 
-  /** @param now milliseconds since the epoch */
-  constructor(fetchJson: FetchJson, now: () => number) {
+  constructor(fetchJson: FetchJson, clocks: Clocks) {
     this.#fetchJson = fetchJson;
-    this.#now = now;
+    this.#clocks = clocks;
+    this.#entries = new ExpiringCache(ISSUER_LIMIT, clocks.monotonic);
   }
 
   /**
@@ -120,13 +133,14 @@ export class Discovery {
     access: ProviderAccess,
     signal: AbortSignal,
   ): Promise<FetchedDocument> {
-    const since = this.#now();
+    const { now, monotonic } = this.#clocks;
+    const since = monotonic();
     const { body, headers } = await this.#fetchJson(discoveryAddress(issuer), {
       ...access,
       signal,
     });
-    const freshUntil = since + freshFor(headers, since);
-    return { document: readDocument(issuer, body), lifetime: freshUntil - this.#now() };
+    const freshUntil = since + freshFor(headers, now());
+    return { document: readDocument(issuer, body), lifetime: freshUntil - monotonic() };
   }
 }
 
@@ -154,6 +168,11 @@ function readDocument(issuer: string, body: unknown): ProviderDocument {
  * services that only this host can reach.
  */
 function asSafeAsIssuer(issuer: string, address: string): string {
+  if (address.length > ADDRESS_LIMIT) {
+    throw new Error(
+      `the discovery document names an address of more than ${ADDRESS_LIMIT} characters`,
+    );
+  }
   if (/^https:/i.test(issuer) && !/^https:/i.test(address)) {
     throw new Error('the discovery document of an issuer on https names an address that is not');
   }

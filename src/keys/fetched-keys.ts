@@ -6,7 +6,7 @@
  */
 import type { FetchJson } from '../http/json-client.ts';
 import { Limiter } from '../lib/limiter.ts';
-import { formatText } from '../lib/text.ts';
+import { formatText, formatValues } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import { type Discovery, discoveryAddress, freshFor, providerAccess } from './discovery.ts';
@@ -16,6 +16,7 @@ import {
   type IssuerKeysOptions,
   type KeyOrigin,
   type KeyTimes,
+  keyNames,
   originText,
 } from './issuer-keys.ts';
 import { type IssuerState, type KeySource, KeysUnavailable } from './key-source.ts';
@@ -26,6 +27,8 @@ export interface FetchedKeysOptions extends Omit<IssuerKeysOptions, 'fetch' | 'w
   readonly discovery: Discovery;
   /** How many logins may wait at once because of an unknown key ID. */
   readonly waitingLimit: number;
+  /** How many of them for one issuer. */
+  readonly waitingShare: number;
 }
 
 /** How often the key sets are checked for being due. */
@@ -45,12 +48,12 @@ export class FetchedKeys implements KeySource {
     this.#options = options;
     const fetch = (origin: KeyOrigin, timeout: number): Promise<FetchedJwks> =>
       this.#fetch(origin, timeout);
-    const waiting = new Limiter({ limit: options.waitingLimit });
+    const waiting = new Limiter({ limit: options.waitingLimit, share: options.waitingShare });
     this.#issuerOptions = { ...options, fetch, waiting };
   }
 
   async keysFor(issuer: string, values: LoginSettings, signal: AbortSignal): Promise<KeySet> {
-    return this.#find(issuer, values).keys(keyTimes(values), signal);
+    return this.#find(issuer, values).keysFor(keyTimes(values), signal);
   }
 
   async refresh(
@@ -62,10 +65,11 @@ export class FetchedKeys implements KeySource {
   }
 
   describe(values: LoginSettings): readonly IssuerState[] {
-    return this.#current(values).map(({ origin, source, keyIds, fetchedAt, lastError }) => ({
+    return this.#current(values).map(({ origin, source, keys, fetchedAt, lastError }) => ({
       issuer: origin.issuer,
       source: source ?? origin.jwksUri ?? discoveryAddress(origin.issuer),
-      keyIds,
+      keyCount: keys.length,
+      keyIds: formatValues(keyNames(keys)),
       fetchedAt,
       lastError,
     }));

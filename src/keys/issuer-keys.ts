@@ -6,7 +6,9 @@
 import { orAborted } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
 import type { Limiter } from '../lib/limiter.ts';
+import { formatValues } from '../lib/text.ts';
 import { type KeySet, parsePublishedKeys } from '../settings/jwks.ts';
+import type { Clocks } from './discovery.ts';
 import type { KeyStore } from './key-files.ts';
 import { type KeyEvents, KeysUnavailable } from './key-source.ts';
 
@@ -54,15 +56,13 @@ export interface FetchedJwks {
 }
 
 /** What all {@link IssuerKeys} of a process share. */
-export interface IssuerKeysOptions {
+export interface IssuerKeysOptions extends Clocks {
   /** Fetches the key set. The timeout is in milliseconds. */
   fetch(origin: KeyOrigin, timeout: number): Promise<FetchedJwks>;
   readonly store: KeyStore;
   readonly events: KeyEvents;
-  /** Bounds the logins that wait because of a token that is not verified. */
+  /** Bounds the logins that wait because of a token that is not verified, by issuer. */
   readonly waiting: Limiter;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
   /** From 0 to less than 1. */
   readonly random: () => number;
 }
@@ -74,12 +74,15 @@ export interface KeyTimes {
   readonly maxAge: number;
 }
 
-/** The set in use. Times are in milliseconds since the epoch. */
+/** The set in use. Times are on the monotonic clock, in milliseconds. */
 interface CurrentSet {
   readonly keys: KeySet;
   readonly text: string;
   readonly source: string;
+  /** When the fetch began, in milliseconds since the epoch: to be shown and stored. */
   readonly fetchedAt: number;
+  /** The same on the monotonic clock: for the age. */
+  readonly since: number;
   readonly freshUntil: number;
   readonly renewAt: number;
 }
@@ -120,8 +123,8 @@ export class IssuerKeys {
     return this.#set?.source;
   }
 
-  get keyIds(): readonly string[] {
-    return namesOf(this.#set?.keys ?? []);
+  get keys(): KeySet {
+    return this.#set?.keys ?? [];
   }
 
   get lastError(): string | undefined {
@@ -134,9 +137,10 @@ export class IssuerKeys {
    *
    * @throws KeysUnavailable; the signal's reason
    */
-  async keys(times: KeyTimes, signal: AbortSignal): Promise<KeySet> {
+  async keysFor(times: KeyTimes, signal: AbortSignal): Promise<KeySet> {
     if (!this.#isLoaded) await orAborted(this.#loaded, signal);
-    const fresh = this.#set !== undefined && this.#options.now() < this.#set.freshUntil;
+    const now = this.#options.monotonic();
+    const fresh = this.#set !== undefined && now < this.#set.freshUntil;
     if (!fresh && this.#failures === 0) {
       const fetching = this.#fetch(times);
       const enough = this.#usableSet(times) ? Promise.race([fetching, this.#graceOver]) : fetching;
@@ -154,18 +158,16 @@ export class IssuerKeys {
    * @throws the signal's reason
    */
   async refetch(times: KeyTimes, signal: AbortSignal): Promise<KeySet | undefined> {
-    const { now, waiting, events } = this.#options;
+    const { monotonic, waiting, events } = this.#options;
     if (this.#running === undefined) {
-      const since = now() - this.#refetchedAt;
-      // A clock that was set back must not prolong the cool-down.
-      if (since >= 0 && since < REFETCH_COOL_DOWN) {
+      if (monotonic() - this.#refetchedAt < REFETCH_COOL_DOWN) {
         events.refetchRefused(this.origin.issuer);
         return undefined;
       }
-      this.#refetchedAt = now();
+      this.#refetchedAt = monotonic();
     }
     const fetching = this.#fetch(times);
-    const permit = waiting.acquire();
+    const permit = waiting.acquire(this.origin.issuer);
     if (!permit) {
       events.refetchRefused(this.origin.issuer);
       return undefined;
@@ -182,7 +184,8 @@ export class IssuerKeys {
   renew(times: KeyTimes): void {
     const due =
       this.#failures > 0 ? this.#retryAt : (this.#set?.renewAt ?? Number.NEGATIVE_INFINITY);
-    if (this.#isLoaded && !this.#running && this.#options.now() >= due) void this.#fetch(times);
+    const isDue = this.#options.monotonic() >= due;
+    if (this.#isLoaded && !this.#running && isDue) void this.#fetch(times);
   }
 
   /**
@@ -200,8 +203,8 @@ export class IssuerKeys {
 
   /** The set, if it is fresh or not older than the settings allow. */
   #usableSet({ maxAge }: KeyTimes): CurrentSet | undefined {
-    const now = this.#options.now();
-    return this.#set && (now < this.#set.freshUntil || now - this.#set.fetchedAt < maxAge)
+    const now = this.#options.monotonic();
+    return this.#set && (now < this.#set.freshUntil || now - this.#set.since < maxAge)
       ? this.#set
       : undefined;
   }
@@ -221,25 +224,26 @@ export class IssuerKeys {
   }
 
   async #fetchOnce({ timeout }: KeyTimes): Promise<void> {
-    const { fetch, events, now, random } = this.#options;
+    const { fetch, events, now, monotonic, random } = this.#options;
     const { issuer } = this.origin;
-    const began = now();
+    const [fetchedAt, since] = [now(), monotonic()];
     try {
       const { jwks, source, freshFor } = await fetch(this.origin, timeout);
-      const renewAt = began + freshFor * (RENEW_AFTER + RENEW_SPREAD * random());
-      this.#adopt(jwks, { source, fetchedAt: began, freshUntil: began + freshFor, renewAt });
+      const renewAt = since + freshFor * (RENEW_AFTER + RENEW_SPREAD * random());
+      const freshUntil = since + freshFor;
+      await this.#adopt(jwks, { source, fetchedAt, since, freshUntil, renewAt });
       this.#failures = 0;
       this.#lastError = undefined;
       events.fetched(issuer);
-      this.#write(jwks, began);
+      this.#write(jwks, fetchedAt);
     } catch (error) {
       if (this.#isRetired) return;
       const longest = Math.min(RETRY_LONGEST, RETRY_FIRST * 2 ** Math.min(this.#failures, 10));
       const retryIn = Math.max(RETRY_FIRST, longest * (0.5 + 0.5 * random()));
       this.#failures++;
       this.#lastError = errorText(error);
-      this.#retryAt = now() + retryIn;
-      const keysAge = this.#set && now() - this.#set.fetchedAt;
+      this.#retryAt = monotonic() + retryIn;
+      const keysAge = this.#set && monotonic() - this.#set.since;
       events.fetchFailed(issuer, { reason: this.#lastError, retryIn, keysAge });
     }
   }
@@ -248,19 +252,20 @@ export class IssuerKeys {
    * Puts a set into use. A set with the same text as before remains the same object, so that tokens
    * that were verified with it remain verified.
    */
-  #adopt(jwks: unknown, times: Omit<CurrentSet, 'keys' | 'text'>): void {
+  async #adopt(jwks: unknown, times: Omit<CurrentSet, 'keys' | 'text'>): Promise<void> {
     const text = JSON.stringify(jwks);
     if (this.#set?.text === text) {
       this.#set = { ...this.#set, ...times };
       return;
     }
-    const { keys, skipped } = parsePublishedKeys(jwks);
-    const [before, after] = [this.keyIds, namesOf(keys)];
+    const { keys, skipped } = await parsePublishedKeys(jwks);
+    const [before, after] = [new Set(keyNames(this.keys)), new Set(keyNames(keys))];
     this.#set = { keys, text, ...times };
+    // The issuer chose the key IDs, and how many there are.
     this.#options.events.keysChanged(this.origin.issuer, {
-      added: after.filter((kid) => !before.includes(kid)),
-      removed: before.filter((kid) => !after.includes(kid)),
-      skipped,
+      added: formatValues([...after].filter((kid) => !before.has(kid))),
+      removed: formatValues([...before].filter((kid) => !after.has(kid))),
+      skipped: formatValues(skipped),
     });
   }
 
@@ -269,18 +274,20 @@ export class IssuerKeys {
    * withdrawn meanwhile.
    */
   async #load(): Promise<void> {
-    const { store, events, now } = this.#options;
+    const { store, events, now, monotonic } = this.#options;
     const { issuer } = this.origin;
     try {
       const stored = await store.read(issuer, originText(this.origin));
       // Keys from the future may have any age, because one of the clocks was wrong.
-      if (stored && stored.fetchedAt <= now()) {
+      const age = now() - (stored?.fetchedAt ?? Number.POSITIVE_INFINITY);
+      if (stored && age >= 0) {
         const times = {
           fetchedAt: stored.fetchedAt,
+          since: monotonic() - age,
           freshUntil: Number.NEGATIVE_INFINITY,
           renewAt: Number.NEGATIVE_INFINITY,
         };
-        this.#adopt(stored.jwks, { source: 'the data directory', ...times });
+        await this.#adopt(stored.jwks, { source: 'the data directory', ...times });
       }
     } catch (error) {
       events.notStored(issuer, `cannot be read: ${errorText(error)}`);
@@ -315,6 +322,7 @@ export function originText({ issuer, jwksUri, ca, allowInsecure }: KeyOrigin): s
   return JSON.stringify([issuer, jwksUri ?? null, ca, allowInsecure]);
 }
 
-function namesOf(keys: KeySet): readonly string[] {
+/** The key IDs of a set. */
+export function keyNames(keys: KeySet): readonly string[] {
   return keys.map(({ kid }) => kid ?? '(no kid)');
 }

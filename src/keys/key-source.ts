@@ -3,6 +3,7 @@
  * decision asks a {@link KeySource}, which may be a setting or the identity providers.
  */
 import type { Fault } from '../lib/errors.ts';
+import { formatValues } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 
@@ -25,6 +26,8 @@ export interface IssuerState {
   readonly issuer: string;
   /** The setting `jwks`, or the address that the keys are fetched from. */
   readonly source: string;
+  readonly keyCount: number;
+  /** At most 16, each cut, and a word about the rest. */
   readonly keyIds: readonly string[];
   /**
    * When the keys were fetched, in milliseconds since the epoch. Undefined if they have not been
@@ -57,7 +60,7 @@ export interface KeySource {
 
 /** How an issuer's keys changed. */
 export interface KeyChange {
-  /** Key IDs. A key without one is `(no kid)`. */
+  /** As `formatValues` shows key IDs. A key without one is `(no kid)`. */
   readonly added: readonly string[];
   readonly removed: readonly string[];
   /** One phrase for each key of the set that cannot be used. */
@@ -96,10 +99,12 @@ export const staticKeys: KeySource = {
     return undefined;
   },
   describe(values) {
-    const keyIds = values['server.jwt_authentication.jwks'].map(({ kid }) => kid ?? '');
+    const keys = values['server.jwt_authentication.jwks'];
+    const keyIds = formatValues(keys.map(({ kid }) => kid ?? ''));
     return values['server.jwt_authentication.issuers.configuration'].issuers.map((issuer) => ({
       issuer,
       source: 'server.jwt_authentication.jwks',
+      keyCount: keys.length,
       keyIds,
       fetchedAt: undefined,
       lastError: undefined,

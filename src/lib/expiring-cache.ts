@@ -1,21 +1,34 @@
 /**
  * A bounded cache around `node-cache`. The package needs care: it clones values by default, which
  * breaks keys and promises; it throws when it is full; a lifetime of 0 means for ever; and its
- * store is a plain object, in which `__proto__` is not an ordinary key.
+ * store is a plain object, in which `__proto__` is not an ordinary key. It also counts lifetimes on
+ * the clock of the system, so that a clock that is set back prolongs them. They are counted here.
  */
 import NodeCache from 'node-cache';
 
 /** How often expired entries are deleted, in seconds. The timer does not keep the process alive. */
 const CHECK_SECONDS = 60;
 
+/** What is stored. */
+interface Entry<Value> {
+  readonly value: Value;
+  /** The last moment of its lifetime. */
+  readonly until: number;
+}
+
 /** Values that are forgotten after a time. */
 export class ExpiringCache<Value extends object> {
   readonly #cache: NodeCache;
   readonly #limit: number;
+  readonly #monotonic: () => number;
 
-  /** @param limit how many entries there may be */
-  constructor(limit: number) {
+  /**
+   * @param limit how many entries there may be
+   * @param monotonic milliseconds on a clock that does not jump
+   */
+  constructor(limit: number, monotonic: () => number = () => performance.now()) {
     this.#limit = limit;
+    this.#monotonic = monotonic;
     this.#cache = new NodeCache({
       useClones: false,
       maxKeys: limit,
@@ -30,7 +43,8 @@ export class ExpiringCache<Value extends object> {
 
   /** The value, unless it has expired. */
   get(key: string): Value | undefined {
-    return this.#cache.get<Value>(stored(key));
+    const entry = this.#cache.get<Entry<Value>>(stored(key));
+    return entry && this.#monotonic() <= entry.until ? entry.value : undefined;
   }
 
   /**
@@ -42,9 +56,10 @@ export class ExpiringCache<Value extends object> {
   set(key: string, value: Value, lifetime: number): void {
     this.delete(key);
     if (!(lifetime > 0) || this.size >= this.#limit) return;
+    const entry: Entry<Value> = { value, until: this.#monotonic() + lifetime };
     this.#cache.set(
       stored(key),
-      value,
+      entry,
       lifetime === Number.POSITIVE_INFINITY ? 0 : lifetime / 1000,
     );
   }

@@ -24,6 +24,23 @@ const LIST_LIMIT = 16;
 /** NAMEDATALEN − 1. PostgreSQL cuts a longer name, and the cut name may be another role. */
 const NAME_LIMIT = 63;
 
+/**
+ * The longest text that is composed, in UTF-16 units. NFC takes time that grows with the square of
+ * the length. A longer text cannot fold to a SQL name: a name of 63 bytes has at most 63 units. A
+ * unit decomposes to at most 4 (Unicode Standard Annex 15, section 12), so that the name's NFD,
+ * which is that of the text, has at most 252. A character of the text has at most twice the units
+ * of its NFD, as U+2F804 has, and lower case shortens none. That is at most 504 units.
+ */
+const FOLD_LIMIT = 8 * NAME_LIMIT;
+
+/**
+ * More marks in a row than a SQL name can come from. NFC sorts them, in time that grows with the
+ * square of their number. It adds at most three to the letter before them, and what it makes of the
+ * others has at least a byte for each of them: that is more than 63 bytes. The search begins only
+ * where a row begins, and so takes time that grows with the length.
+ */
+const TOO_MANY_MARKS = /(?<!\p{M})\p{M}{67}/u;
+
 /** Whether the text is valid Unicode, not empty, and free of invisible characters. */
 export function isUsableText(text: string): boolean {
   return text !== '' && !UNPRINTABLE.test(text);
@@ -33,10 +50,13 @@ export function isUsableText(text: string): boolean {
  * The SQL name in lower case, whatever the locale, and in NFC. Folding twice changes nothing. Lower
  * case comes first because it can decompose a character (İ becomes i and a dot), and NFC never
  * restores an upper-case letter. Names are folded before they are checked or compared: `PG_MONITOR`
- * or a name with a Kelvin sign may fold to a name that means something to the backend.
+ * or a name with a Kelvin sign may fold to a name that means something to the backend. A text that
+ * is too long to fold to a name is put in lower case only, and is no usable name.
  */
 export function foldName(name: string): string {
-  return name.toLowerCase().normalize('NFC');
+  const lower = name.toLowerCase();
+  const isTooLong = lower.length > FOLD_LIMIT || TOO_MANY_MARKS.test(lower);
+  return isTooLong ? lower : lower.normalize('NFC');
 }
 
 /** Whether a folded name can be a SQL user: 1 to 63 bytes of UTF-8 without invisible characters. */
@@ -77,6 +97,15 @@ export function formatList(values: readonly string[]): string {
     shown.push('…');
   }
   return `[${shown.join(' ')}]`;
+}
+
+/**
+ * The values for a list of the log, each as {@link formatText} shows it. After 16 values, one more
+ * text tells how many there are in all.
+ */
+export function formatValues(values: readonly string[]): readonly string[] {
+  const shown = values.slice(0, LIST_LIMIT).map(formatText);
+  return values.length > LIST_LIMIT ? [...shown, `… (${values.length} in all)`] : shown;
 }
 
 /** As PostgreSQL writes such bytes of `application_name` (pg_clean_ascii). */

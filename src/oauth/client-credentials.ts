@@ -9,15 +9,20 @@ import { type Discovery, providerAccess } from '../keys/discovery.ts';
 import { orAborted } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { isJsonObject } from '../lib/json.ts';
-import { Limiter } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
+import {
+  type Applicant,
+  ExchangeLimits,
+  type ExchangeOutcome,
+  type ExchangePermit,
+} from './exchange-limits.ts';
 
-/**
- * How many exchanges may be in progress at once. Anybody can cause one with any user and password,
- * and the issuer sees all of them as ours.
- */
-const EXCHANGE_LIMIT = 32;
+/** Of a JWS, and of a JWE. */
+const TOKEN_PARTS: ReadonlySet<number> = new Set([3, 5]);
+
+/** A password is not split into more parts, however many dots it has. */
+const MOST_PARTS = 8;
 
 /** What a client sent: a token, or the id and secret of an OAuth client in its place. */
 interface Credentials {
@@ -25,6 +30,14 @@ interface Credentials {
   readonly user: string | undefined;
   /** The token, or the secret. */
   readonly token: string;
+  /** The client's. Undefined if it is not known. */
+  readonly address?: string | undefined;
+}
+
+/** What a {@link ClientCredentials} is made with. */
+export interface ClientCredentialsOptions {
+  /** How many logins may wait for an exchange at once. */
+  readonly waitingLimit: number;
 }
 
 /** The exchanges of a process. */
@@ -32,17 +45,18 @@ export class ClientCredentials {
   readonly #fetchJson: FetchJson;
   readonly #discovery: Discovery;
   readonly #closed = new AbortController();
-  readonly #exchanges = new Limiter({ limit: EXCHANGE_LIMIT });
+  readonly #limits: ExchangeLimits;
 
-  constructor(fetchJson: FetchJson, discovery: Discovery) {
+  constructor(fetchJson: FetchJson, discovery: Discovery, options: ClientCredentialsOptions) {
     this.#fetchJson = fetchJson;
     this.#discovery = discovery;
+    this.#limits = new ExchangeLimits(options.waitingLimit);
   }
 
   /**
    * Exchanges the id and secret for a token. The result has no user, since the SQL user follows
-   * from the token. A request that already has a token is returned unchanged, and so is any request
-   * if no issuer is set.
+   * from the token. A request that already has a token, or what may be one, is returned unchanged,
+   * and so is any request if no issuer is set.
    *
    * @throws PgError 28P01 if the issuer gives no token; the signal's reason
    */
@@ -52,26 +66,22 @@ export class ClientCredentials {
     signal: AbortSignal,
   ): Promise<Request> => {
     const issuer = values['pgsso.client_credentials.issuer'];
-    if (
-      !values['server.jwt_authentication.enabled'] ||
-      issuer === '' ||
-      isTokenShaped(request.token)
-    )
+    if (!values['server.jwt_authentication.enabled'] || issuer === '' || mayBeToken(request.token))
       return request;
-    const { user: id = '', token: secret } = request;
-    const permit = this.#exchanges.acquire();
-    if (!permit) throw refused(id, `${EXCHANGE_LIMIT} exchanges are under way`, 'us');
+    const { user: id = '', token: secret, address } = request;
+    const permit = await this.#begin({ id, secret, address }, signal);
+    let outcome: ExchangeOutcome = 'given up';
     try {
-      return {
-        ...request,
-        user: undefined,
-        token: await this.#fetchToken(issuer, { id, secret }, values, signal),
-      };
+      const token = await this.#fetchToken(issuer, { id, secret }, values, signal);
+      outcome = 'right';
+      return { ...request, user: undefined, token };
     } catch (error) {
-      signal.throwIfAborted();
       // RFC 6749, 5.2: 400 or 401 for wrong credentials.
       const isClientFault =
         error instanceof HttpFailure && (error.status === 400 || error.status === 401);
+      if (isClientFault) outcome = 'wrong';
+      signal.throwIfAborted();
+      if (!isClientFault) outcome = 'failed';
       throw refused(
         id,
         `${errorText(error)}; pgsso.client_credentials.issuer`,
@@ -79,13 +89,22 @@ export class ClientCredentials {
         error,
       );
     } finally {
-      permit.release();
+      permit.end(outcome);
     }
   };
 
   /** Ends the lookups that are in progress. */
   close(): void {
     this.#closed.abort(new Error('the front-end is shutting down'));
+  }
+
+  async #begin(applicant: Applicant, signal: AbortSignal): Promise<ExchangePermit> {
+    try {
+      return await this.#limits.begin(applicant, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw refused(applicant.id, errorText(error), 'us', error);
+    }
   }
 
   async #fetchToken(
@@ -113,7 +132,7 @@ export class ClientCredentials {
       }),
     });
     const { access_token: token } = isJsonObject(body) ? body : {};
-    if (typeof token !== 'string' || !isTokenShaped(token)) {
+    if (typeof token !== 'string' || token.split('.', 4).length !== 3) {
       throw new Error('the issuer gave an access token that is not a JSON web token');
     }
     return token;
@@ -121,11 +140,20 @@ export class ClientCredentials {
 }
 
 /**
- * Whether the password has three parts with dots between them. It is then checked as a token, and
- * never sent anywhere as a secret.
+ * Whether the password may be a token, even one that is damaged or of a kind that is not taken. It
+ * is then checked as a token, and never sent anywhere as a secret. A JWS has three parts with dots
+ * between them and a JWE has five (RFC 7516, 7.1); dots and blanks at the ends do not count. `eyJ`
+ * begins every base64url that holds a JSON object.
  */
-function isTokenShaped(password: string): boolean {
-  return password.split('.', 4).length === 3;
+function mayBeToken(password: string): boolean {
+  const parts = password.split('.', MOST_PARTS);
+  const inner = password.replace(/^[\s.]+/, '').split('.', MOST_PARTS);
+  while (inner.at(-1)?.trim() === '') inner.pop();
+  return (
+    TOKEN_PARTS.has(parts.length) ||
+    TOKEN_PARTS.has(inner.length) ||
+    /(?<![A-Za-z0-9_-])eyJ/.test(password)
+  );
 }
 
 /** RFC 6749, 2.3.1: both parts are form-encoded first, so that an id may hold a colon. */

@@ -8,6 +8,9 @@ import { formatText } from '../lib/text.ts';
 /** Characters of a field, escapes included. A message or reason holds a few values of 256. */
 const TEXT_LIMIT = 1024;
 
+/** A reason may list what is accepted: 16 values of 256 characters. */
+const REASON_LIMIT = 8192;
+
 /** Lines of a stack, each of 256 characters. Node.js collects 10 frames. */
 const STACK_LINES = 16;
 
@@ -24,8 +27,8 @@ export function boundEvent(event: unknown): unknown {
 }
 
 function bound(value: unknown, name: string, levels: number): unknown {
-  if (typeof value === 'string')
-    return name === 'stack' ? boundStack(value) : formatText(value, TEXT_LIMIT);
+  if (typeof value === 'string') if (name === 'stack') return boundStack(value);
+  return formatText(value, name === 'reason' ? REASON_LIMIT : TEXT_LIMIT);
   if (typeof value !== 'object' || value === null) return value;
   if (value instanceof Error) return { message: bound(value.message, '', 1), ...stackOf(value) };
   if (levels === 0) return '…';

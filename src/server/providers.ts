@@ -29,19 +29,23 @@ export function openProviders<E extends KeyEvents>(
 ) {
   const http = new JsonClient(environment);
   const { fetchJson } = http;
-  const now = Date.now;
-  const discovery = new Discovery(fetchJson, now);
-  const clientCredentials = new ClientCredentials(fetchJson, discovery);
-  const userinfo = new Userinfo(fetchJson, discovery);
+  const clocks = { now: Date.now, monotonic: () => performance.now() };
+  // A login that waits for an issuer holds a place. Those that wait for keys because of a token
+  // that is not verified may take a quarter of the places, and one issuer half of that. The same
+  // holds for those that wait for userinfo, and for a token in exchange for client credentials.
+  const waitingLimit = Math.ceil(maxLogins / 4);
+  const limits = { waitingLimit, waitingShare: Math.ceil(waitingLimit / 2) };
+  const discovery = new Discovery(fetchJson, clocks);
+  const clientCredentials = new ClientCredentials(fetchJson, discovery, { waitingLimit });
+  const userinfo = new Userinfo(fetchJson, discovery, limits);
   const fetched = new FetchedKeys({
     fetchJson,
     discovery,
     store,
     events,
-    now,
     random: Math.random,
-    // A login that waits for keys holds a place. Forged tokens may take a quarter of the places.
-    waitingLimit: Math.ceil(maxLogins / 4),
+    ...clocks,
+    ...limits,
   });
   return {
     keys: keysBySetting(fetched),

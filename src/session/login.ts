@@ -68,7 +68,7 @@ async function logInWithToken(
   first: AuthRule,
   services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, permit, signal } = attempt;
+  const { record, address, permit, signal } = attempt;
   if (login.replication && services.replication === 'deny') throw replicationDenied();
   await channel.write(authenticationCleartextPassword(), signal);
   const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
@@ -80,7 +80,7 @@ async function logInWithToken(
   const { values } = services.settings.current;
   const rule = currentRule(attempt, login, first, services);
   const user = login.user?.toString();
-  const request = { token, user, namesRole: login.namesRole, rule };
+  const request = { token, user, namesRole: login.namesRole, address, rule };
   const identity = await services.authenticator.authenticate(request, values, signal);
   identify(record, identity);
   if (asksForConsole(login)) {

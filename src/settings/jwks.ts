@@ -5,6 +5,7 @@
  */
 
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { errorText, type PgError } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
 import { invalidSetting, quote } from './values.ts';
@@ -30,20 +31,36 @@ export interface PublishedKeys {
   readonly skipped: readonly string[];
 }
 
-/** No identity provider publishes more. This many are read within a tenth of a second. */
-const KEY_LIMIT = 1000;
+/** No identity provider publishes more. */
+const PUBLISHED_LIMIT = 1000;
+
+/**
+ * How many keys an operator may set. They are read at once, while all sessions wait: 0.02 ms for an
+ * RSA key, 0.1 ms for one on P-256, but 1.3 ms for one on P-521. That is at most 40 ms.
+ */
+const SETTING_LIMIT = 100;
+const SLOW_LIMIT = 16;
+
+/** The curves whose points take long to be checked. */
+const SLOW_CURVES: readonly unknown[] = ['P-384', 'P-521'];
+
+/** How long published keys are read before other work gets its turn, in milliseconds. */
+const SLICE_MS = 4;
+
+/**
+ * How many keys of one kid may be tried for one algorithm. RFC 7517, 4.5, wants distinct key IDs,
+ * and a rotation has two keys at once. Each costs a verification, which anybody can cause.
+ */
+export const CANDIDATE_LIMIT = 4;
 
 /** Bits (NIST SP 800-131A; RFC 7518, 3.3). */
 const RSA_MODULUS_MINIMUM = 2048;
 
-/** Bits. OpenSSL does not use longer keys (OPENSSL_RSA_MAX_MODULUS_BITS). */
-const RSA_MODULUS_MAXIMUM = 16_384;
+/** Bits. The time of a verification grows with the square. Identity providers have 4096 at most. */
+const RSA_MODULUS_MAXIMUM = 8192;
 
-/**
- * OpenSSL's limit for large moduli (OPENSSL_RSA_MAX_PUBEXP_BITS). A longer exponent makes each
- * verification slow.
- */
-const RSA_EXPONENT_MAXIMUM = 1n << 64n;
+/** 32 bits. The time of a verification grows with the length. Almost all keys have 65537. */
+const RSA_EXPONENT_MAXIMUM = (1n << 32n) - 1n;
 
 /** The members of private and symmetric keys only (RFC 7518, 6.2.2, 6.3.2 and 6.4). */
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
@@ -80,31 +97,44 @@ export function parseKeySet(text: string): KeySet {
   if (!reading.valid) throw invalid(reading.problem);
   const json = reading.value;
   if (!isJsonObject(json)) throw invalid('it is neither a key nor a set of keys');
-  if (!('keys' in json)) return Object.freeze([parseMember(json, 'the key')]);
+  if (!('keys' in json)) return Object.freeze([parseMember(json, 'the key', new Candidates())]);
+  const members = readMembers(json, SETTING_LIMIT, invalid);
+  const slow = members.filter((key) => isJsonObject(key) && SLOW_CURVES.includes(key['crv']));
+  if (slow.length > SLOW_LIMIT)
+    throw invalid(`it has more than ${SLOW_LIMIT} keys on ${SLOW_CURVES.join(' and ')}`);
+  const candidates = new Candidates();
   return Object.freeze(
-    readMembers(json, invalid).map((key, index) => parseMember(key, `key ${index + 1}`)),
+    members.map((key, index) => parseMember(key, `key ${index + 1}`, candidates)),
   );
 }
 
 /**
  * The keys of a JWK set that an issuer publishes. A key that cannot be used is left out, since the
- * set may hold keys for other purposes (RFC 7517, 5: "implementations SHOULD ignore JWKs …").
+ * set may hold keys for other purposes (RFC 7517, 5: "implementations SHOULD ignore JWKs …"). A set
+ * of a thousand keys takes more than a second, so that other work gets its turn meanwhile.
  *
  * @throws Error if the JSON is not a set
  */
-export function parsePublishedKeys(json: unknown): PublishedKeys {
+export async function parsePublishedKeys(json: unknown): Promise<PublishedKeys> {
   if (!isJsonObject(json)) throw new Error('the key set is not a JSON object');
   const keys: VerificationKey[] = [];
   const skipped: string[] = [];
-  for (const [index, jwk] of readMembers(
+  const candidates = new Candidates();
+  const members = readMembers(
     json,
+    PUBLISHED_LIMIT,
     (problem) => new Error(`the key set is not valid: ${problem}`),
-  ).entries()) {
+  );
+  let began = performance.now();
+  for (const [index, jwk] of members.entries()) {
     try {
-      keys.push(parseKey(jwk));
+      keys.push(candidates.add(parseKey(jwk)));
     } catch (error) {
       skipped.push(`${nameMember(jwk, `key ${index + 1}`)} ${errorText(error)}`);
     }
+    if (performance.now() - began < SLICE_MS) continue;
+    await setImmediate();
+    began = performance.now();
   }
   return { keys: Object.freeze(keys), skipped };
 }
@@ -141,18 +171,40 @@ export function parseKey(jwk: unknown): VerificationKey {
   });
 }
 
+/** Counts the keys of each kid and algorithm, so that no set has more than can be tried. */
+class Candidates {
+  readonly #counts = new Map<string, number>();
+
+  /**
+   * Adds a key and returns it.
+   *
+   * @throws Error whose message continues "the key …" if there are enough keys before it
+   */
+  add(key: VerificationKey): VerificationKey {
+    const { kid, algorithms } = key;
+    // Of keys without a kid, only one can be meant.
+    if (kid === undefined) return key;
+    const names = algorithms.map((algorithm) => `${algorithm} ${kid}`);
+    if (names.every((name) => (this.#counts.get(name) ?? 0) >= CANDIDATE_LIMIT))
+      throw new Error(`is ignored: ${CANDIDATE_LIMIT} keys with its kid come before`);
+    for (const name of names) this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
+    return key;
+  }
+}
+
 function readMembers(
   { keys }: Readonly<Record<string, unknown>>,
+  limit: number,
   failure: (problem: string) => Error,
 ): readonly unknown[] {
   if (!Array.isArray(keys)) throw failure('its keys are not an array');
-  if (keys.length > KEY_LIMIT) throw failure(`it has more than ${KEY_LIMIT} keys`);
+  if (keys.length > limit) throw failure(`it has more than ${limit} keys`);
   return keys;
 }
 
-function parseMember(jwk: unknown, name: string): VerificationKey {
+function parseMember(jwk: unknown, name: string, candidates: Candidates): VerificationKey {
   try {
-    return parseKey(jwk);
+    return candidates.add(parseKey(jwk));
   } catch (error) {
     throw invalid(`${nameMember(jwk, name)} ${errorText(error)}`);
   }

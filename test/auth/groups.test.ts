@@ -3,7 +3,7 @@
  * accepted, and which roles the groups stand for.
  */
 
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
@@ -16,8 +16,10 @@ import {
 import type { PgError } from '../../src/lib/errors.ts';
 import { parseKeySet } from '../../src/settings/jwks.ts';
 import { parseRoleRules } from '../../src/settings/maps.ts';
+import { KeyWorld, valuesFor } from '../keys/key-world.ts';
+import { startIssuer } from '../support/issuer.ts';
 import { startProvider } from '../support/oidc.ts';
-import type { Members } from '../support/tokens.ts';
+import { type Members, testKey } from '../support/tokens.ts';
 import { authenticatorOf, login, refusalOf, requestOf, settingsOf } from './login.ts';
 
 const ON = { 'server.jwt_authentication.authorization.enabled': true };
@@ -311,4 +313,69 @@ t.test('a role map that does not parse names its line', async (t) => {
   for (const [map, message] of table) {
     t.throws(() => parseRoleRules(map), { sqlstate: '22023', message }, map.slice(0, 30));
   }
+});
+
+t.test('an issuer whose userinfo hangs leaves room for other logins (issue 16, 10)', async (t) => {
+  const key = testKey('ES256', 'one');
+  const [slow, good] = [await startIssuer([key]), await startIssuer([key])];
+  const world = new KeyWorld(
+    valuesFor(JSON.stringify([slow.issuer, good.issuer]), {
+      'server.jwt_authentication.authorization.enabled': 'true',
+    }),
+  );
+  t.teardown(async () => {
+    await world.close();
+    await slow.close();
+    await good.close();
+  });
+  const answer = JSON.stringify({ sub: 'alice', groups: ['dev'] });
+  let isHanging = true;
+  for (const issuer of [slow, good]) {
+    issuer.document = { userinfo_endpoint: `${issuer.issuer}/userinfo` };
+    issuer.behaviour = (request, response, ordinary) => {
+      if (request.url !== '/userinfo') ordinary();
+      else if (issuer === good || !isHanging)
+        response.writeHead(200, { 'content-type': 'application/json' }).end(answer);
+    };
+  }
+  const abort = new AbortController();
+  setMaxListeners(0, abort.signal);
+  const stuck = Array.from({ length: 1000 }, () =>
+    world.login(world.token(key), 'alice', abort.signal).catch(() => 'gone'),
+  );
+  await slow.asked('/userinfo', 125);
+  const error = await world.refusal(world.token(key));
+  t.match(error, {
+    code: 'userinfo_failed',
+    fault: 'identity provider',
+    reason: /too many logins wait: at most 125 of one issuer, 250 in all/,
+  });
+  t.equal(slow.count('/userinfo'), 125);
+  t.equal(await world.login(world.token(key, { iss: good.issuer })), 'alice');
+  abort.abort(new Error('gone'));
+  const outcomes = await Promise.all(stuck);
+  t.equal(outcomes.filter((outcome) => outcome === 'gone').length, 125);
+  isHanging = false;
+  t.equal(await world.login(world.token(key)), 'alice', 'there is room again');
+});
+
+t.test('a list of more elements than there may be groups is not read', async (t) => {
+  const many = Array.from({ length: 1100 }, (_, index) => (index < 1000 ? 'dev' : ''));
+  t.strictSame(await groupsOf({ groups: many }), ['dev'], 'equal ones and empty ones do not count');
+  const userinfo: UserinfoLookup = async () =>
+    new Map<string, unknown>([
+      ['sub', 'alice'],
+      ['groups', ','.repeat(1_000_000)],
+    ]);
+  t.match(await refusedGroups({}, userinfo), {
+    code: 'empty_group_list',
+    reason: /more than 10000 elements/,
+  });
+  const long = Array.from({ length: 260 }, (_, index) => `${index}`.padStart(1000, '0'));
+  const wordy: UserinfoLookup = async () =>
+    new Map<string, unknown>([
+      ['sub', 'alice'],
+      ['groups', long],
+    ]);
+  t.match(await refusedGroups({}, wordy), { reason: /more than 256000 characters of groups/ });
 });

@@ -21,7 +21,7 @@ import {
   signWith,
   testKey,
 } from '../support/tokens.ts';
-import { settingsOf, verificationKey } from './login.ts';
+import { CLAIMS, login, refusalOf, settingsOf, verificationKey } from './login.ts';
 
 const ALGORITHMS: readonly SigningAlgorithm[] = [
   ...(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'] as const),
@@ -240,4 +240,20 @@ t.test('logins: a token is verified once, and again after anything has changed',
   const before = world.verified.size;
   t.equal(await world.login(forged), 'invalid_token');
   t.equal(world.verified.size, before, 'a failed verification is not remembered');
+});
+
+t.test('a forged token costs four verifications at most (issue 16, 11)', async (t) => {
+  const keys = Array.from({ length: 6 }, (_, i) => verificationKey(testKey('ES256', `${i}`))).map(
+    (key) => ({ ...key, kid: 'shared' }),
+  );
+  const others = Array.from({ length: 370 }, () => ({
+    ...verificationKey(testKey('RS256')),
+    kid: 'shared',
+  }));
+  const settings = { 'server.jwt_authentication.jwks': [...others, ...keys] };
+  const by = (kid: string) => mintToken(testKey('ES256', kid), CLAIMS, { kid: 'shared' });
+  t.match(await login({ token: by('3'), settings }), { user: 'alice' }, 'the fourth that fits');
+  const { reason = '' } = await refusalOf({ token: by('4'), settings });
+  t.equal(reason.match(/is not by this key/g)?.length, 4);
+  t.equal(reason.match(/the key is for/g)?.length, 4, 'and the reason is short');
 });

@@ -262,7 +262,7 @@ t.test(
     t.strictSame(new Set(await Promise.all([...forged, ...late])), new Set(['invalid_token']));
     t.equal(issuer.count(JWKS), 2, 'the first fetch, and one for all of them');
     t.equal(issuer.count(DISCOVERY), 1);
-    t.equal(world.details('refetchRefused').length, 10_000 - 250, 'a bounded number waits');
+    t.equal(world.details('refetchRefused').length, 10_000 - 125, 'a bounded number waits');
   },
 );
 
@@ -294,9 +294,12 @@ t.test(
     t.equal(await world.login(world.token(STRANGER)), 'invalid_token');
     t.equal(issuer.count(JWKS), 3, 'nor after a fetch that failed');
 
-    world.now -= HOUR;
+    world.clockError = -HOUR;
     t.equal(await world.login(world.token(STRANGER)), 'invalid_token');
-    t.equal(issuer.count(JWKS), 4, 'a clock that is set back does not prolong it');
+    t.equal(issuer.count(JWKS), 3, 'a clock that is set back does not shorten it');
+    world.now += SECOND;
+    t.equal(await world.login(world.token(STRANGER)), 'invalid_token');
+    t.equal(issuer.count(JWKS), 4, 'nor prolong it');
   },
 );
 
@@ -576,4 +579,129 @@ t.test('keys are fetched in advance at the start', async (t) => {
   lost.fetched.start(() => lost.values);
   await lost.fetches(1);
   t.equal(lost.fetched.wereTried(lost.values), true, 'or it is known that they cannot be had');
+});
+
+t.test('a clock that is set back stops no renewal (issue 16, 24)', async (t) => {
+  const { issuer, world } = await setUp(t);
+  await world.login(world.token(KEY));
+  world.clockError = -24 * HOUR;
+  world.advance(9 * MINUTE);
+  await world.fetches(2);
+  t.equal(issuer.count(JWKS), 2, 'the renewal');
+
+  issuer.behaviour = misbehave.away;
+  world.advance(9 * MINUTE);
+  await world.fetches(3);
+  world.clockError -= 24 * HOUR;
+  issuer.behaviour = undefined;
+  world.advance(2 * SECOND);
+  await world.fetches(4);
+  t.equal(world.details('fetched').length, 3, 'the attempt after a failure');
+});
+
+t.test('a clock that is set does not change the age of keys (issue 16, 24)', async (t) => {
+  const { issuer, world } = await setUp(t, { 'pgsso.jwks_max_age': '2h' });
+  const token = () => world.token(KEY, { iat: 0, exp: 4_000_000_000 });
+  await world.login(token());
+  issuer.behaviour = misbehave.away;
+  world.clockError = 100 * 24 * HOUR;
+  t.equal(await world.login(token()), 'alice', 'a clock that is ahead makes none too old');
+  world.advance(2 * HOUR - 1);
+  await world.fetches(2);
+  t.equal(await world.login(token()), 'alice');
+  world.clockError = -100 * 24 * HOUR;
+  world.now += 1;
+  t.equal(await world.login(token()), 'keys_unavailable', 'one that is behind keeps none alive');
+});
+
+t.test(
+  'stored keys whose time lies ahead are distrusted, others age on (issue 16, 24)',
+  async (t) => {
+    const store = memoryStore();
+    const { issuer, world } = await setUp(t, { 'pgsso.jwks_max_age': '2h' }, { store });
+    await world.login(world.token(KEY));
+    issuer.behaviour = misbehave.away;
+    const token = world.token(KEY, { iat: 0 });
+    const behind = restart(t, world, { store });
+    behind.clockError = -1;
+    t.equal(await behind.login(token), 'keys_unavailable');
+
+    const later = restart(t, world, { store });
+    // The monotonic clock of another process begins anywhere.
+    later.now = 0;
+    later.clockError = world.now + HOUR;
+    t.equal(await later.login(token), 'alice');
+    later.clockError -= HOUR;
+    later.now += HOUR - 1;
+    t.equal(await later.login(token), 'alice');
+    later.now += 1;
+    t.equal(await later.login(token), 'keys_unavailable', 'they are of two hours ago');
+  },
+);
+
+t.test('an issuer whose keys hang leaves room for those that wait for others', async (t) => {
+  const { issuer, world } = await setUp(t);
+  const other = await startIssuer([KEY]);
+  t.teardown(() => other.close());
+  world.values = valuesFor(JSON.stringify([issuer.issuer, other.issuer]));
+  const tokenOf = ({ issuer: iss }: TestIssuer, kid: string): string =>
+    world.token(kid === 'two' ? NEXT : STRANGER, { iss }, { kid });
+  await world.login(world.token(KEY));
+  await world.login(world.token(KEY, { iss: other.issuer }));
+  issuer.behaviour = misbehave.hang;
+  const stuck = Array.from({ length: 300 }, (_, i) => world.login(tokenOf(issuer, `${i}`)));
+  await issuer.asked(JWKS, 2);
+  t.equal(world.details('refetchRefused').length, 300 - 125);
+  other.keys = [publicJwk(NEXT)];
+  t.equal(await world.login(tokenOf(other, 'two')), 'alice');
+  world.fetched.close();
+  await Promise.all(stuck);
+});
+
+t.test('a fetch that hangs because of an unknown key holds up no known one', async (t) => {
+  const { issuer, world } = await setUp(t, { 'server.jwt_authentication.client.timeout': '0' });
+  await world.login(world.token(KEY));
+  world.now += 9 * MINUTE;
+  issuer.behaviour = misbehave.hang;
+  const stuck = world.login(world.token(STRANGER));
+  await issuer.asked(JWKS, 2);
+  t.equal(await world.login(world.token(KEY, { jti: 'fresh' })), 'alice');
+  // The keys go stale. A login gives the fetch that is under way two seconds from its begin.
+  world.advance(2 * MINUTE);
+  const began = performance.now();
+  t.equal(await world.login(world.token(KEY, { jti: 'a' })), 'alice');
+  t.equal(await world.login(world.token(KEY, { jti: 'b' })), 'alice', 'and the next one none');
+  t.ok(performance.now() - began < 4000);
+  world.fetched.close();
+  t.equal(await stuck, 'invalid_token');
+});
+
+t.test('key IDs of an issuer are cut in the log and in the console (issue 16, 4)', async (t) => {
+  const { issuer, world } = await setUp(t);
+  issuer.keys = [
+    publicJwk(KEY),
+    ...Array.from({ length: 900 }, (_, i) => publicJwk(KEY, { kid: `${i}\n${'x'.repeat(500)}` })),
+    ...Array.from({ length: 99 }, (_, i) => ({ kty: 'x'.repeat(99), kid: `${i}\u202e` })),
+  ];
+  t.equal(await world.login(world.token(KEY)), 'alice');
+  const [change] = world.details('keysChanged') as { added: string[]; skipped: string[] }[];
+  t.equal(change?.added.at(-1), '… (901 in all)');
+  t.equal(change?.skipped.at(-1), '… (99 in all)');
+  const [state] = world.fetched.describe(world.values);
+  t.match(state, { keyCount: 901 });
+  for (const text of [JSON.stringify(change), JSON.stringify(state)]) {
+    t.ok(Buffer.byteLength(text) < 16_000, `${Buffer.byteLength(text)} bytes`);
+    t.notMatch(text, /\\n|\u202e/);
+  }
+});
+
+t.test('an address of a discovery document is not longer than the log takes', async (t) => {
+  for (const length of [2000, 900_000]) {
+    const { issuer, world } = await setUp(t);
+    issuer.document = { jwks_uri: `${issuer.issuer}/${'x'.repeat(length)}` };
+    const { code, reason = '' } = await world.refusal(world.token(KEY));
+    t.equal(code, 'keys_unavailable');
+    t.ok(reason.length < 1500, `${reason.length} characters`);
+    t.ok(JSON.stringify(world.happened).length < 1500);
+  }
 });

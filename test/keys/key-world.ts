@@ -1,5 +1,6 @@
 /** All code that fetches keys, with a clock that the test sets, and logins that use it. */
 import type { Authenticator } from '../../src/auth/authenticator.ts';
+import { Userinfo } from '../../src/auth/userinfo.ts';
 import { VerifiedTokens } from '../../src/auth/verified-tokens.ts';
 import { type FetchJson, JsonClient } from '../../src/http/json-client.ts';
 import { Discovery } from '../../src/keys/discovery.ts';
@@ -44,12 +45,15 @@ export function memoryStore(): KeyStore {
 
 /** The login services of one process. */
 export class KeyWorld {
+  /** The monotonic clock. The clock of the system shows this time and its error. */
   now = NOW;
+  /** How far the clock of the system is ahead, in milliseconds. */
+  clockError = 0;
   values: SettingValues;
   readonly happened: Happened[] = [];
   readonly #waiting = new Set<() => void>();
   readonly fetched: FetchedKeys;
-  readonly verified = new VerifiedTokens(() => this.now);
+  readonly verified = new VerifiedTokens(() => this.now + this.clockError);
   readonly authenticator: Authenticator;
   readonly #client: JsonClient;
 
@@ -62,10 +66,11 @@ export class KeyWorld {
     }: { store?: KeyStore; environment?: Record<string, string>; fetchJson?: FetchJson } = {},
   ) {
     this.values = values;
-    const now = (): number => this.now;
+    const now = (): number => this.now + this.clockError;
+    const clocks = { now, monotonic: () => this.now };
     this.#client = new JsonClient(environment);
     const fetch = fetchJson ?? this.#client.fetchJson;
-    const discovery = new Discovery(fetch, now);
+    const discovery = new Discovery(fetch, clocks);
     const tell =
       (name: keyof KeyEvents) =>
       (...details: unknown[]): void => {
@@ -85,16 +90,19 @@ export class KeyWorld {
       discovery,
       store,
       events,
-      now,
+      ...clocks,
       random: () => 0.5,
       waitingLimit: 250,
+      waitingShare: 125,
     });
-    const { exchange } = new ClientCredentials(fetch, discovery);
+    const { exchange } = new ClientCredentials(fetch, discovery, { waitingLimit: 250 });
+    const userinfo = new Userinfo(fetch, discovery, { waitingLimit: 250, waitingShare: 125 });
     const { fetched: source, verified } = this;
     this.authenticator = authenticatorOf({
       keys: keysBySetting(source),
       now,
       exchange,
+      userinfo: userinfo.lookup,
       verified,
       events,
     });
@@ -138,9 +146,10 @@ export class KeyWorld {
     token: string,
     user: string | undefined = 'alice',
     signal = new AbortController().signal,
+    address?: string,
   ): Promise<string> {
     try {
-      const request = { token, user, namesRole: false };
+      const request = { token, user, namesRole: false, address };
       return (await this.authenticator.authenticate(request, this.values, signal)).user;
     } catch (error) {
       if (error instanceof PgError) return error.code;

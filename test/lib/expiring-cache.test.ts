@@ -5,8 +5,7 @@ import { ExpiringCache } from '../../src/lib/expiring-cache.ts';
 
 t.test('a value is returned itself until its lifetime is over', async (t) => {
   let now = 1_000_000;
-  t.intercept(Date, 'now', { value: () => now });
-  const cache = new ExpiringCache<object>(10);
+  const cache = new ExpiringCache<object>(10, () => now);
   const [value, other] = [Promise.resolve(1), {}];
   cache.set('a', value, 1500);
   cache.set('b', other, Number.POSITIVE_INFINITY);
@@ -17,6 +16,17 @@ t.test('a value is returned itself until its lifetime is over', async (t) => {
   t.equal(cache.get('a'), undefined);
   now += 1e12;
   t.equal(cache.get('b'), other);
+});
+
+t.test('a clock that is set back prolongs no lifetime', async (t) => {
+  let monotonic = 1000;
+  let wall = Date.UTC(2026, 10, 24);
+  t.intercept(Date, 'now', { value: () => wall });
+  const cache = new ExpiringCache<object>(10, () => monotonic);
+  cache.set('a', {}, 1500);
+  wall -= 24 * 3_600_000;
+  monotonic += 1501;
+  t.equal(cache.get('a'), undefined);
 });
 
 t.test(

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Test } from 'tap';
 import t from 'tap';
+import { ExchangeLimits } from '../../src/oauth/exchange-limits.ts';
 import type { SettingName } from '../../src/settings/definitions.ts';
 import { KeyWorld, valuesFor } from '../keys/key-world.ts';
 import { publicJwk, testKey } from '../support/tokens.ts';
@@ -146,22 +147,164 @@ t.test(
   },
 );
 
+/** Logs in as each of many services at once. Each has a signal of its own. */
+function attempts(
+  { world }: World,
+  count: number,
+  from: (index: number) => { id?: string; address?: string },
+): { outcomes: Promise<PromiseSettledResult<string>[]>; end: () => void } {
+  const controllers = Array.from({ length: count }, () => new AbortController());
+  const logins = controllers.map(({ signal }, index) => {
+    const { id = ID, address } = from(index);
+    return world.login(`wrong ${index}`, id, signal, address);
+  });
+  return {
+    outcomes: Promise.allSettled(logins),
+    end: () => {
+      for (const controller of controllers) controller.abort(new Error('gone'));
+    },
+  };
+}
+
+/** Resolves when the token endpoint has been asked that often. */
+async function askedTimes({ asked }: World, count: number): Promise<void> {
+  while (asked.length < count) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** How long the endpoint is given for requests that must not come, in milliseconds. */
+const A_WHILE = 100;
+const aWhile = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, A_WHILE));
+
 t.test(
-  'at most 32 exchanges are in progress, and a login that is aborted ends its own',
+  'wrong credentials at a slow issuer leave room for the good client (issue 16, 14)',
   async (t) => {
     const setup = await setUp(t);
+    const { world, asked } = setup;
     setup.answer = () => undefined;
-    const abort = new AbortController();
-    const waiting = Array.from({ length: 32 }, () => setup.world.login(SECRET, ID, abort.signal));
-    t.match(await setup.world.refusal(SECRET, ID), {
-      sqlstate: '28P01',
-      fault: 'us',
-      reason: /32 exchanges are under way/,
-    });
-    abort.abort(new Error('gone'));
-    for (const outcome of await Promise.allSettled(waiting))
-      t.match(outcome, { status: 'rejected', reason: { message: 'gone' } });
-    setup.answer = () => ({ access_token: setup.world.token(KEY) });
-    t.equal(await setup.world.login(SECRET, ID), 'alice', 'there is room again');
+    const sameId = attempts(setup, 32, () => ({ address: '192.0.2.1' }));
+    await askedTimes(setup, 4);
+    await aWhile();
+    t.equal(asked.length, 4, 'of one id and address');
+
+    const manyIds = attempts(setup, 20, (index) => ({ id: `id ${index}`, address: '192.0.2.1' }));
+    await askedTimes(setup, 8);
+    await aWhile();
+    t.equal(asked.length, 8, 'of one address');
+
+    setup.answer = () => ({ access_token: world.token(KEY, { sub: 'reporting' }) });
+    t.equal(await world.login(SECRET, ID, undefined, '192.0.2.2'), 'reporting', 'elsewhere');
+
+    setup.answer = () => undefined;
+    const flood = attempts(setup, 150, (index) => ({ id: `${index}`, address: `10.0.0.${index}` }));
+    await askedTimes(setup, 9 + 24);
+    await aWhile();
+    t.equal(asked.length, 9 + 24, '32 in all');
+    setup.answer = () => ({ access_token: world.token(KEY, { sub: 'reporting' }) });
+    t.equal(
+      await world.login(SECRET, ID, undefined, '192.0.2.1'),
+      'reporting',
+      'credentials that were right have places of their own, wherever they come from',
+    );
+    for (const { end } of [sameId, manyIds, flood]) end();
+    for (const { outcomes } of [sameId, manyIds, flood])
+      for (const outcome of await outcomes) t.match(outcome, { reason: { message: 'gone' } });
+    t.equal(await world.login('new', 'id', undefined, '192.0.2.9'), 'reporting', 'room again');
   },
 );
+
+t.test('another id of the same address is not behind a flood of one id', async (t) => {
+  const setup = await setUp(t);
+  const { world } = setup;
+  setup.answer = () => undefined;
+  const flood = attempts(setup, 30, () => ({ id: 'guessed', address: '192.0.2.1' }));
+  await askedTimes(setup, 4);
+  setup.answer = () => ({ access_token: world.token(KEY, { sub: 'reporting' }) });
+  t.equal(await world.login(SECRET, ID, undefined, '192.0.2.1'), 'reporting');
+  flood.end();
+  await flood.outcomes;
+});
+
+t.test('too many logins that wait are refused', async (t) => {
+  const setup = await setUp(t);
+  setup.answer = () => undefined;
+  const flood = attempts(setup, 100, (index) => ({ id: `${index}`, address: '192.0.2.1' }));
+  await askedTimes(setup, 8);
+  t.equal(
+    await setup.world.login(SECRET, ID, undefined, '192.0.2.1'),
+    'client_credentials_refused',
+  );
+  flood.end();
+  const refused = (await flood.outcomes).filter(({ status }) => status === 'fulfilled');
+  t.equal(refused.length, 100 - 63, 'a quarter of those that may wait in all');
+});
+
+t.test('guesses of one address are slowed down (issue 16, 14)', async (t) => {
+  let now = 0;
+  const limits = new ExchangeLimits(250, () => now);
+  const { signal } = new AbortController();
+  const guess = async (address: string): Promise<boolean> => {
+    const abort = new AbortController();
+    const applicant = { id: 'id', secret: 'wrong', address };
+    const begun = limits.begin(applicant, abort.signal);
+    const won = await Promise.race([begun, new Promise<void>((resolve) => setImmediate(resolve))]);
+    if (won) won.end('wrong');
+    abort.abort(new Error('gone'));
+    await begun.catch(() => undefined);
+    return won !== undefined;
+  };
+  const guesses = async (count: number, address = '192.0.2.1'): Promise<number> => {
+    let begun = 0;
+    for (let index = 0; index < count; index++) if (await guess(address)) begun++;
+    return begun;
+  };
+  t.equal(await guesses(214), 20, 'a burst');
+  t.equal(await guesses(5, '192.0.2.2'), 5, 'of another address');
+  now += 1000;
+  t.equal(await guesses(214), 10, 'in each further second');
+  now += 3_600_000;
+  t.equal(await guesses(214), 20, 'after a while');
+
+  now += 3_600_000;
+  for (let index = 0; index < 100; index++) {
+    const applicant = { id: `${index}`, secret: 'right', address: '192.0.2.1' };
+    (await limits.begin(applicant, signal)).end(index % 2 ? 'right' : 'failed');
+  }
+  t.equal(await guesses(214), 20, 'what is right, or fails at the issuer, does not count');
+  const known = { id: '1', secret: 'right', address: '192.0.2.1' };
+  (await limits.begin(known, signal)).end('wrong');
+  t.pass('credentials that were right are not slowed down');
+  const late = limits.begin(known, AbortSignal.timeout(20));
+  await t.rejects(late, 'until they were wrong');
+});
+
+t.test('nothing that may be a token is sent to the issuer (issue 16, 14)', async (t) => {
+  const { world, asked } = await setUp(t);
+  const token = world.token(KEY);
+  const [header = '', payload = ''] = token.split('.');
+  for (const password of [
+    `${token}.`,
+    `${token}...`,
+    `.${token}`,
+    ` ${token}.\n`,
+    `${token}.x`,
+    `${header}.${payload}`,
+    `${header}.${payload}.`,
+    header,
+    `Bearer ${token}`,
+    `"${token}"`,
+    JSON.stringify({ payload }),
+    'a.b.c',
+    'a.b.',
+    'a.b.c.',
+    'a.b.c.d.e',
+    'a..c.d.e',
+    'a.b.c.d.e..',
+    `a.b.c${'.'.repeat(60_000)}`,
+  ]) {
+    t.equal(await world.login(password, ID), 'malformed_token', password.slice(0, 20));
+  }
+  t.strictSame(asked, []);
+  for (const secret of [SECRET, 'keyJoy', 'a.b', 'a.b.c.d', '.', 'x~Q8.eY-J_'])
+    await world.login(secret, ID);
+  t.equal(asked.length, 6, 'but secrets are');
+});

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { PgError } from '../../src/lib/errors.ts';
 import { parseAudiences, parseCertificates, parseIssuers } from '../../src/settings/issuers.ts';
-import { parseKey, parseKeySet } from '../../src/settings/jwks.ts';
+import { parseKey, parseKeySet, parsePublishedKeys } from '../../src/settings/jwks.ts';
 import { formatDuration, parseBoolean, parseDuration } from '../../src/settings/values.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { keySetText, publicJwk, type SigningAlgorithm, testKey } from '../support/tokens.ts';
@@ -287,7 +287,69 @@ t.test('a text that is not a key set is refused', async (t) => {
     );
   }
   t.match(
-    refusalOf(() => parseKeySet(JSON.stringify({ keys: new Array(1001).fill({}) }))),
-    /more than 1000 keys/,
+    refusalOf(() => parseKeySet(JSON.stringify({ keys: new Array(101).fill({}) }))),
+    /more than 100 keys/,
+  );
+});
+
+/** A public RSA key of any size. Its modulus is no product of primes, which nobody checks. */
+function rsaJwk(bits: number, e = 'AQAB', kid?: string): object {
+  const n = Buffer.alloc(bits / 8, 0xa5).toString('base64url');
+  return { kty: 'RSA', n, e, ...(kid !== undefined && { kid }) };
+}
+
+t.test('RSA keys whose verification takes long are refused (issue 16, 11)', async (t) => {
+  t.equal(parseKey(rsaJwk(8192)).key.type, 'public');
+  t.throws(() => parseKey(rsaJwk(8200)), { message: /8200 bits: 2048 to 8192 are taken/ });
+  t.throws(() => parseKey(rsaJwk(16_384)), { message: /16384 bits/ });
+  t.equal(parseKey(rsaJwk(2048, '_____w')).key.type, 'public', '2^32 − 1');
+  t.throws(() => parseKey(rsaJwk(2048, 'AQAAAAE')), { message: /unsafe public exponent/ });
+});
+
+t.test('at most four keys of one kid can be candidates (issue 16, 11)', async (t) => {
+  const keys = Array.from({ length: 370 }, () => rsaJwk(2048, 'AQAB', 'x'));
+  const published = await parsePublishedKeys({ keys });
+  t.equal(published.keys.length, 4);
+  t.equal(published.skipped.length, 366);
+  t.match(published.skipped[0], /^key 5 \(kid "x"\) is ignored: 4 keys with its kid come before/);
+  t.match(
+    refusalOf(() => parseKeySet(JSON.stringify({ keys: keys.slice(0, 5) }))),
+    /key 5 .*is ignored/,
+  );
+
+  const ofAlgorithm = (alg: string, count: number) =>
+    Array.from({ length: count }, () => ({ ...rsaJwk(2048, 'AQAB', 'x'), alg }));
+  const mixed = [...ofAlgorithm('RS256', 5), ...ofAlgorithm('PS256', 1), rsaJwk(2048, 'AQAB', 'x')];
+  const { keys: kept } = await parsePublishedKeys({ keys: mixed });
+  t.equal(kept.length, 6, 'a key that can be one for another algorithm is kept');
+  const without = Array.from({ length: 10 }, () => rsaJwk(2048));
+  t.equal((await parsePublishedKeys({ keys: without })).keys.length, 10, 'so are keys without one');
+});
+
+t.test('reading 1000 published keys does not hold the loop (issue 16, 11)', async (t) => {
+  const { x, y } = publicJwk(testKey('ES512'));
+  const keys = Array.from({ length: 1000 }, (_, i) => ({
+    kty: 'EC',
+    crv: 'P-521',
+    x,
+    y,
+    kid: `${i}`,
+  }));
+  let turns = 0;
+  let isOver = false;
+  const turn = (): void => {
+    turns++;
+    if (!isOver) setImmediate(turn);
+  };
+  setImmediate(turn);
+  const published = await parsePublishedKeys({ keys });
+  isOver = true;
+  t.equal(published.keys.length, 1000);
+  // A key on P-521 takes at least half a millisecond, and a slice ends after four.
+  t.ok(turns > 100, `${turns} turns of the loop`);
+  t.match(
+    refusalOf(() => parseKeySet(JSON.stringify({ keys: keys.slice(0, 17) }))),
+    /more than 16 keys on P-384 and P-521/,
+    'the setting is read at once, and has fewer',
   );
 });

@@ -40,10 +40,10 @@ export const showIssuers: Rule = {
       return {
         rows: keys
           .describe(values)
-          .map(({ issuer, source, keyIds, fetchedAt, lastError }) => [
+          .map(({ issuer, source, keyCount, keyIds, fetchedAt, lastError }) => [
             issuer,
             source,
-            keyIds.length,
+            keyCount,
             keyIds.join(' '),
             fetchedAt === undefined ? undefined : new Date(fetchedAt).toISOString(),
             fetchedAt === undefined
