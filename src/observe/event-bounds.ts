@@ -26,9 +26,13 @@ export function boundEvent(event: unknown): unknown {
   return bound(event, '', DEPTH_LIMIT);
 }
 
+function boundText(text: string, name: string): string {
+  if (name === 'stack') return boundStack(text);
+  return formatText(text, name === 'reason' ? REASON_LIMIT : TEXT_LIMIT);
+}
+
 function bound(value: unknown, name: string, levels: number): unknown {
-  if (typeof value === 'string') if (name === 'stack') return boundStack(value);
-  return formatText(value, name === 'reason' ? REASON_LIMIT : TEXT_LIMIT);
+  if (typeof value === 'string') return boundText(value, name);
   if (typeof value !== 'object' || value === null) return value;
   if (value instanceof Error) return { message: bound(value.message, '', 1), ...stackOf(value) };
   if (levels === 0) return '…';
