@@ -44,6 +44,9 @@ export interface Definition<T> {
   parse(text: string): Parsed<T>;
 }
 
+/** Networks of a list. Each refusal is compared with all of them, in a tenth of a millisecond. */
+const NETWORK_LIMIT = 1000;
+
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 
@@ -132,8 +135,9 @@ export const definitions = {
   }),
   'pgsso.role_map.configuration': structured({
     description:
-      'which roles the groups of the identity provider stand for, one rule a line: group or ' +
-      '/expression, role; empty if each group is the role of its own name',
+      'which roles the groups of the identity providers stand for, one rule a line: issuer, ' +
+      'group or /expression, role; empty if each group of the only issuer is the role of its ' +
+      'own name',
     parse: parseRoleRules,
   }),
   'pgsso.provisioning.pattern': structured({
@@ -290,9 +294,13 @@ function common({ description, aliases = [], sensitive }: Row) {
 }
 
 function parseExemptNetworks(text: string): readonly Network[] {
+  let networks: readonly Network[];
   try {
-    return parseNetworks(text);
+    networks = parseNetworks(text);
   } catch (error) {
     throw invalidSetting(errorText(error));
   }
+  if (networks.length > NETWORK_LIMIT)
+    throw invalidSetting(`there are more than ${NETWORK_LIMIT} networks`);
+  return Object.freeze(networks);
 }
