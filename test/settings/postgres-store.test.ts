@@ -175,7 +175,7 @@ t.test(
     t.equal(older.length, 19);
     t.equal((await two?.history())?.length, 40);
     await until(() => nodes.every(({ store }) => claimOf(store) === newest?.text));
-    t.equal(one?.current.states[TOLERANCE].text, two?.current.states[TOLERANCE].text);
+    await until(() => one?.current.states[TOLERANCE].text === two?.current.states[TOLERANCE].text);
   },
 );
 

@@ -4,7 +4,9 @@
  * logins use the last settings and changes fail.
  */
 
+import { setMaxListeners } from 'node:events';
 import type pg from 'pg';
+import { orAborted, overWithin, withDeadline } from '../../lib/abort.ts';
 import { errorText, PgError } from '../../lib/errors.ts';
 import { Mutex } from '../../lib/keyed-mutex.ts';
 import { type ApiKeyChange, applyApiKeyChange, noApiKeys } from '../api-keys.ts';
@@ -30,7 +32,7 @@ import {
 } from './postgres-tables.ts';
 import { SettingsConnection, type Transaction } from './settings-connection.ts';
 import { SnapshotHolder } from './snapshot-holder.ts';
-import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
+import { type SettingsStore, settingsClosed, type Vet, vetWithoutDirectory } from './store.ts';
 
 /** What a store in a database is made with. */
 export interface PostgresStoreOptions {
@@ -54,6 +56,21 @@ const POLL_MS = 500;
 /** The same if it notifies, for a notification that is lost. */
 const POLL_WITH_NOTIFY_MS = 2000;
 
+/** The same after a notification. Any user of the database can send thousands of them a second. */
+const PAUSE_MS = 100;
+
+/**
+ * Milliseconds from when a change is given until it fails, which includes the wait for its turn. A
+ * connection and a statement take up to 5 s each until they fail by themselves.
+ */
+const DEADLINE_MS = 7000;
+
+/** Milliseconds that changes have to end by themselves when the store is closed. */
+const CLOSE_MS = 3000;
+
+/** Milliseconds after which they have ended, since their connection is gone. */
+const CLOSED_MS = CLOSE_MS + 1000;
+
 /** The state after a change, and its snapshot. */
 interface Changed {
   readonly state: StoredState;
@@ -72,12 +89,20 @@ export class PostgresStore implements SettingsStore {
   /** Why the settings of that fingerprint were refused; undefined if they were not. */
   #refused: string | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Looks again after a pause, because of a notification. */
+  #soon: NodeJS.Timeout | undefined;
+  /** Ends what is under way. */
+  readonly #closing = new AbortController();
   #lastLook = 0;
-  /** Whether a look waits for its turn. */
+  /** Whether a look runs, or waits for its turn. */
   #looking = false;
+  /** Whether a change was notified meanwhile. */
+  #isNotified = false;
 
   private constructor(options: PostgresStoreOptions, state: StoredState) {
     this.#options = options;
+    // Each change that waits listens for the end.
+    setMaxListeners(0, this.#closing.signal);
     this.#holder = new SnapshotHolder(state, options.processDefaults, options.onProblem);
     this.#connection = new SettingsConnection(options.connection, () => this.#look(true));
   }
@@ -91,7 +116,9 @@ export class PostgresStore implements SettingsStore {
     const last = await readLastSnapshot(options.directory);
     const store = new PostgresStore(options, last ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
-      await store.#connection.use((client) => store.#read(client));
+      await store.#inTurn((signal) =>
+        store.#connection.use((client) => store.#read(client), signal),
+      );
     } catch (error) {
       if (!last) {
         await store.close();
@@ -114,67 +141,86 @@ export class PostgresStore implements SettingsStore {
     return this.#holder.problem;
   }
 
-  change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(async () => {
-      const canonical = canonicalChanges(changes);
-      const changed = new Set(changes.map(({ name }) => name));
-      return this.#commit(async ({ client, revision, at }) => {
-        // A row that is to be replaced is not checked: it may hold a bad value written by hand.
-        const rows = (await readRows(client)).filter(({ name }) =>
-          changes.every((change) => change.name !== name),
-        );
-        const stored = applyChanges(storedSettings(rows), canonical, user, at);
-        const state = { stored, apiKeys: await readApiKeys(client) };
-        const snapshot = this.#holder.build(state);
-        const { vet = vetWithoutDirectory } = this.#options;
-        await vet(snapshot.values, changed);
-        await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
-        return { state, snapshot };
-      });
+  async change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    const canonical = canonicalChanges(changes);
+    const changed = new Set(changes.map(({ name }) => name));
+    return this.#commit(async ({ client, revision, at }, signal) => {
+      // A row that is to be replaced is not checked: it may hold a bad value written by hand.
+      const rows = (await readRows(client)).filter(({ name }) =>
+        changes.every((change) => change.name !== name),
+      );
+      const stored = applyChanges(storedSettings(rows), canonical, user, at);
+      const state = { stored, apiKeys: await readApiKeys(client) };
+      const snapshot = this.#holder.build(state);
+      const { vet = vetWithoutDirectory } = this.#options;
+      await orAborted(vet(snapshot.values, changed), signal);
+      await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
+      return { state, snapshot };
     });
   }
 
   changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(() =>
-      this.#commit(async ({ client, revision, at }) => {
-        const stored = storedSettings(await readRows(client));
-        const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
-        const state = { stored, apiKeys: applyApiKeyChange(before, change, user, at) };
-        const snapshot = this.#holder.build(state);
-        await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
-        return { state, snapshot };
-      }),
-    );
+    return this.#commit(async ({ client, revision, at }) => {
+      const stored = storedSettings(await readRows(client));
+      const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
+      const state = { stored, apiKeys: applyApiKeyChange(before, change, user, at) };
+      const snapshot = this.#holder.build(state);
+      await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
+      return { state, snapshot };
+    });
   }
 
-  history(name?: SettingName): Promise<readonly HistoryEntry[]> {
-    return this.#turns.run(async () => {
-      try {
-        return await this.#connection.use((client) => readHistory(client, name));
-      } catch (error) {
-        throw storeFailed(
-          'the history of settings cannot be read: their database is away or refuses',
-          error,
-        );
-      }
-    });
+  async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
+    try {
+      return await this.#inTurn((signal) =>
+        this.#connection.use((client) => readHistory(client, name), signal),
+      );
+    } catch (error) {
+      if (error instanceof PgError) throw error;
+      throw storeFailed(
+        'the history of settings cannot be read: their database is away or refuses',
+        error,
+      );
+    }
   }
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#connection.close(this.#turns.settled());
+    const giveUp = setTimeout(() => this.#closing.abort(settingsClosed()), CLOSE_MS);
+    await overWithin(CLOSED_MS, this.#connection.close(this.#turns.settled()));
+    clearTimeout(giveUp);
+    clearTimeout(this.#soon);
+    this.#closing.abort(settingsClosed());
   }
 
-  async #commit(work: (transaction: Transaction) => Promise<Changed>): Promise<SettingsSnapshot> {
+  /**
+   * Runs work in its turn. Work that hangs does not delay the work behind it beyond the deadline of
+   * each.
+   *
+   * @throws what the work throws; the reason of its signal
+   */
+  #inTurn<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const text = `no answer within ${DEADLINE_MS / 1000} s`;
+    return withDeadline(DEADLINE_MS, text, this.#closing.signal, (signal) =>
+      this.#turns.run(() => work(signal), signal),
+    );
+  }
+
+  async #commit(
+    work: (transaction: Transaction, signal: AbortSignal) => Promise<Changed>,
+  ): Promise<SettingsSnapshot> {
     try {
-      const { state, snapshot, fingerprint } = await this.#connection.transact(
-        async (transaction) => ({
-          ...(await work(transaction)),
-          fingerprint: await readFingerprint(transaction.client),
-        }),
-      );
-      await this.#adopt(state, snapshot, fingerprint);
-      return snapshot;
+      return await this.#inTurn(async (signal) => {
+        const { state, snapshot, fingerprint } = await this.#connection.transact(
+          async (transaction) => ({
+            ...(await work(transaction, signal)),
+            fingerprint: await readFingerprint(transaction.client),
+          }),
+          signal,
+        );
+        await this.#adopt(state, snapshot, fingerprint);
+        return snapshot;
+      });
     } catch (error) {
       throw error instanceof PgError
         ? error
@@ -188,19 +234,34 @@ export class PostgresStore implements SettingsStore {
   /** Reads the settings in their turn, if it is time for that or a change was notified. */
   #look(notified: boolean): void {
     const { isOpen, mayReconnect, notifies } = this.#connection;
-    const now = performance.now();
-    const isRecent = now - this.#lastLook < (notifies ? POLL_WITH_NOTIFY_MS : POLL_MS);
-    if (this.#looking || (isOpen ? isRecent && !notified : !mayReconnect)) return;
+    const since = performance.now() - this.#lastLook;
+    const isRecent = since < (notifies ? POLL_WITH_NOTIFY_MS : POLL_MS);
+    if (this.#looking) this.#isNotified ||= notified;
+    else if (isOpen ? isRecent && !notified : !mayReconnect) return;
+    else if (notified && since < PAUSE_MS) this.#lookAfter(PAUSE_MS - since);
+    else void this.#readInTurn();
+  }
+
+  /** All notifications of a pause lead to one look. */
+  #lookAfter(pause: number): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#look(true);
+    }, pause).unref();
+  }
+
+  async #readInTurn(): Promise<void> {
     this.#looking = true;
-    this.#lastLook = now;
-    void this.#turns.run(async () => {
-      this.#looking = false;
-      try {
-        await this.#connection.use((client) => this.#read(client));
-      } catch (error) {
-        this.#holder.report(error);
-      }
-    });
+    this.#isNotified = false;
+    try {
+      await this.#inTurn((signal) => this.#connection.use((client) => this.#read(client), signal));
+    } catch (error) {
+      if (!this.#closing.signal.aborted) this.#holder.report(error);
+    }
+    this.#looking = false;
+    this.#lastLook = performance.now();
+    // What was notified meanwhile may have been changed after it was read.
+    if (this.#isNotified) this.#look(true);
   }
 
   async #read(client: pg.Client): Promise<void> {
