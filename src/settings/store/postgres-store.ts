@@ -4,11 +4,9 @@
  * logins use the last settings and changes fail.
  */
 
-import { setMaxListeners } from 'node:events';
 import type pg from 'pg';
-import { orAborted, overWithin, withDeadline } from '../../lib/abort.ts';
+import { orAborted } from '../../lib/abort.ts';
 import { errorText, PgError } from '../../lib/errors.ts';
-import { Mutex } from '../../lib/keyed-mutex.ts';
 import { type ApiKeyChange, applyApiKeyChange, noApiKeys } from '../api-keys.ts';
 import {
   applyChanges,
@@ -32,7 +30,8 @@ import {
 } from './postgres-tables.ts';
 import { SettingsConnection, type Transaction } from './settings-connection.ts';
 import { SnapshotHolder } from './snapshot-holder.ts';
-import { type SettingsStore, settingsClosed, type Vet, vetWithoutDirectory } from './store.ts';
+import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
+import { Turns } from './turns.ts';
 
 /** What a store in a database is made with. */
 export interface PostgresStoreOptions {
@@ -59,18 +58,6 @@ const POLL_WITH_NOTIFY_MS = 2000;
 /** The same after a notification. Any user of the database can send thousands of them a second. */
 const PAUSE_MS = 100;
 
-/**
- * Milliseconds from when a change is given until it fails, which includes the wait for its turn. A
- * connection and a statement take up to 5 s each until they fail by themselves.
- */
-const DEADLINE_MS = 7000;
-
-/** Milliseconds that changes have to end by themselves when the store is closed. */
-const CLOSE_MS = 3000;
-
-/** Milliseconds after which they have ended, since their connection is gone. */
-const CLOSED_MS = CLOSE_MS + 1000;
-
 /** The state after a change, and its snapshot. */
 interface Changed {
   readonly state: StoredState;
@@ -82,8 +69,7 @@ export class PostgresStore implements SettingsStore {
   readonly #options: PostgresStoreOptions;
   readonly #holder: SnapshotHolder;
   readonly #connection: SettingsConnection;
-  /** Runs changes and looks at the database one after the other. */
-  readonly #turns = new Mutex();
+  readonly #turns = new Turns();
   /** The {@link readFingerprint} of the settings that were read last. */
   #fingerprint: string | undefined;
   /** Why the settings of that fingerprint were refused; undefined if they were not. */
@@ -91,8 +77,6 @@ export class PostgresStore implements SettingsStore {
   #timer: NodeJS.Timeout | undefined;
   /** Looks again after a pause, because of a notification. */
   #soon: NodeJS.Timeout | undefined;
-  /** Ends what is under way. */
-  readonly #closing = new AbortController();
   #lastLook = 0;
   /** Whether a look runs, or waits for its turn. */
   #looking = false;
@@ -101,8 +85,6 @@ export class PostgresStore implements SettingsStore {
 
   private constructor(options: PostgresStoreOptions, state: StoredState) {
     this.#options = options;
-    // Each change that waits listens for the end.
-    setMaxListeners(0, this.#closing.signal);
     this.#holder = new SnapshotHolder(state, options.processDefaults, options.onProblem);
     this.#connection = new SettingsConnection(options.connection, () => this.#look(true));
   }
@@ -116,7 +98,7 @@ export class PostgresStore implements SettingsStore {
     const last = await readLastSnapshot(options.directory);
     const store = new PostgresStore(options, last ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
-      await store.#inTurn((signal) =>
+      await store.#turns.run((signal) =>
         store.#connection.use((client) => store.#read(client), signal),
       );
     } catch (error) {
@@ -172,7 +154,7 @@ export class PostgresStore implements SettingsStore {
 
   async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
     try {
-      return await this.#inTurn((signal) =>
+      return await this.#turns.run((signal) =>
         this.#connection.use((client) => readHistory(client, name), signal),
       );
     } catch (error) {
@@ -186,31 +168,15 @@ export class PostgresStore implements SettingsStore {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    const giveUp = setTimeout(() => this.#closing.abort(settingsClosed()), CLOSE_MS);
-    await overWithin(CLOSED_MS, this.#connection.close(this.#turns.settled()));
-    clearTimeout(giveUp);
+    await this.#turns.close((workIsOver) => this.#connection.close(workIsOver));
     clearTimeout(this.#soon);
-    this.#closing.abort(settingsClosed());
-  }
-
-  /**
-   * Runs work in its turn. Work that hangs does not delay the work behind it beyond the deadline of
-   * each.
-   *
-   * @throws what the work throws; the reason of its signal
-   */
-  #inTurn<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const text = `no answer within ${DEADLINE_MS / 1000} s`;
-    return withDeadline(DEADLINE_MS, text, this.#closing.signal, (signal) =>
-      this.#turns.run(() => work(signal), signal),
-    );
   }
 
   async #commit(
     work: (transaction: Transaction, signal: AbortSignal) => Promise<Changed>,
   ): Promise<SettingsSnapshot> {
     try {
-      return await this.#inTurn(async (signal) => {
+      return await this.#turns.run(async (signal) => {
         const { state, snapshot, fingerprint } = await this.#connection.transact(
           async (transaction) => ({
             ...(await work(transaction, signal)),
@@ -254,9 +220,11 @@ export class PostgresStore implements SettingsStore {
     this.#looking = true;
     this.#isNotified = false;
     try {
-      await this.#inTurn((signal) => this.#connection.use((client) => this.#read(client), signal));
+      await this.#turns.run((signal) =>
+        this.#connection.use((client) => this.#read(client), signal),
+      );
     } catch (error) {
-      if (!this.#closing.signal.aborted) this.#holder.report(error);
+      if (!this.#turns.isClosed) this.#holder.report(error);
     }
     this.#looking = false;
     this.#lastLook = performance.now();
