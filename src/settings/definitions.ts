@@ -47,7 +47,8 @@ export interface Definition<T> {
 /** Networks of a list. Each refusal is compared with all of them, in a tenth of a millisecond. */
 const NETWORK_LIMIT = 1000;
 
-const MINUTE = 60_000;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
 const DAY = 24 * 60 * MINUTE;
 
 /** The table, in the order of the manual. */
@@ -186,6 +187,7 @@ export const definitions = {
   }),
   'pgsso.throttle.window': duration({
     default: '1m0s',
+    minimum: SECOND,
     maximum: DAY,
     description: 'the time within which refusals are counted',
   }),
@@ -269,9 +271,14 @@ function integer(row: Row & { readonly default: string }): Definition<number> {
 }
 
 function duration({
+  minimum = 0,
   maximum,
   ...row
-}: Row & { readonly default: string; readonly maximum: number }): Definition<number> {
+}: Row & {
+  readonly default: string;
+  readonly minimum?: number;
+  readonly maximum: number;
+}): Definition<number> {
   return {
     ...common(row),
     type: 'd',
@@ -280,6 +287,10 @@ function duration({
       const value = parseDuration(text);
       if (value < 0)
         throw invalidSetting(`cannot be set to a negative duration: ${formatDuration(value)}`);
+      if (value < minimum)
+        throw invalidSetting(
+          `cannot be set to less than ${formatDuration(minimum)}: ${formatDuration(value)}`,
+        );
       if (value > maximum)
         throw invalidSetting(
           `cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`,

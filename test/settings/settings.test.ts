@@ -157,6 +157,7 @@ t.test('an invalid value is refused with 22023', async (t) => {
     ['pgsso.throttle.user_refusals', '-1', /^cannot be set to a negative value: -1$/],
     ['pgsso.throttle.first_delay', '-1ms', /^cannot be set to a negative duration: -1ms$/],
     ['pgsso.throttle.longest_delay', '61s', /^cannot be set to more than 1m0s: 1m1s$/],
+    ['pgsso.throttle.window', '0', /^cannot be set to less than 1s: 0s$/],
     ['pgsso.throttle.exempt', '10.0.0.0/33', /10\.0\.0\.0\/33/],
     ['pgsso.throttle.exempt', 'example.com', /example\.com/],
     ['pgsso.throttle.exempt', '10.0.0.1 '.repeat(1001), /more than 1000 networks/],
