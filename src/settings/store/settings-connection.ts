@@ -97,8 +97,8 @@ export class SettingsConnection {
    * it runs again.
    *
    * @param signal ends the connection, and so the work
-   * @throws PgError 08007 if the connection breaks during COMMIT; what the work throws; the signal's
-   *   reason
+   * @throws PgError 08007 if the connection breaks during COMMIT; what the work throws; the reason
+   *   of the signal
    */
   async transact<T>(
     work: (transaction: Transaction) => Promise<T>,
