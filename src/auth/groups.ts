@@ -93,18 +93,31 @@ export function emptyGroupsRefusal(
 }
 
 /**
- * The distinct roles that the groups stand for. Without rules, a group stands for the role of its
- * name. A group yields no role if no rule matches it, or if the result cannot be a SQL name.
+ * The distinct roles that the groups of an issuer stand for, by the rules of that issuer and those
+ * without one. A group yields no role if no rule matches it, or if the result cannot be a SQL name.
+ *
+ * If the role map is empty, a group stands for the role of its name. If there are several issuers,
+ * it stands for none then: an issuer that the identity map confines to some users could otherwise
+ * give them the roles of all others.
+ *
+ * @param issuers all issuers that are configured
  */
-export function mapGroups(rules: RoleRules, groups: readonly string[]): readonly MappedRole[] {
+export function mapGroups(
+  rules: RoleRules,
+  groups: readonly string[],
+  issuer: string,
+  issuers: readonly string[],
+): readonly MappedRole[] {
   const listed = new Map<string, boolean>();
   const add = (name: string | undefined, isListed: boolean): void => {
     const folded = foldName(name ?? '');
     if (isUsableName(folded)) listed.set(folded, isListed || listed.get(folded) === true);
   };
+  const isUnmapped = rules.length === 0 && issuers.length < 2;
+  const ofIssuer = rules.filter((rule) => rule.issuer === undefined || rule.issuer === issuer);
   for (const group of groups) {
-    if (rules.length === 0) add(group, false);
-    for (const rule of rules) add(rule.match(group), rule.isFixed);
+    if (isUnmapped) add(group, false);
+    for (const rule of ofIssuer) add(rule.match(group), rule.isFixed);
   }
   return Array.from(listed, ([name, isListed]) => ({ name, isListed }));
 }

@@ -4,8 +4,10 @@
  * transaction.
  */
 
+import { setMaxListeners } from 'node:events';
 import type pg from 'pg';
-import { orAborted } from '../lib/abort.ts';
+import { orAborted, withDeadline } from '../lib/abort.ts';
+import { errorText, PgError } from '../lib/errors.ts';
 import { KeyedMutex } from '../lib/keyed-mutex.ts';
 import { ORIGIN_PREFIX } from './dialect.ts';
 import {
@@ -24,6 +26,7 @@ import {
   readFacts,
   unavailable,
 } from './pool.ts';
+import { WaitingRoom } from './waiting-room.ts';
 
 /** What a login needs of the directory. */
 export interface DirectoryRequest {
@@ -82,6 +85,12 @@ interface RolesRow {
 
 const CREATION_FAILED = 'JWT provisioning: failed to create role';
 
+/** Milliseconds for all that one login needs, with the wait for a connection and for its turn. */
+const DEADLINE_MS = 5000;
+
+/** Milliseconds after which a login that runs when the directory is closed is given up. */
+const CLOSE_MS = 3000;
+
 /** Attempts at a transaction that conflicts with one of another process. */
 const ATTEMPTS = 5;
 
@@ -94,10 +103,14 @@ const NOTHING: RolePlan = { changes: [], skipped: [], kept: [] };
 export class Directory {
   readonly #pool: DirectoryPool;
   readonly #changing = new KeyedMutex();
+  readonly #waiting = new WaitingRoom();
+  readonly #closing = new AbortController();
   readonly #lastLogins = new Map<string, number>();
 
   constructor(connection: DirectoryConnection) {
     this.#pool = new DirectoryPool(connection);
+    // Each login that waits listens for the end.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /**
@@ -110,16 +123,18 @@ export class Directory {
   async prepare(request: DirectoryRequest, signal: AbortSignal): Promise<DirectoryOutcome> {
     signal.throwIfAborted();
     // A change that was begun is finished, also for a login that was given up.
-    return orAborted(this.#prepare(request), signal);
+    const prepared = this.#waiting.run(request.user, () =>
+      this.#inTime((deadline) => this.#prepare(request, deadline)),
+    );
+    return orAborted(prepared, signal);
   }
 
-  async #prepare(request: DirectoryRequest): Promise<DirectoryOutcome> {
+  async #prepare(request: DirectoryRequest, signal: AbortSignal): Promise<DirectoryOutcome> {
     const message = `JWT authorization: error assigning roles to user ${request.user}`;
-    const state = await this.#pool.read(message, (client) => readState(client, request));
+    const state = await this.#pool.read(message, (client) => readState(client, request), signal);
     if (!needsChange(request, state)) return outcomeOf(state, false);
-    return this.#changing.run(request.user, () =>
-      this.#pool.run(message, (client) => change(client, request)),
-    );
+    const makeChange = () => this.#pool.run(message, (client) => change(client, request), signal);
+    return this.#changing.run(request.user, makeChange, signal);
   }
 
   /**
@@ -129,8 +144,8 @@ export class Directory {
    * @throws PgError 57P03 if the directory is away
    */
   async problem(task?: DirectoryTask): Promise<string | undefined> {
-    const { role, superuser, creates, grants } = await this.#pool.read('', ({ client }) =>
-      readFacts(client),
+    const { role, superuser, creates, grants } = await this.#inTime((signal) =>
+      this.#pool.read('', ({ client }) => readFacts(client), signal),
     );
     if (superuser)
       return (
@@ -161,10 +176,8 @@ export class Directory {
    * @throws PgError 57P03 if the directory is away
    */
   async users(): Promise<readonly DirectoryUser[]> {
-    const { rows } = await this.#pool.read('the users could not be read', ({ client, facts }) =>
-      client.query<{ user: string; origin: string | null; roles: string[] | null }>(
-        facts.dialect.usersQuery,
-      ),
+    const { rows } = await this.#inTime((signal) =>
+      this.#pool.read('the users could not be read', readUsers, signal),
     );
     return rows.map(({ user, origin, roles }) => ({
       user,
@@ -179,10 +192,36 @@ export class Directory {
     this.#pool.reopen();
   }
 
-  /** Closes the connections. */
+  /** Closes the connections. Logins that run are given up if they take some seconds. */
   async close(): Promise<void> {
+    const giveUp = setTimeout(
+      () => this.#closing.abort(new Error('the front-end is shutting down')),
+      CLOSE_MS,
+    );
     await this.#pool.close();
+    clearTimeout(giveUp);
   }
+
+  /** @throws what the work throws; PgError 57P03 if it takes too long */
+  async #inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const text = `no answer within ${DEADLINE_MS / 1000} s`;
+    try {
+      return await withDeadline(DEADLINE_MS, text, this.#closing.signal, work);
+    } catch (error) {
+      throw error instanceof PgError ? error : unavailable(errorText(error), error);
+    }
+  }
+}
+
+/** A row of the users query. */
+interface UserRow {
+  readonly user: string;
+  readonly origin: string | null;
+  readonly roles: readonly string[] | null;
+}
+
+function readUsers({ client, facts }: DirectoryClient): Promise<pg.QueryResult<UserRow>> {
+  return client.query<UserRow>(facts.dialect.usersQuery);
 }
 
 async function readState(

@@ -5,7 +5,9 @@
  * directory is unavailable or that it refused; the log has the cause.
  */
 
+import { Socket } from 'node:net';
 import pg from 'pg';
+import { orAborted, overWithin } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { cockroach, cockroachSelfQuery } from './cockroach.ts';
 import type { DirectoryFacts } from './dialect.ts';
@@ -66,6 +68,9 @@ const ANSWER_MS = 1000;
 /** How long a pool that is being replaced serves those that wait for it, in ms a look. */
 const END_RETRY_MS = 100;
 
+/** Milliseconds that connections in use have to become free at the end. */
+const CLOSE_MS = 4000;
+
 /** Silence after which the kernel probes an idle connection, in ms. */
 const KEEPALIVE_MS = 60_000;
 
@@ -85,6 +90,9 @@ export interface DirectoryClient {
   readonly facts: DirectoryFacts;
 }
 
+/** What is done with a connection. */
+type Work<T> = (client: DirectoryClient) => Promise<T>;
+
 /** The connections of this process. */
 export class DirectoryPool {
   readonly #connection: DirectoryConnection;
@@ -94,6 +102,8 @@ export class DirectoryPool {
   /** The connections by number, in the order in which they were opened. */
   readonly #numbers = new WeakMap<pg.PoolClient, number>();
   readonly #now: () => number;
+  /** All that are open, also those of pools that were replaced. */
+  readonly #sockets = new Set<Socket>();
   #opened = 0;
   /** Connections up to this number are as old as one that is lost, and are not used any more. */
   #lostUpTo = 0;
@@ -112,13 +122,14 @@ export class DirectoryPool {
    *
    * @throws as run
    */
-  async read<T>(message: string, work: (client: DirectoryClient) => Promise<T>): Promise<T> {
+  async read<T>(message: string, work: Work<T>, signal: AbortSignal): Promise<T> {
+    const client = await this.#connectAlive(signal);
     try {
-      return await this.run(message, work);
+      return await this.#use(client, message, work, signal);
     } catch (error) {
-      if (!(error instanceof PgError && isLost(error.cause))) throw error;
-      return this.run(message, work);
+      if (signal.aborted || !(error instanceof PgError && isLost(error.cause))) throw error;
     }
+    return this.run(message, work, signal);
   }
 
   /**
@@ -126,24 +137,12 @@ export class DirectoryPool {
    * unknown.
    *
    * @param message for the client if a statement is refused
-   * @throws PgError 57P03 if there is no connection or it may not be used, 28000 if a statement is
-   *   refused
+   * @param signal ends the connection, and so the work
+   * @throws PgError 57P03 if there is no connection or it may not be used, or the signal aborts;
+   *   28000 if a statement is refused
    */
-  async run<T>(message: string, work: (client: DirectoryClient) => Promise<T>): Promise<T> {
-    const client = await this.#connectAlive();
-    let problem: unknown;
-    try {
-      const facts = this.#facts.get(client) ?? (await readFacts(client));
-      this.#facts.set(client, facts);
-      return await work({ client, facts });
-    } catch (error) {
-      problem = error;
-      if (isLost(error)) this.#noteLoss(client);
-      throw failure(error, message);
-    } finally {
-      this.#usedAt.set(client, this.#now());
-      client.release(problem !== undefined);
-    }
+  async run<T>(message: string, work: Work<T>, signal: AbortSignal): Promise<T> {
+    return this.#use(await this.#connectAlive(signal), message, work, signal);
   }
 
   /** Uses new connections from now on, so that changed files take effect. */
@@ -158,9 +157,39 @@ export class DirectoryPool {
     end();
   }
 
-  /** Closes each connection when it is no longer in use. */
+  /** Closes each connection when it is no longer in use, or after some seconds. */
   async close(): Promise<void> {
-    await this.#pool.end();
+    await overWithin(CLOSE_MS, this.#pool.end());
+    // A server that is silent does not close its side.
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #use<T>(
+    client: pg.PoolClient,
+    message: string,
+    work: Work<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    // A statement on a socket that is gone fails at once, also if the server is silent.
+    const giveUp = (): void => void client.connection.stream.destroy();
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      signal.throwIfAborted();
+      const facts = this.#facts.get(client) ?? (await readFacts(client));
+      this.#facts.set(client, facts);
+      const result = await work({ client, facts });
+      this.#usedAt.set(client, this.#now());
+      client.release();
+      return result;
+    } catch (error) {
+      discard(client);
+      if (signal.aborted && !(error instanceof PgError))
+        throw unavailable(errorText(signal.reason), error);
+      if (isLost(error)) this.#noteLoss(client);
+      throw failure(error, message);
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
   }
 
   #open(): pg.Pool {
@@ -183,6 +212,7 @@ export class DirectoryPool {
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEPALIVE_MS,
       allowExitOnIdle: true,
+      stream: () => this.#newSocket(),
     });
     // The pool drops an idle connection that ends. The next login opens another one, or fails
     // with the cause.
@@ -195,15 +225,22 @@ export class DirectoryPool {
     return pool;
   }
 
+  #newSocket(): Socket {
+    const socket = new Socket();
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    return socket;
+  }
+
   /** A connection that is not known to be lost, and that answers if it was idle for some time. */
-  async #connectAlive(): Promise<pg.PoolClient> {
+  async #connectAlive(signal: AbortSignal): Promise<pg.PoolClient> {
     for (;;) {
-      const client = await this.#connect();
-      if (this.#numberOf(client) <= this.#lostUpTo) client.release(true);
+      const client = await this.#connect(signal);
+      if (this.#numberOf(client) <= this.#lostUpTo) discard(client);
       else if (await this.#isAlive(client)) return client;
       else {
         this.#noteLoss(client);
-        client.release(true);
+        discard(client);
       }
     }
   }
@@ -229,15 +266,27 @@ export class DirectoryPool {
     return this.#numbers.get(client) ?? 0;
   }
 
-  async #connect(): Promise<pg.PoolClient> {
+  async #connect(signal: AbortSignal): Promise<pg.PoolClient> {
+    const connecting = this.#pool.connect();
     try {
-      return await this.#pool.connect();
+      return await orAborted(connecting, signal);
     } catch (error) {
+      if (signal.aborted)
+        connecting.then(
+          (client) => client.release(),
+          () => undefined,
+        );
       // An error here says nothing about the user: a wrong password is the directory's own, and
       // later logins may succeed.
       throw unavailable(`${this.#connection.label}: ${describe(error)}`, error);
     }
   }
+}
+
+/** Closes a connection at once. A server that is silent would not answer a polite end. */
+function discard(client: pg.PoolClient): void {
+  client.release(true);
+  client.connection.stream.destroy();
 }
 
 /**

@@ -3,9 +3,11 @@
  * Work that fails does not stop the work behind it.
  */
 
+import { orAborted } from './abort.ts';
+
 /** Runs one piece of work at a time, in the order in which it came. */
 export class Mutex {
-  #last: Promise<unknown> = Promise.resolve();
+  #last: Promise<void> = Promise.resolve();
   #pending = 0;
 
   /** Whether no work runs or waits. */
@@ -13,15 +15,26 @@ export class Mutex {
     return this.#pending === 0;
   }
 
-  /** Runs the work after all work that came before. Returns its value, or throws its error. */
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  /**
+   * Runs the work after all work that came before. Returns its value, or throws its error.
+   *
+   * @param signal gives up the wait, so that the work never begins; work that has begun goes on
+   * @throws the signal's reason
+   */
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const before = this.#last;
+    let end = (): void => undefined;
+    this.#last = new Promise<void>((resolve) => {
+      end = resolve;
+    });
     this.#pending += 1;
-    const turn = this.#last.then(work);
-    this.#last = turn.catch(() => undefined);
     try {
-      return await turn;
+      await (signal ? orAborted(before, signal) : before);
+      return await work();
     } finally {
       this.#pending -= 1;
+      // Work that gave up its wait still stands between the work before it and the work after it.
+      void before.then(end);
     }
   }
 
@@ -38,12 +51,12 @@ export class Mutex {
 export class KeyedMutex {
   readonly #mutexes = new Map<string, Mutex>();
 
-  /** Runs the work after all work that came before with the same key. */
-  async run<T>(key: string, work: () => Promise<T>): Promise<T> {
+  /** Runs the work after all work that came before with the same key; see {@link Mutex.run}. */
+  async run<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const mutex = this.#mutexes.get(key) ?? new Mutex();
     this.#mutexes.set(key, mutex);
     try {
-      return await mutex.run(work);
+      return await mutex.run(work, signal);
     } finally {
       if (mutex.isIdle && this.#mutexes.get(key) === mutex) this.#mutexes.delete(key);
     }

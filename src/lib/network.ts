@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { formatText } from './text.ts';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
@@ -57,7 +58,7 @@ function parseNetwork(entry: string): Network {
   const bits = address?.kind() === 'ipv4' ? 32 : 128;
   const prefix = length === undefined ? bits : /^\d{1,3}$/.test(length) ? Number(length) : -1;
   if (!address || more.length > 0 || prefix < 0 || prefix > bits) {
-    throw new Error(`"${entry}" is not a network such as 10.0.0.0/8 or 2001:db8::/32`);
+    throw new Error(`"${formatText(entry)}" is not a network such as 10.0.0.0/8 or 2001:db8::/32`);
   }
   return [address, prefix];
 }

@@ -25,6 +25,7 @@ export async function prepareUser(
   signal: AbortSignal,
 ): Promise<void> {
   const { user, groups, issuer } = identity;
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
   const provisions = values['security.provisioning.jwt.enabled'];
   if (!provisions && groups === undefined) return;
   // Another process may have switched it on: SET is vetted only by the process that gets it.
@@ -36,7 +37,7 @@ export async function prepareUser(
       user,
       // A user that is going to be refused is not created first.
       createFor: provisions && mayCreate && !noGroups ? issuer : undefined,
-      roles: groups && mapGroups(values['pgsso.role_map.configuration'], groups),
+      roles: groups && mapGroups(values['pgsso.role_map.configuration'], groups, issuer, issuers),
     },
     signal,
   );

@@ -45,7 +45,11 @@ export interface Definition<T> {
   parse(text: string): Parsed<T>;
 }
 
-const MINUTE = 60_000;
+/** Networks of a list. Each refusal is compared with all of them, in a tenth of a millisecond. */
+const NETWORK_LIMIT = 1000;
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
 const DAY = 24 * 60 * MINUTE;
 
 /** The table, in the order of the manual. */
@@ -139,8 +143,9 @@ export const definitions = {
   }),
   'pgsso.role_map.configuration': structured({
     description:
-      'which roles the groups of the identity provider stand for, one rule a line: group or ' +
-      '/expression, role; empty if each group is the role of its own name',
+      'which roles the groups of the identity providers stand for, one rule a line: issuer, ' +
+      'group or /expression, role; empty if each group of the only issuer is the role of its ' +
+      'own name',
     parse: parseRoleRules,
   }),
   'pgsso.provisioning.pattern': structured({
@@ -189,6 +194,7 @@ export const definitions = {
   }),
   'pgsso.throttle.window': duration({
     default: '1m0s',
+    minimum: SECOND,
     maximum: DAY,
     description: 'the time within which refusals are counted',
   }),
@@ -272,9 +278,14 @@ function integer(row: Row & { readonly default: string }): Definition<number> {
 }
 
 function duration({
+  minimum = 0,
   maximum,
   ...row
-}: Row & { readonly default: string; readonly maximum: number }): Definition<number> {
+}: Row & {
+  readonly default: string;
+  readonly minimum?: number;
+  readonly maximum: number;
+}): Definition<number> {
   return {
     ...common(row),
     type: 'd',
@@ -283,6 +294,10 @@ function duration({
       const value = parseDuration(text);
       if (value < 0)
         throw invalidSetting(`cannot be set to a negative duration: ${formatDuration(value)}`);
+      if (value < minimum)
+        throw invalidSetting(
+          `cannot be set to less than ${formatDuration(minimum)}: ${formatDuration(value)}`,
+        );
       if (value > maximum)
         throw invalidSetting(
           `cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`,
@@ -297,9 +312,13 @@ function common({ description, aliases = [], sensitive }: Row) {
 }
 
 function parseExemptNetworks(text: string): readonly Network[] {
+  let networks: readonly Network[];
   try {
-    return parseNetworks(text);
+    networks = parseNetworks(text);
   } catch (error) {
     throw invalidSetting(errorText(error));
   }
+  if (networks.length > NETWORK_LIMIT)
+    throw invalidSetting(`there are more than ${NETWORK_LIMIT} networks`);
+  return Object.freeze(networks);
 }

@@ -1,17 +1,21 @@
 /**
  * The identity map and the role map, in the form of PostgreSQL's pg_ident.conf (manual, 20.2): one
- * rule a line, `#` begins a comment. The last column but one is compared with a text, and the last
- * column is the result. A column that begins with `/` is a regular expression, and its first
- * capture group replaces `\1` in the last column. All expressions are compiled when the map is set.
+ * rule a line, `#` begins a comment. The first column is the issuer, which is compared exactly. The
+ * second one is compared with a text, and the third one is the result. A second column that begins
+ * with `/` is a regular expression, and its first capture group replaces `\1` in the third one. All
+ * expressions are compiled when the map is set.
  *
  *     # identity map: issuer   external identity        SQL user
  *     https://idp.example      /^(.*)@example\.com$     \1
  *     https://idp.example      ops@example.com          operator
  *
- *     # role map: group        role
- *     engineering              developers
- *     /^db-(.*)$               \1
- *     /^domain\x20admins$      pg_monitor
+ *     # role map: issuer       group                    role
+ *     https://idp.example      engineering              developers
+ *     https://idp.example      /^db-(.*)$               \1
+ *     https://idp.example      /^domain\x20admins$      pg_monitor
+ *
+ * A line of the role map may be without an issuer, as all were before there was that column. Such a
+ * rule is for the groups of all issuers, and is warned of.
  */
 import { errorText } from '../lib/errors.ts';
 import { compilePattern, PATTERN_LENGTH_LIMIT, type Pattern, suggestRange } from './pattern.ts';
@@ -40,18 +44,15 @@ export interface IdentityRules {
   rulesFor(issuer: string): readonly IdentityRule[];
 }
 
-/**
- * The role map: its rules in the order of the text. If there are none, each group is the role of
- * the same name.
- */
+/** The role map: its rules in the order of the text. */
 export type RoleRules = readonly MapRule[];
 
 /** One line of either map. */
 interface MapRule {
   /** From 1. */
   readonly line: number;
-  /** The first of three columns; undefined in a map of two columns. */
-  readonly scope: string | undefined;
+  /** Compared exactly with the token's `iss`; undefined in a line of two columns. */
+  readonly issuer: string | undefined;
   /** The regular expression without its `/`; absent for a literal. */
   readonly pattern?: string;
   /** Whether the last column is written in full, so that it takes nothing from the matched text. */
@@ -88,8 +89,8 @@ const noRules: readonly IdentityRule[] = Object.freeze([]);
  * @throws PgError 22023 that names the line
  */
 export function parseIdentityRules(text: string): IdentityRules {
-  const rules = parseMapRules(text, 3, IDENTITY_BUDGET).map(
-    ({ scope: issuer = '', line, pattern, match }): IdentityRule =>
+  const rules = parseMapRules(text, [3], IDENTITY_BUDGET).map(
+    ({ issuer = '', line, pattern, match }): IdentityRule =>
       Object.freeze({ issuer, line, match, ...(pattern !== undefined && { pattern }) }),
   );
   const byIssuer = new Map<string, IdentityRule[]>();
@@ -111,14 +112,19 @@ export function parseIdentityRules(text: string): IdentityRules {
  * @throws PgError 22023 that names the line
  */
 export function parseRoleRules(text: string): RoleRules {
-  return parseMapRules(text, 2, ROLE_BUDGET);
+  return parseMapRules(text, [2, 3], ROLE_BUDGET);
 }
 
-function parseMapRules(text: string, columns: 2 | 3, budget: MapBudget): readonly MapRule[] {
+/** @param counts how many columns a line may have */
+function parseMapRules(
+  text: string,
+  counts: readonly number[],
+  budget: MapBudget,
+): readonly MapRule[] {
   const rest = { ...budget };
   return Object.freeze(
     text.split('\n').flatMap((line, index) => {
-      const rule = parseLine(line, index + 1, columns, rest, budget);
+      const rule = parseLine(line, index + 1, counts, rest, budget);
       return rule === undefined ? [] : [Object.freeze(rule)];
     }),
   );
@@ -130,7 +136,7 @@ type Remaining = { -readonly [K in keyof MapBudget]: MapBudget[K] };
 function parseLine(
   text: string,
   line: number,
-  count: 2 | 3,
+  counts: readonly number[],
   rest: Remaining,
   budget: MapBudget,
 ): MapRule | undefined {
@@ -140,11 +146,11 @@ function parseLine(
   const columns = written.split(/[ \t\r\f\v]+/).filter((column) => column !== '');
   if (columns.length === 0) return undefined;
   const [source, target] = columns.slice(-2);
-  if (source === undefined || target === undefined || columns.length !== count)
+  if (source === undefined || target === undefined || !counts.includes(columns.length))
     throw invalidSetting(`unable to parse line ${line}: ${quote(written.trim())}`);
   const common = {
     line,
-    scope: count === 3 ? columns[0] : undefined,
+    issuer: columns.length === 3 ? columns[0] : undefined,
     isFixed: !target.includes(CAPTURE),
   };
   if (!source.startsWith('/')) {

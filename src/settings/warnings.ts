@@ -8,6 +8,12 @@ import { isAnchored } from './pattern.ts';
 import type { SettingValues } from './snapshot.ts';
 import { quote } from './values.ts';
 
+/** How a rule of the role map is written. */
+const ROLE_RULE = 'Write one rule a line: issuer, group or /expression, role';
+
+/** Lines that a warning names. */
+const LISTED_LINES = 10;
+
 /** One or two sentences for each problem that the operator should look at. */
 export function settingWarnings(values: SettingValues): readonly string[] {
   const lockedOut = values['server.jwt_authentication.enabled'] ? missingSettings(values) : [];
@@ -42,6 +48,7 @@ export function doubtfulSettings(values: SettingValues): readonly string[] {
   return [
     ...warnOfSharedKeys(values),
     ...warnOfUnmappedIssuers(values),
+    ...warnOfRoleMap(values),
     ...warnOfLooseExpressions(values),
   ];
 }
@@ -68,6 +75,44 @@ function warnOfUnmappedIssuers(values: SettingValues): string[] {
         `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: ` +
         'its tokens can name any user',
     );
+}
+
+function warnOfRoleMap(values: SettingValues): string[] {
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  const follows = values['server.jwt_authentication.authorization.enabled'];
+  const rules = values['pgsso.role_map.configuration'];
+  if (rules.length === 0) {
+    if (issuers.length < 2 || !follows) return [];
+    return [
+      `pgsso.role_map.configuration is empty and there are ${issuers.length} issuers: ` +
+        `no group stands for a role. ${ROLE_RULE}`,
+    ];
+  }
+  const general = rules.filter(({ issuer }) => issuer === undefined);
+  const foreign = rules.filter(
+    ({ issuer }) => issuer !== undefined && issuers.length > 0 && !issuers.includes(issuer),
+  );
+  return [
+    ...(general.length > 0
+      ? [
+          `${listLines(general)} of pgsso.role_map.configuration ` +
+            `${general.length === 1 ? 'is' : 'are'} without an issuer: ` +
+            `the groups there stand for roles whichever issuer names them. ${ROLE_RULE}`,
+        ]
+      : []),
+    ...foreign.map(
+      ({ issuer = '', line }) =>
+        `line ${line} of pgsso.role_map.configuration is for ${quote(issuer)}, ` +
+        'which is not an issuer: it has no effect',
+    ),
+  ];
+}
+
+/** Where rules are: `line 2`, `lines 2, 3`. */
+function listLines(rules: readonly { readonly line: number }[]): string {
+  const numbers = rules.slice(0, LISTED_LINES).map(({ line }) => line);
+  const more = rules.length > LISTED_LINES ? ', …' : '';
+  return rules.length === 1 ? `line ${numbers}` : `lines ${numbers.join(', ')}${more}`;
 }
 
 function warnOfLooseExpressions(values: SettingValues): string[] {

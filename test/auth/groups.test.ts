@@ -294,13 +294,42 @@ t.test('groups stand for roles', async (t) => {
     ['not if it comes out empty', '/^db-(.*)$ \\1', ['db-'], []],
   ];
   for (const [name, map, groups, expected] of table)
-    t.strictSame(mapGroups(parseRoleRules(map), groups), expected, name);
+    t.strictSame(mapGroups(parseRoleRules(map), groups, 'iss', ['iss']), expected, name);
+});
+
+t.test('an issuer gets no role by the groups of another one', async (t) => {
+  const map = 'corp dba corp-dba\npartner dba partner_dba\npartner /^p-(.*)$ \\1';
+  const table: [string, string, string, readonly string[], readonly string[], string[]][] = [
+    ['its own rule', map, 'corp', ['corp', 'partner'], ['dba'], ['corp-dba']],
+    ['not that of the other', map, 'partner', ['corp', 'partner'], ['dba'], ['partner_dba']],
+    ['no rule of its own', map, 'other', ['corp', 'other'], ['dba', 'p-x'], []],
+    ['the only issuer, and none of the rules is its own', map, 'other', ['other'], ['dba'], []],
+    ['the name of a role, and no rule', map, 'partner', ['corp', 'partner'], ['corp-dba'], []],
+    ['an issuer is compared exactly', map, 'CORP', ['CORP', 'partner'], ['dba'], []],
+    ['an issuer is no expression', '/^c dba x', 'corp', ['corp', 'partner'], ['dba'], []],
+    ['an expression of its own', map, 'partner', ['corp', 'partner'], ['p-q'], ['q']],
+    ['an expression of the other', map, 'corp', ['corp', 'partner'], ['p-q'], []],
+    ['no map and several issuers', '', 'partner', ['corp', 'partner'], ['corp-dba'], []],
+    ['no map and one issuer', '', 'corp', ['corp'], ['corp-dba'], ['corp-dba']],
+    ['a map of comments', '# none', 'corp', ['corp', 'partner'], ['corp-dba'], []],
+    ['a line of two columns', 'dba d', 'partner', ['corp', 'partner'], ['dba'], ['d']],
+    ['lines of both forms', `${map}\ndba d`, 'corp', ['corp', 'x'], ['dba'], ['corp-dba', 'd']],
+  ];
+  for (const [name, text, issuer, issuers, groups, expected] of table) {
+    const roles = mapGroups(parseRoleRules(text), groups, issuer, issuers);
+    t.strictSame(
+      roles.map((role) => role.name),
+      expected,
+      name,
+    );
+  }
 });
 
 t.test('a role map that does not parse names its line', async (t) => {
   const table: [string, RegExp][] = [
     ['dev', /unable to parse line 1: "dev"/],
-    ['\nhttps://iss dev developers', /unable to parse line 2/],
+    ['\nhttps://iss dev developers more', /unable to parse line 2/],
+    ['https://iss /^a$ \\1', /saw \\1 substitution on line 1/],
     ['/^a$ \\1', /saw \\1 substitution on line 1/],
     ['/( x', /unable to parse line 1: .*missing/],
     ['/^([9-0]*)$ \\1', /invalid character class range/],

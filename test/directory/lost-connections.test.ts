@@ -1,5 +1,5 @@
 /** Connections to the directory that were lost while nobody used them. */
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { DirectoryPool } from '../../src/directory/pool.ts';
@@ -45,13 +45,15 @@ const pool = new DirectoryPool(
 );
 t.teardown(() => pool.close());
 
+const { signal } = new AbortController();
+setMaxListeners(0, signal);
 const read = (): Promise<number> =>
-  pool.read('', async ({ client }) => (await client.query('SELECT 1 AS one')).rows[0].one);
+  pool.read('', async ({ client }) => (await client.query('SELECT 1 AS one')).rows[0].one, signal);
 
 /** Leaves five idle connections in the pool. */
 async function fill(): Promise<void> {
   const held = Array.from({ length: 5 }, () =>
-    pool.read('', async ({ client }) => client.query('SELECT pg_sleep(0.1)')),
+    pool.read('', async ({ client }) => client.query('SELECT pg_sleep(0.1)'), signal),
   );
   await Promise.all(held);
 }

@@ -51,3 +51,30 @@ t.test('a keyed mutex makes only work with the same key wait', async (t) => {
   t.same(await Promise.all(outcomes), ['a1', 'a2', 'b1']);
   t.same(begun, ['a1', 'b1', 'a2']);
 });
+
+t.test(
+  'work whose wait is given up never begins, and the work behind it keeps its turn',
+  async (t) => {
+    const begun: string[] = [];
+    const mutex = new Mutex();
+    const works = ['one', 'two', 'three'].map((name) => makeWork(begun, name));
+    const [one, two, three] = works;
+    const controller = new AbortController();
+    const { signal } = controller;
+    if (!one || !two || !three) throw new Error('no work');
+    const first = mutex.run(one.run, signal);
+    const second = mutex.run(two.run, signal);
+    const third = mutex.run(three.run);
+    await turnOfLoop();
+    controller.abort(new Error('too late'));
+    await t.rejects(second, { message: 'too late' });
+    await turnOfLoop();
+    t.same(begun, ['one'], 'the work behind it still waits for the work before it');
+    one.succeed();
+    t.equal(await first, 'one', 'work that has begun goes on');
+    three.succeed();
+    t.equal(await third, 'three');
+    t.same(begun, ['one', 'three']);
+    t.equal(mutex.isIdle, true);
+  },
+);

@@ -125,7 +125,7 @@ t.test(
     t.equal(exact.values['pgsso.provisioning.pattern']?.allows('xsvc-a'), false);
     t.equal((await pattern('')).values['pgsso.provisioning.pattern'], undefined);
     const map = await store.change(
-      [{ kind: 'set', name: 'pgsso.role_map.configuration', text: 'a b\n/dev developers' }],
+      [{ kind: 'set', name: 'pgsso.role_map.configuration', text: 'iss a b\niss /dev developers' }],
       'ops',
     );
     t.match(settingWarnings(map.values), [

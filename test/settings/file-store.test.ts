@@ -5,7 +5,19 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -373,4 +385,96 @@ t.test('a change after close is refused', async (t) => {
   const store = await (await makePlace(t)).open();
   await store.close();
   await t.rejects(store.change([setClaim('email')], 'alice'), { message: /shutting down/ });
+});
+
+t.test('the data directory is deleted and comes back', async (t) => {
+  const place = await makePlace(t);
+  const { directory, problems } = place;
+  const store = await place.open();
+  await store.change([setClaim('email')], 'alice');
+  const aside = `${directory}-aside`;
+  t.teardown(() => rm(aside, { recursive: true, force: true }));
+  const refused = { code: 'settings_store_failed', sqlstate: '58030' };
+  const isReported = async (): Promise<void> => {
+    while (store.problem === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  const isWell = async (): Promise<void> => {
+    while (store.problem !== undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+
+  await t.test('moved away, and back as it was', async (t) => {
+    await rename(directory, aside);
+    await t.rejects(store.change([setClaim('sub')], 'alice'), {
+      ...refused,
+      message: /ENOENT.*pgsso/,
+      hint: 'Nothing was changed.',
+    });
+    await isReported();
+    t.equal(store.current.values[CLAIM], 'email', 'the settings stay');
+    t.match(await store.history(), [{ text: 'email' }], 'and so does the history');
+    await rename(aside, directory);
+    await isWell();
+    await store.change([setClaim('sub')], 'alice');
+  });
+
+  await t.test('deleted, and restored from a copy', async (t) => {
+    await cp(directory, aside, { recursive: true });
+    await rm(directory, { recursive: true });
+    await isReported();
+    const used = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const { user, system } = process.cpuUsage(used);
+    t.ok(user + system < 500_000, `${Math.round((user + system) / 1000)} ms of 1500 were used`);
+    // The file is removed before the directory.
+    t.ok(problems.length <= 3, 'each problem is reported once');
+    await mkdir(directory);
+    await t.rejects(store.change([setClaim('name')], 'alice'), {
+      ...refused,
+      message: /the settings file is gone/,
+    });
+    await cp(aside, directory, { recursive: true });
+    await isWell();
+    await store.change([setClaim('name')], 'alice');
+    t.match(await store.history(), [{ text: 'name' }, { text: 'sub' }, { text: 'email' }]);
+    const other = await place.open();
+    const seen = nextSnapshot(store, ({ values }) => values[CLAIM] === 'azp');
+    await other.change([setClaim('azp')], 'bob');
+    await seen;
+  });
+});
+
+t.test('a link that leads nowhere is an error, not a loop', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  await symlink(join(place.directory, 'nowhere'), join(place.directory, 'settings.7.json'));
+  await t.rejects(store.change([setClaim('email')], 'alice'), {
+    sqlstate: '58030',
+    message: /settings\.7\.json/,
+  });
+  await t.rejects(place.open(), { message: /settings\.7\.json/ });
+});
+
+t.test('a check that hangs delays neither the changes behind it nor the end', async (t) => {
+  const { directory } = await makePlace(t);
+  let hangs = true;
+  const store = await FileStore.open({
+    directory,
+    processDefaults: new Map(),
+    now: () => NOW,
+    onProblem: (error) => t.fail(error.message),
+    vet: () => (hangs ? new Promise(() => undefined) : Promise.resolve()),
+  });
+  const begin = performance.now();
+  const changes = ['a', 'b', 'c'].map((text) => store.change([setClaim(text)], 'alice'));
+  for (const change of changes)
+    await t.rejects(change, { sqlstate: '58030', message: 'no answer within 7 s' });
+  t.ok(performance.now() - begin < 8000);
+  hangs = false;
+  await store.change([setClaim('d')], 'alice');
+  hangs = true;
+  const last = t.rejects(store.change([setClaim('e')], 'alice'), { code: 'settings_closed' });
+  const end = performance.now();
+  await store.close();
+  t.ok(performance.now() - end < 5000);
+  await last;
 });

@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { PgError, UsageError } from '../../src/lib/errors.ts';
+import { isInNetworks } from '../../src/lib/network.ts';
 import { definitions, type SettingName, settingNames } from '../../src/settings/definitions.ts';
 import { findSetting, knownNames, parseSetting } from '../../src/settings/lookup.ts';
 import { readProcessDefaults, variableName } from '../../src/settings/process-defaults.ts';
@@ -12,6 +13,8 @@ import { keySetText, testKey } from '../support/tokens.ts';
 const ISSUERS = 'server.jwt_authentication.issuers.configuration';
 const JWKS = 'server.jwt_authentication.jwks';
 const MAP = 'server.identity_map.configuration';
+const ROLES = 'pgsso.role_map.configuration';
+const GROUPS = 'server.jwt_authentication.authorization.enabled';
 const AUTO_FETCH = 'server.jwt_authentication.jwks_auto_fetch.enabled';
 const ENABLED = 'server.jwt_authentication.enabled';
 const AUDIENCE = 'server.jwt_authentication.audience';
@@ -83,6 +86,12 @@ t.test('the table has every setting of the contract, with its default', async (t
       'pgsso.client_credentials.issuer': ['s', ''],
       'pgsso.client_credentials.audience': ['s', ''],
       'pgsso.client_credentials.scope': ['s', ''],
+      'pgsso.throttle.address_refusals': ['i', '10'],
+      'pgsso.throttle.user_refusals': ['i', '60'],
+      'pgsso.throttle.window': ['d', '1m0s'],
+      'pgsso.throttle.first_delay': ['d', '500ms'],
+      'pgsso.throttle.longest_delay': ['d', '8s'],
+      'pgsso.throttle.exempt': ['s', ''],
     },
   );
   for (const name of settingNames)
@@ -135,6 +144,24 @@ t.test('an invalid value is refused with 22023', async (t) => {
       /invalid character class range/,
       '0-9 was probably meant',
     ],
+    [
+      'pgsso.throttle.address_refusals',
+      'ten',
+      /^could not parse "ten" as type int: expected a who/,
+    ],
+    ['pgsso.throttle.address_refusals', '', /could not parse "" as type int/],
+    ['pgsso.throttle.address_refusals', '1.5', /could not parse "1.5" as type int/],
+    ['pgsso.throttle.address_refusals', '1e3', /could not parse "1e3" as type int/],
+    ['pgsso.throttle.address_refusals', '0x10', /could not parse "0x10" as type int/],
+    ['pgsso.throttle.address_refusals', '1234567890', /as type int/],
+    ['pgsso.throttle.user_refusals', '-1', /^cannot be set to a negative value: -1$/],
+    ['pgsso.throttle.first_delay', '-1ms', /^cannot be set to a negative duration: -1ms$/],
+    ['pgsso.throttle.longest_delay', '61s', /^cannot be set to more than 1m0s: 1m1s$/],
+    ['pgsso.throttle.window', '0', /^cannot be set to less than 1s: 0s$/],
+    ['pgsso.throttle.exempt', '10.0.0.0/33', /10\.0\.0\.0\/33/],
+    ['pgsso.throttle.exempt', 'example.com', /example\.com/],
+    ['pgsso.throttle.exempt', '10.0.0.1 '.repeat(1001), /more than 1000 networks/],
+    ['pgsso.throttle.exempt', '1'.repeat(100_000), /^.{0,400}$/],
     ['server.jwt_authentication.claim', 'x'.repeat(1024 * 1024 + 1), /longer than/],
   ];
   for (const [name, text, message, hint] of table) {
@@ -145,6 +172,24 @@ t.test('an invalid value is refused with 22023', async (t) => {
     if (hint !== undefined) t.match(refusal.hint, hint);
   }
   t.same(parseSetting('server.jwt_authentication.client.timeout', '0'), { value: 0, text: '0s' });
+});
+
+t.test('integers and networks of the throttle have a canonical form', async (t) => {
+  const count = 'pgsso.throttle.address_refusals';
+  for (const text of ['7', ' 7 ', '+7', '007'])
+    t.same(parseSetting(count, text), { value: 7, text: '7' }, text);
+  t.same(parseSetting(count, '-0').text, '0', 'SHOW prints no negative zero');
+  const { value } = parseSetting('pgsso.throttle.exempt', '10.0.0.0/8, 2001:db8::/32,192.0.2.1');
+  const table: [string, boolean][] = [
+    ['10.255.0.1', true],
+    ['::ffff:10.1.2.3', true],
+    ['11.0.0.1', false],
+    ['2001:db8::1', true],
+    ['192.0.2.1', true],
+    ['192.0.2.2', false],
+  ];
+  for (const [address, isIn] of table) t.equal(isInNetworks(address, value), isIn, address);
+  t.same(parseSetting('pgsso.throttle.exempt', '').value, []);
 });
 
 t.test(
@@ -206,6 +251,7 @@ t.test('settings that let in more users than they seem to are warned of', async 
   const two = '["a", "b"]';
   const keys = keySetText(testKey('ES256'));
   const mapped = 'a x y\nb x y';
+  const GROUPS_OF_TWO = { [GROUPS]: 'true', [ISSUERS]: two, [MAP]: mapped };
   const table: [string, Texts, RegExp[]][] = [
     ['nothing set', {}, []],
     [
@@ -230,6 +276,30 @@ t.test('settings that let in more users than they seem to are warned of', async 
       [],
     ],
     ['one of two without a rule', { [ISSUERS]: two, [MAP]: 'a x y' }, [/issuer "b" has no rule/]],
+    [
+      'roles that follow the groups of two issuers, without a map',
+      { ...GROUPS_OF_TWO },
+      [
+        /role_map\.configuration is empty and there are 2 issuers: no group stands for a role\. Wri/,
+      ],
+    ],
+    ['the same with one issuer', { [GROUPS]: 'true', [ISSUERS]: 'a' }, []],
+    ['a role map by issuer', { ...GROUPS_OF_TWO, [ROLES]: 'a g r\nb g r' }, []],
+    [
+      'a role map of two columns',
+      { ...GROUPS_OF_TWO, [ROLES]: 'g r\n# none\ng s' },
+      [/^lines 1, 3 of .* are without an issuer: .*Write one rule a line: issuer, group/],
+    ],
+    [
+      'a role map of both forms',
+      { ...GROUPS_OF_TWO, [ROLES]: 'a g r\ng s' },
+      [/^line 2 of .* is without an issuer/],
+    ],
+    [
+      'a space in a group of the role map',
+      { ...GROUPS_OF_TWO, [ROLES]: 'domain admins r' },
+      [/^line 1 of .* is for "domain", which is not an issuer: it has no effect$/],
+    ],
     ['a loose expression', { [MAP]: 'a x y\na /^x y' }, [/line 2 .* not anchored/]],
   ];
   for (const [name, texts, expected] of table) {

@@ -4,8 +4,8 @@
  */
 
 import { type FSWatcher, watch } from 'node:fs';
+import { orAborted } from '../../lib/abort.ts';
 import { errorText, PgError } from '../../lib/errors.ts';
-import { Mutex } from '../../lib/keyed-mutex.ts';
 import { type ApiKeyChange, applyApiKeyChange } from '../api-keys.ts';
 import {
   applyChanges,
@@ -28,7 +28,8 @@ import {
   writeGeneration,
 } from './settings-files.ts';
 import { SnapshotHolder } from './snapshot-holder.ts';
-import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
+import { type SettingsStore, settingsClosed, type Vet, vetWithoutDirectory } from './store.ts';
+import { Turns } from './turns.ts';
 
 /** What a file store is made with. */
 export interface FileStoreOptions {
@@ -56,11 +57,16 @@ const POLL_MS = 1000;
 export class FileStore implements SettingsStore {
   readonly #options: FileStoreOptions;
   readonly #holder: SnapshotHolder;
-  /** Runs changes and looks at the directory one after the other. */
-  readonly #turns = new Mutex();
+  readonly #turns = new Turns();
   #generation: Generation;
-  /** The {@link readFingerprint} of the files that were read last. */
-  #fingerprint = '';
+  /** The {@link readFingerprint} of the files that were read last; undefined to read them again. */
+  #fingerprint: string | undefined;
+  /** Whether the directory could not be read last time. */
+  #isLost = false;
+  /** Whether a look at the directory runs, or waits for its turn. */
+  #looking = false;
+  /** Whether the directory changed while a look ran. */
+  #isNotified = false;
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
   #closed = false;
@@ -79,12 +85,11 @@ export class FileStore implements SettingsStore {
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
     await removeTemporaries(options.directory, options.now());
+    const fingerprint = await readFingerprint(options.directory);
     const store = new FileStore(options, await readNewest(options.directory));
-    store.#fingerprint = await readFingerprint(options.directory);
-    const notice = (): void => void store.#turns.run(() => store.#catchUp());
-    store.#watcher = watch(options.directory, { persistent: false }, notice);
-    store.#watcher.on('error', (error) => options.onProblem(error));
-    store.#poll = setInterval(notice, POLL_MS).unref();
+    store.#fingerprint = fingerprint;
+    store.#watch();
+    store.#poll = setInterval(() => void store.#look(), POLL_MS).unref();
     return store;
   }
 
@@ -96,26 +101,22 @@ export class FileStore implements SettingsStore {
     return this.#holder.problem;
   }
 
-  change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(() => {
-      const canonical = canonicalChanges(changes);
-      const changed = new Set(changes.map(({ name }) => name));
-      return this.#write(changed, (file, at) => ({
-        ...file,
-        stored: applyChanges(file.stored, canonical, user, at),
-        history: [...file.history, ...historyOf(canonical, user, at)],
-      }));
-    });
+  async change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    const canonical = canonicalChanges(changes);
+    const changed = new Set(changes.map(({ name }) => name));
+    return this.#write(changed, (file, at) => ({
+      ...file,
+      stored: applyChanges(file.stored, canonical, user, at),
+      history: [...file.history, ...historyOf(canonical, user, at)],
+    }));
   }
 
   changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(() =>
-      this.#write(new Set(), (file, at) => ({
-        ...file,
-        apiKeys: applyApiKeyChange(file.apiKeys, change, user, at),
-        history: [...file.history, historyOfApiKey(change, user, at)],
-      })),
-    );
+    return this.#write(new Set(), (file, at) => ({
+      ...file,
+      apiKeys: applyApiKeyChange(file.apiKeys, change, user, at),
+      history: [...file.history, historyOfApiKey(change, user, at)],
+    }));
   }
 
   async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
@@ -128,49 +129,88 @@ export class FileStore implements SettingsStore {
     this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
-    await this.#turns.settled();
+    await this.#turns.close((workIsOver) => workIsOver);
   }
 
   async #write(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
-    if (this.#closed) throw closed();
     try {
-      return await this.#writeNext(changed, edit);
+      return await this.#turns.run(async (signal) => {
+        if (this.#closed) throw settingsClosed();
+        return this.#writeNext(changed, edit, signal);
+      });
     } catch (error) {
       throw error instanceof PgError ? error : notChanged(error);
     }
   }
 
-  async #writeNext(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
+  /** @param signal gives up until the file is written */
+  async #writeNext(
+    changed: ReadonlySet<SettingName>,
+    edit: Edit,
+    signal: AbortSignal,
+  ): Promise<SettingsSnapshot> {
     const { directory, now, vet = vetWithoutDirectory } = this.#options;
     for (;;) {
-      const newest = this.#checkPresent(await readNewest(directory));
+      const newest = this.#checkPresent(await orAborted(readNewest(directory), signal));
       const edited = edit(newest, now());
       // The snapshot is built first, so that nothing is stored that cannot be read again.
       const snapshot = this.#holder.build(edited);
-      await vet(snapshot.values, changed);
+      await orAborted(vet(snapshot.values, changed), signal);
       const next = { ...edited, number: newest.number + 1, history: trimHistory(edited.history) };
       if (!(await writeGeneration(directory, next))) continue;
-      this.#fingerprint = await readFingerprint(directory);
+      // Another process may already have written the next file.
+      this.#fingerprint = undefined;
       this.#adopt(next, snapshot);
       return snapshot;
     }
   }
 
+  #watch(): void {
+    this.#watcher?.close();
+    this.#watcher = watch(this.#options.directory, { persistent: false }, () => void this.#look());
+    this.#watcher.on('error', (error) => this.#options.onProblem(error));
+  }
+
+  /** Looks at the directory in its turn. All that happens there during a look leads to one more. */
+  async #look(): Promise<void> {
+    if (this.#looking) {
+      this.#isNotified = true;
+      return;
+    }
+    this.#looking = true;
+    do {
+      this.#isNotified = false;
+      try {
+        await this.#turns.run(() => this.#catchUp());
+      } catch (error) {
+        if (!this.#turns.isClosed) this.#holder.report(error);
+      }
+    } while (this.#isNotified && !this.#closed);
+    this.#looking = false;
+  }
+
   /** Reads what another process or a person has written. */
   async #catchUp(): Promise<void> {
-    try {
-      const fingerprint = await readFingerprint(this.#options.directory);
-      if (fingerprint === this.#fingerprint) return;
-      this.#fingerprint = fingerprint;
-      const newest = this.#checkPresent(await readNewest(this.#options.directory));
-      if (sameSettings(newest, this.#generation)) {
-        this.#holder.problem = undefined;
-        return;
-      }
-      this.#adopt(newest, this.#holder.build(newest));
-    } catch (error) {
-      this.#holder.report(error);
+    const fingerprint = await this.#readFingerprint();
+    if (fingerprint === this.#fingerprint) {
+      // A directory that was away is back as it was.
+      this.#holder.problem = undefined;
+      return;
     }
+    const newest = this.#checkPresent(await readNewest(this.#options.directory));
+    if (sameSettings(newest, this.#generation)) this.#holder.problem = undefined;
+    else this.#adopt(newest, this.#holder.build(newest));
+    this.#fingerprint = fingerprint;
+  }
+
+  /** Reads the fingerprint, and watches the directory again if it was away: it may be another. */
+  async #readFingerprint(): Promise<string> {
+    const wasLost = this.#isLost;
+    this.#isLost = true;
+    const fingerprint = await readFingerprint(this.#options.directory);
+    if (wasLost) this.#watch();
+    this.#isLost = false;
+    return fingerprint;
   }
 
   /**
@@ -190,13 +230,6 @@ export class FileStore implements SettingsStore {
     this.#generation = generation;
     this.#holder.adopt(snapshot);
   }
-}
-
-function closed(): PgError {
-  return new PgError({
-    code: 'settings_closed',
-    message: 'the settings are closed: the front-end is shutting down',
-  });
 }
 
 function notChanged(error: unknown): PgError {

@@ -5,8 +5,8 @@
  */
 
 import type pg from 'pg';
+import { orAborted } from '../../lib/abort.ts';
 import { errorText, PgError } from '../../lib/errors.ts';
-import { Mutex } from '../../lib/keyed-mutex.ts';
 import { type ApiKeyChange, applyApiKeyChange, noApiKeys } from '../api-keys.ts';
 import {
   applyChanges,
@@ -31,6 +31,7 @@ import {
 import { SettingsConnection, type Transaction } from './settings-connection.ts';
 import { SnapshotHolder } from './snapshot-holder.ts';
 import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
+import { Turns } from './turns.ts';
 
 /** What a store in a database is made with. */
 export interface PostgresStoreOptions {
@@ -54,6 +55,9 @@ const POLL_MS = 500;
 /** The same if it notifies, for a notification that is lost. */
 const POLL_WITH_NOTIFY_MS = 2000;
 
+/** The same after a notification. Any user of the database can send thousands of them a second. */
+const PAUSE_MS = 100;
+
 /** The state after a change, and its snapshot. */
 interface Changed {
   readonly state: StoredState;
@@ -65,16 +69,19 @@ export class PostgresStore implements SettingsStore {
   readonly #options: PostgresStoreOptions;
   readonly #holder: SnapshotHolder;
   readonly #connection: SettingsConnection;
-  /** Runs changes and looks at the database one after the other. */
-  readonly #turns = new Mutex();
+  readonly #turns = new Turns();
   /** The {@link readFingerprint} of the settings that were read last. */
   #fingerprint: string | undefined;
   /** Why the settings of that fingerprint were refused; undefined if they were not. */
   #refused: string | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Looks again after a pause, because of a notification. */
+  #soon: NodeJS.Timeout | undefined;
   #lastLook = 0;
-  /** Whether a look waits for its turn. */
+  /** Whether a look runs, or waits for its turn. */
   #looking = false;
+  /** Whether a change was notified meanwhile. */
+  #isNotified = false;
 
   private constructor(options: PostgresStoreOptions, state: StoredState) {
     this.#options = options;
@@ -91,7 +98,9 @@ export class PostgresStore implements SettingsStore {
     const last = await readLastSnapshot(options.directory);
     const store = new PostgresStore(options, last ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
-      await store.#connection.use((client) => store.#read(client));
+      await store.#turns.run((signal) =>
+        store.#connection.use((client) => store.#read(client), signal),
+      );
     } catch (error) {
       if (!last) {
         await store.close();
@@ -114,67 +123,70 @@ export class PostgresStore implements SettingsStore {
     return this.#holder.problem;
   }
 
-  change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(async () => {
-      const canonical = canonicalChanges(changes);
-      const changed = new Set(changes.map(({ name }) => name));
-      return this.#commit(async ({ client, revision, at }) => {
-        // A row that is to be replaced is not checked: it may hold a bad value written by hand.
-        const rows = (await readRows(client)).filter(({ name }) =>
-          changes.every((change) => change.name !== name),
-        );
-        const stored = applyChanges(storedSettings(rows), canonical, user, at);
-        const state = { stored, apiKeys: await readApiKeys(client) };
-        const snapshot = this.#holder.build(state);
-        const { vet = vetWithoutDirectory } = this.#options;
-        await vet(snapshot.values, changed);
-        await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
-        return { state, snapshot };
-      });
+  async change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
+    const canonical = canonicalChanges(changes);
+    const changed = new Set(changes.map(({ name }) => name));
+    return this.#commit(async ({ client, revision, at }, signal) => {
+      // A row that is to be replaced is not checked: it may hold a bad value written by hand.
+      const rows = (await readRows(client)).filter(({ name }) =>
+        changes.every((change) => change.name !== name),
+      );
+      const stored = applyChanges(storedSettings(rows), canonical, user, at);
+      const state = { stored, apiKeys: await readApiKeys(client) };
+      const snapshot = this.#holder.build(state);
+      const { vet = vetWithoutDirectory } = this.#options;
+      await orAborted(vet(snapshot.values, changed), signal);
+      await writeChanges(client, canonical, historyOf(canonical, user, at), revision);
+      return { state, snapshot };
     });
   }
 
   changeApiKeys(change: ApiKeyChange, user: string): Promise<SettingsSnapshot> {
-    return this.#turns.run(() =>
-      this.#commit(async ({ client, revision, at }) => {
-        const stored = storedSettings(await readRows(client));
-        const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
-        const state = { stored, apiKeys: applyApiKeyChange(before, change, user, at) };
-        const snapshot = this.#holder.build(state);
-        await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
-        return { state, snapshot };
-      }),
-    );
+    return this.#commit(async ({ client, revision, at }) => {
+      const stored = storedSettings(await readRows(client));
+      const before = await readApiKeys(client, change.kind === 'drop' ? change.name : undefined);
+      const state = { stored, apiKeys: applyApiKeyChange(before, change, user, at) };
+      const snapshot = this.#holder.build(state);
+      await writeApiKey(client, change, historyOfApiKey(change, user, at), revision);
+      return { state, snapshot };
+    });
   }
 
-  history(name?: SettingName): Promise<readonly HistoryEntry[]> {
-    return this.#turns.run(async () => {
-      try {
-        return await this.#connection.use((client) => readHistory(client, name));
-      } catch (error) {
-        throw storeFailed(
-          'the history of settings cannot be read: their database is away or refuses',
-          error,
-        );
-      }
-    });
+  async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
+    try {
+      return await this.#turns.run((signal) =>
+        this.#connection.use((client) => readHistory(client, name), signal),
+      );
+    } catch (error) {
+      if (error instanceof PgError) throw error;
+      throw storeFailed(
+        'the history of settings cannot be read: their database is away or refuses',
+        error,
+      );
+    }
   }
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#connection.close(this.#turns.settled());
+    await this.#turns.close((workIsOver) => this.#connection.close(workIsOver));
+    clearTimeout(this.#soon);
   }
 
-  async #commit(work: (transaction: Transaction) => Promise<Changed>): Promise<SettingsSnapshot> {
+  async #commit(
+    work: (transaction: Transaction, signal: AbortSignal) => Promise<Changed>,
+  ): Promise<SettingsSnapshot> {
     try {
-      const { state, snapshot, fingerprint } = await this.#connection.transact(
-        async (transaction) => ({
-          ...(await work(transaction)),
-          fingerprint: await readFingerprint(transaction.client),
-        }),
-      );
-      await this.#adopt(state, snapshot, fingerprint);
-      return snapshot;
+      return await this.#turns.run(async (signal) => {
+        const { state, snapshot, fingerprint } = await this.#connection.transact(
+          async (transaction) => ({
+            ...(await work(transaction, signal)),
+            fingerprint: await readFingerprint(transaction.client),
+          }),
+          signal,
+        );
+        await this.#adopt(state, snapshot, fingerprint);
+        return snapshot;
+      });
     } catch (error) {
       throw error instanceof PgError
         ? error
@@ -188,19 +200,36 @@ export class PostgresStore implements SettingsStore {
   /** Reads the settings in their turn, if it is time for that or a change was notified. */
   #look(notified: boolean): void {
     const { isOpen, mayReconnect, notifies } = this.#connection;
-    const now = performance.now();
-    const isRecent = now - this.#lastLook < (notifies ? POLL_WITH_NOTIFY_MS : POLL_MS);
-    if (this.#looking || (isOpen ? isRecent && !notified : !mayReconnect)) return;
+    const since = performance.now() - this.#lastLook;
+    const isRecent = since < (notifies ? POLL_WITH_NOTIFY_MS : POLL_MS);
+    if (this.#looking) this.#isNotified ||= notified;
+    else if (isOpen ? isRecent && !notified : !mayReconnect) return;
+    else if (notified && since < PAUSE_MS) this.#lookAfter(PAUSE_MS - since);
+    else void this.#readInTurn();
+  }
+
+  /** All notifications of a pause lead to one look. */
+  #lookAfter(pause: number): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#look(true);
+    }, pause).unref();
+  }
+
+  async #readInTurn(): Promise<void> {
     this.#looking = true;
-    this.#lastLook = now;
-    void this.#turns.run(async () => {
-      this.#looking = false;
-      try {
-        await this.#connection.use((client) => this.#read(client));
-      } catch (error) {
-        this.#holder.report(error);
-      }
-    });
+    this.#isNotified = false;
+    try {
+      await this.#turns.run((signal) =>
+        this.#connection.use((client) => this.#read(client), signal),
+      );
+    } catch (error) {
+      if (!this.#turns.isClosed) this.#holder.report(error);
+    }
+    this.#looking = false;
+    this.#lastLook = performance.now();
+    // What was notified meanwhile may have been changed after it was read.
+    if (this.#isNotified) this.#look(true);
   }
 
   async #read(client: pg.Client): Promise<void> {

@@ -4,7 +4,9 @@
  * one transaction under a lock that all nodes take.
  */
 
+import { Socket } from 'node:net';
 import pg from 'pg';
+import { overWithin } from '../../lib/abort.ts';
 import { errorText, PgError } from '../../lib/errors.ts';
 import { CHANNEL, createTables, hasCode, lockRevision } from './postgres-tables.ts';
 
@@ -23,6 +25,9 @@ const RECONNECT_MS = 1000;
 /** Milliseconds for a connection, and for a statement. A slower database counts as away. */
 const TIMEOUT_MS = 5000;
 
+/** How long the server has to close a connection that is not in use, in ms. */
+const GOODBYE_MS = 500;
+
 /** Attempts at a transaction. CockroachDB reports serialization failures in normal operation. */
 const ATTEMPTS = 5;
 
@@ -31,6 +36,8 @@ export class SettingsConnection {
   readonly #configure: () => pg.ClientConfig;
   readonly #onNotification: () => void;
   #client: pg.Client | undefined;
+  /** The socket of the present connection, or of the one that is being opened. */
+  #socket: Socket | undefined;
   #notifies = false;
   #lastAttempt = 0;
   #closed = false;
@@ -59,15 +66,29 @@ export class SettingsConnection {
     return this.#notifies;
   }
 
-  /** Runs work with the connection, which is given up if it breaks or does not answer. */
-  async use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const client = await this.#connected();
+  /**
+   * Runs work with the connection, which is given up if it breaks or does not answer.
+   *
+   * @param signal ends the connection, and so the work
+   * @throws what the work throws; the signal's reason
+   */
+  async use<T>(work: (client: pg.Client) => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    // A query on a socket that is gone fails at once, also if the server is silent.
+    const giveUp = (): void => void this.#socket?.destroy();
+    signal.addEventListener('abort', giveUp, { once: true });
+    let client: pg.Client | undefined;
     try {
+      client = await this.#connected();
       return await work(client);
     } catch (error) {
       const cause = error instanceof PgError && error.cause instanceof Error ? error.cause : error;
-      if (!(cause instanceof pg.DatabaseError || cause instanceof PgError)) this.#drop(client);
+      if (client && !isOfHealthyConnection(cause)) this.#drop(client);
+      // The outcome of a COMMIT stays unknown, whatever the reason.
+      if (!(error instanceof PgError)) signal.throwIfAborted();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', giveUp);
     }
   }
 
@@ -75,12 +96,17 @@ export class SettingsConnection {
    * Runs work in a transaction under the lock, and commits it. After a serialization failure all of
    * it runs again.
    *
-   * @throws PgError 08007 if the connection breaks during COMMIT; what the work throws
+   * @param signal ends the connection, and so the work
+   * @throws PgError 08007 if the connection breaks during COMMIT; what the work throws; the reason
+   *   of the signal
    */
-  async transact<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+  async transact<T>(
+    work: (transaction: Transaction) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.use((client) => this.#transactOnce(client, work));
+        return await this.use((client) => this.#transactOnce(client, work), signal);
       } catch (error) {
         if (!hasCode(error, ['40001']) || attempt === ATTEMPTS) throw error;
       }
@@ -93,7 +119,7 @@ export class SettingsConnection {
     await workIsOver;
     const client = this.#client;
     this.#client = undefined;
-    await client?.end().catch(() => undefined);
+    if (client) await end(client);
   }
 
   async #transactOnce<T>(
@@ -112,7 +138,8 @@ export class SettingsConnection {
       return result;
     } catch (error) {
       if (committing && !(error instanceof pg.DatabaseError)) throw unknownOutcome(error);
-      await client.query('ROLLBACK').catch(() => undefined);
+      // Otherwise the connection is given up, and the server rolls back by itself.
+      if (isOfHealthyConnection(error)) await client.query('ROLLBACK').catch(() => undefined);
       throw error;
     }
   }
@@ -128,6 +155,10 @@ export class SettingsConnection {
       connectionTimeoutMillis: TIMEOUT_MS,
       query_timeout: TIMEOUT_MS,
       keepAlive: true,
+      stream: () => {
+        this.#socket = new Socket();
+        return this.#socket;
+      },
     });
     client.on('error', () => this.#drop(client));
     client.on('end', () => this.#drop(client));
@@ -137,7 +168,7 @@ export class SettingsConnection {
       await createTables(client);
       this.#notifies = await listens(client);
     } catch (error) {
-      void client.end().catch(() => undefined);
+      void end(client);
       throw new Error(`the settings database: ${errorText(error)}`, { cause: error });
     }
     this.#client = client;
@@ -147,8 +178,20 @@ export class SettingsConnection {
   #drop(client: pg.Client): void {
     if (this.#client !== client) return;
     this.#client = undefined;
-    void client.end().catch(() => undefined);
+    // end() waits for a server that may be silent.
+    client.connection.stream.destroy();
   }
+}
+
+/** Whether an error was raised by the server or by the work, so that the connection is in order. */
+function isOfHealthyConnection(error: unknown): boolean {
+  return error instanceof pg.DatabaseError || error instanceof PgError;
+}
+
+/** Ends a connection whose server may be silent. */
+async function end(client: pg.Client): Promise<void> {
+  await overWithin(GOODBYE_MS, client.end());
+  client.connection.stream.destroy();
 }
 
 /** Sends LISTEN. Returns false for CockroachDB, which does not know it. */

@@ -31,15 +31,18 @@ const TEMPORARY_MS = 60_000;
  * @throws Error that names the file, and the setting that cannot be read
  */
 export async function readNewest(directory: string): Promise<Generation> {
-  for (;;) {
+  for (let missing = 0; ; ) {
     const number = await newestNumber(directory);
     if (number === 0) return { number, stored: new Map(), apiKeys: noApiKeys, history: [] };
     const path = pathOf(directory, number);
     try {
       return { number, ...parseSettings(await readFile(path, 'utf8')) };
     } catch (error) {
-      // The file was removed because there is a newer one.
-      if (isErrno(error, 'ENOENT')) continue;
+      // The file was removed because there is a newer one. A link that leads nowhere stays.
+      if (isErrno(error, 'ENOENT') && number !== missing) {
+        missing = number;
+        continue;
+      }
       throw new Error(`${path}: ${errorText(error)}`, { cause: error });
     }
   }
@@ -81,14 +84,15 @@ export async function writeGeneration(
  * whenever the settings differ; it is empty if there is no file.
  */
 export async function readFingerprint(directory: string): Promise<string> {
-  for (;;) {
+  for (let missing = 0; ; ) {
     const number = await newestNumber(directory);
     if (number === 0) return '';
     try {
       const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
       return [number, size, mtimeMs, ino].join();
     } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error;
+      if (!isErrno(error, 'ENOENT') || number === missing) throw error;
+      missing = number;
     }
   }
 }

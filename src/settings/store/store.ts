@@ -3,7 +3,7 @@
  * history. The file store serves the processes of one machine, the store in PostgreSQL several
  * machines. Settings that need a directory of users and roles are checked before they are stored.
  */
-import type { PgError } from '../../lib/errors.ts';
+import { PgError } from '../../lib/errors.ts';
 import type { ApiKeyChange } from '../api-keys.ts';
 import type { HistoryEntry, SettingChange } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
@@ -41,7 +41,10 @@ export interface SettingsStore {
    * @throws PgError if they cannot be read
    */
   history(name?: SettingName): Promise<readonly HistoryEntry[]>;
-  /** Finishes the changes that were begun, and releases all resources. Later changes fail. */
+  /**
+   * Finishes the changes that were begun, as long as that takes no more than some seconds, and
+   * releases all resources. Later changes fail.
+   */
   close(): Promise<void>;
 }
 
@@ -74,4 +77,12 @@ export const vetWithoutDirectory: Vet = async (values, changed) => {
 /** The error of a directory's setting that cannot be switched on: 22023. */
 export function needsDirectory(name: (typeof directorySettings)[number], what: string): PgError {
   return invalidSetting(`cluster setting '${name}' ${what}`);
+}
+
+/** The error of a change that comes too late: 57P01. */
+export function settingsClosed(): PgError {
+  return new PgError({
+    code: 'settings_closed',
+    message: 'the settings are closed: the front-end is shutting down',
+  });
 }
