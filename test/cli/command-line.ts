@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { nodeCommand } from '../support/node-command.ts';
 
 const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
@@ -71,7 +72,7 @@ export async function forEachRow<Row>(
 
 function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   const { PATH } = process.env;
-  return spawn(process.execPath, [cli, ...args], {
+  return spawn(...nodeCommand(cli, ...args), {
     cwd: files,
     env: { PATH, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import t from 'tap';
+import { nodeCommand } from '../support/node-command.ts';
 
 const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 const SETTINGS = [
@@ -41,7 +42,7 @@ t.test(
 
     for (let round = 0; round <= ROUNDS; round++) {
       const { PATH } = process.env;
-      const server = spawn(process.execPath, [cli, ...args, '--data-dir', dataDir], {
+      const server = spawn(...nodeCommand(cli, ...args, '--data-dir', dataDir), {
         env: { PATH },
       });
       const gone = once(server, 'exit');

@@ -9,6 +9,7 @@ import pg from 'pg';
 import t from 'tap';
 import { checks } from '../../src/auth/refusals.ts';
 import { AUDIENCE, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { nodeCommand } from '../support/node-command.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 
@@ -164,7 +165,7 @@ async function explain(
   input: string,
 ): Promise<{ status: number | null; stdout: string; stderr: string }> {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [cli, 'explain', ...args], { env: { PATH } });
+  const child = spawn(...nodeCommand(cli, 'explain', ...args), { env: { PATH } });
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => {
     output.stdout += chunk;

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { time } from '../../src/lib/x509/der.ts';
 import { makeAuthority } from './certificates.ts';
+import { nodeCommand } from './node-command.ts';
 import Reporter from './reporter.ts';
 
 async function report(...lines: string[]): Promise<string> {
@@ -87,7 +88,7 @@ t.test('PostgreSQL ends with the process that started it, even if that is killed
       process.kill(process.pid, 'SIGKILL'),
     );
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+  const child = spawn(...nodeCommand('--input-type=module', '--eval', program), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const [output, [, signal]] = await Promise.all([buffer(child.stdout), once(child, 'exit')]);
