@@ -44,7 +44,7 @@ export async function makeDataDirectory(wanted: DataDirectory): Promise<void> {
   const template = join(directory, templateName(wanted));
   if (existsSync(template)) return await copy(template, wanted.path);
   await initdb(wanted);
-  await keep(wanted.path, template);
+  await keepTemplate(wanted.path, template);
 }
 
 /**
@@ -85,7 +85,7 @@ async function initdb({ path, native, user, env }: DataDirectory): Promise<void>
  * Makes a template of a data directory that no server has used. It gets its name when it is
  * complete. If another process was faster, that one's template stays.
  */
-async function keep(dataDirectory: string, template: string): Promise<void> {
+export async function keepTemplate(dataDirectory: string, template: string): Promise<void> {
   await removeAbandoned(dirname(template));
   const unfinished = await mkdtemp(`${template}.unfinished-`);
   try {

@@ -104,7 +104,7 @@ const trustAll = [
  */
 const ports = { from: 15_000, to: 32_000 };
 
-const startTimeoutMs = 30_000;
+const startTimeoutMs = 60_000;
 
 /**
  * Makes a cluster and starts it. It takes a quarter of a second, and a second more for the first
