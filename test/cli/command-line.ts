@@ -6,8 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { nodeCommand } from '../support/node-command.ts';
+import type { Use } from './many-uses.ts';
 
 const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
+const manyUses = fileURLToPath(new URL('./many-uses.js', import.meta.url));
 
 /** The working directory of the processes. It is removed at the end of the test file. */
 export const files = await mkdtemp(join(tmpdir(), 'pgsso-cli-'));
@@ -28,7 +31,19 @@ export interface Outcome {
 
 /** Runs a command to its end. */
 export async function run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome> {
-  const child = start(args, env);
+  return await outcomeOf(start(cli, args, env));
+}
+
+/** Runs commands that end before anything is started, all in one process: see many-uses.ts. */
+export async function runMany(uses: readonly Use[]): Promise<readonly Outcome[]> {
+  const child = start(manyUses, [], {}, 'pipe');
+  child.stdin?.end(JSON.stringify(uses));
+  const { status, stdout, stderr } = await outcomeOf(child);
+  if (status !== 0) throw new Error(stderr);
+  return JSON.parse(stdout);
+}
+
+async function outcomeOf(child: ChildProcess): Promise<Outcome> {
   const output = { stdout: '', stderr: '' };
   child.stdout?.on('data', (text) => {
     output.stdout += text;
@@ -45,7 +60,7 @@ export async function ready(
   args: readonly string[],
   env?: NodeJS.ProcessEnv,
 ): Promise<{ child: ChildProcess; log: () => string }> {
-  const child = start(args, env);
+  const child = start(cli, args, env);
   let log = '';
   await new Promise<void>((resolve, reject) => {
     child.stderr?.on('data', (text) => {
@@ -69,11 +84,16 @@ export async function forEachRow<Row>(
   await Promise.all([next(), next()]);
 }
 
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+function start(
+  program: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  stdin: 'ignore' | 'pipe' = 'ignore',
+): ChildProcess {
   const { PATH } = process.env;
-  return spawn(process.execPath, [cli, ...args], {
+  return spawn(...nodeCommand(program, ...args), {
     cwd: files,
     env: { PATH, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [stdin, 'pipe', 'pipe'],
   });
 }

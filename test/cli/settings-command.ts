@@ -1,6 +1,7 @@
 /** Runs `pgsso settings` as a process, for the tests of that command. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { nodeCommand } from '../support/node-command.ts';
 
 const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
@@ -29,7 +30,7 @@ export async function runSettings(
   env: NodeJS.ProcessEnv,
 ): Promise<Outcome> {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [cli, 'settings', ...args], { env: { PATH, ...env } });
+  const child = spawn(...nodeCommand(cli, 'settings', ...args), { env: { PATH, ...env } });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].on('data', (chunk) => {

@@ -2,7 +2,8 @@
 import t from 'tap';
 import { startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
-import { NAME, type Outcome, runSettings } from './settings-command.ts';
+import { runMany } from './command-line.ts';
+import { NAME, runSettings } from './settings-command.ts';
 
 const database = await startPostgres({
   initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE vera LOGIN'],
@@ -18,12 +19,6 @@ const frontEnd = await startFrontEnd(
 t.teardown(() => frontEnd.close());
 const { port, dataDir } = frontEnd;
 
-const settings = (
-  args: readonly string[],
-  input = '',
-  env: NodeJS.ProcessEnv = { PGSSO_DATA_DIR: dataDir },
-): Promise<Outcome> => runSettings(args, input, env);
-
 t.test('over a listener the user has the rights of its role', async (t) => {
   const url = (user: string): string =>
     `postgres://${user}@127.0.0.1:${port}/pgsso?options=--crdb:jwt_auth_enabled%3Dtrue`;
@@ -31,33 +26,38 @@ t.test('over a listener the user has the rights of its role', async (t) => {
     PGSSO_URL: url(user),
     PGPASSWORD: token(user),
   });
-  t.match(await settings(['set', NAME, '3s'], '', as('alice')), { status: 0, stderr: '' });
-  t.match(await settings(['get', NAME], '', as('vera')), { status: 0, stdout: '3s\n' });
-  t.match(await settings(['set', NAME, '4s'], '', as('vera')), {
+  t.match(await runSettings(['set', NAME, '3s'], '', as('alice')), { status: 0, stderr: '' });
+  t.match(await runSettings(['get', NAME], '', as('vera')), { status: 0, stdout: '3s\n' });
+  t.match(await runSettings(['set', NAME, '4s'], '', as('vera')), {
     status: 1,
     stderr: /MODIFYCLUSTERSETTING/,
   });
-  t.match(await settings(['get', NAME], '', { PGSSO_URL: url('alice'), PGPASSWORD: 'a.b.c' }), {
+  t.match(await runSettings(['get', NAME], '', { PGSSO_URL: url('alice'), PGPASSWORD: 'a.b.c' }), {
     status: 1,
     stderr: /invalid token/,
   });
 });
 
 t.test('an error is one line, with exit status 1 or 2', async (t) => {
-  t.match(await settings(['get', 'server.jwt_authentication.enabeld']), {
-    status: 1,
-    stderr: /^pgsso: unknown cluster setting.*nearest.*enabled\.\n$/,
-  });
-  t.match(await settings(['get', NAME], '', { PGSSO_DATA_DIR: database.socketDir }), { status: 1 });
-  t.match(await settings(['get', NAME], '', { PGSSO_DATA_DIR: '/nowhere' }), {
-    status: 1,
-    stderr: /^pgsso: --data-dir: .*\n$/,
-  });
+  const here = { PGSSO_DATA_DIR: dataDir };
   const secret = 'postgres://alice:hunter2@h/pgsso';
-  const flagged = await settings(['--url', secret, 'get', NAME]);
-  t.match(flagged, { status: 2, stderr: /^pgsso: --url: .*PGPASSWORD\n$/ });
-  t.notMatch(flagged.stderr, /hunter2/);
-  t.match(await settings(['--url', 'http://h', 'get', NAME]), { status: 2, stderr: /--url/ });
-  t.match(await settings(['--port', '0', 'get', NAME]), { status: 2, stderr: /--port/ });
-  t.match(await settings(['frobnicate']), { status: 2 });
+  const rows: [readonly string[], NodeJS.ProcessEnv, number, RegExp][] = [
+    [
+      ['get', 'server.jwt_authentication.enabeld'],
+      here,
+      1,
+      /^pgsso: unknown cluster setting.*nearest.*enabled\.\n$/,
+    ],
+    [['get', NAME], { PGSSO_DATA_DIR: database.socketDir }, 1, /^pgsso: [^\n]*\n$/],
+    [['get', NAME], { PGSSO_DATA_DIR: '/nowhere' }, 1, /^pgsso: --data-dir: .*\n$/],
+    [['--url', secret, 'get', NAME], here, 2, /^pgsso: --url: .*PGPASSWORD\n$/],
+    [['--url', 'http://h', 'get', NAME], here, 2, /--url/],
+    [['--port', '0', 'get', NAME], here, 2, /--port/],
+    [['frobnicate'], here, 2, /frobnicate/],
+  ];
+  const outcomes = await runMany(rows.map(([args, env]) => ({ args: ['settings', ...args], env })));
+  t.equal(outcomes.length, rows.length);
+  for (const [index, [args, , status, stderr]] of rows.entries())
+    t.match(outcomes[index], { status, stderr }, args.join(' '));
+  t.notMatch(JSON.stringify(outcomes), /hunter2/);
 });

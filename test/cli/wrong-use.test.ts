@@ -1,6 +1,6 @@
 /** Wrong use of the command line, which shows before anything is tried: one line and status 2. */
 import t from 'tap';
-import { backend, forEachRow, run, usable } from './command-line.ts';
+import { backend, run, runMany, usable } from './command-line.ts';
 
 t.test('wrong use is one line that names the option, and status 2', async (t) => {
   const rows: [string, string[], RegExp, NodeJS.ProcessEnv?][] = [
@@ -94,11 +94,13 @@ t.test('wrong use is one line that names the option, and status 2', async (t) =>
       { PGSSO_SET_SERVER_JWT_AUTHENTICATION_ENABELD: 'true' },
     ],
   ];
-  await forEachRow(rows, async ([name, args, text, env]) => {
-    const { status, stderr, stdout } = await run(args, env);
+  const outcomes = await runMany(rows.map(([, args, , env]) => ({ args, env })));
+  t.equal(outcomes.length, rows.length);
+  for (const [index, [name, , text]] of rows.entries()) {
+    const { status, stderr, stdout } = outcomes[index] ?? {};
     t.match({ status, stderr, stdout }, { status: 2, stderr: text, stdout: '' }, name);
     t.match(stderr, /^pgsso: [^\n]+\n$/, `${name}: one line`);
-  });
+  }
 });
 
 t.test('a password in a flag is refused and not repeated', async (t) => {

@@ -9,6 +9,7 @@ import pg from 'pg';
 import t from 'tap';
 import { checks } from '../../src/auth/refusals.ts';
 import { AUDIENCE, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { nodeCommand } from '../support/node-command.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 
@@ -121,7 +122,7 @@ t.test('EXPLAIN LOGIN gives the result of the login', async (t) => {
       const { message } = checks[first.check as keyof typeof checks];
       return inOrder && refused === message;
     }),
-    { numRuns: 200, seed: 20261123 },
+    { numRuns: 120, seed: 20261123 },
   );
   t.ok(admitted > 20, `${admitted} logins were accepted`);
   t.ok(failed.size >= 8, `refused by ${[...failed].join(', ')}`);
@@ -164,7 +165,7 @@ async function explain(
   input: string,
 ): Promise<{ status: number | null; stdout: string; stderr: string }> {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [cli, 'explain', ...args], { env: { PATH } });
+  const child = spawn(...nodeCommand(cli, 'explain', ...args), { env: { PATH } });
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => {
     output.stdout += chunk;

@@ -4,6 +4,7 @@
  */
 
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import t from 'tap';
 import { Directory, type DirectoryRequest } from '../../src/directory/directory.ts';
@@ -358,6 +359,7 @@ for (const version of installedVersions()) {
       for (;;) {
         const { rowCount } = await database.query(`SELECT pg_terminate_backend(pid) ${waiting}`);
         if (rowCount) break;
+        await sleep(10);
       }
       t.match(await changing, {
         sqlstate: '57P03',

@@ -34,6 +34,7 @@ import {
 } from '../../src/settings/api-keys.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
 import { FileStore } from '../../src/settings/store/file-store.ts';
+import { nodeCommand } from '../support/node-command.ts';
 
 const NOW = Date.UTC(2026, 10, 22, 12);
 const CLAIM = 'server.jwt_authentication.claim';
@@ -321,7 +322,7 @@ t.test('a temporary file of a crash is ignored, and removed when it is old', asy
 });
 
 function startWriter(directory: string, setting: string, count: number): ChildProcess {
-  return spawn(process.execPath, [WRITER, directory, setting, String(count)], {
+  return spawn(...nodeCommand(WRITER, directory, setting, String(count)), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

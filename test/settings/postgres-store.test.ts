@@ -6,6 +6,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Test } from 'tap';
 import t from 'tap';
@@ -83,7 +84,7 @@ async function byHand(name: string, sql: string): Promise<void> {
 
 /** Waits until the condition holds; the test's time limit ends the wait. */
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 10));
+  while (!holds()) await sleep(10);
 }
 
 t.test('a change reaches the other node within a second, and survives a restart', async (t) => {
@@ -216,7 +217,7 @@ t.test(
     const { rows } = await database.query(`SELECT pg_terminate_backend(pid), pid ${connection}`);
     const looksAgain = `SELECT pid ${connection} AND pid <> ${rows[0].pid}
       AND query LIKE '%string_agg%' AND state = 'idle'`;
-    while ((await database.query(looksAgain)).rows.length === 0);
+    while ((await database.query(looksAgain)).rows.length === 0) await sleep(20);
     t.match(store.problem, /clock_tolerance/, 'also over a new connection');
     await t.rejects(store.change([setClaim('sub')], 'alice'), {
       code: 'invalid_stored_setting',
@@ -298,6 +299,7 @@ t.test(
     for (;;) {
       const { rows } = (await right?.query(`SHOW CLUSTER SETTING ${CLAIM}`)) ?? { rows: [] };
       if (rows[0]?.[CLAIM] === 'email') break;
+      await sleep(10);
     }
     const { rows } = (await right?.query('SHOW CLUSTER SETTING HISTORY')) ?? { rows: [] };
     t.match(rows, [
@@ -310,6 +312,7 @@ t.test(
         stats.some(({ name, value }) => name === 'settings.problem' && /nonsense/.test(value ?? ''))
       )
         break;
+      await sleep(10);
     }
     const notices: string[] = [];
     left?.on('notice', ({ message }) => notices.push(String(message)));

@@ -38,6 +38,9 @@ export interface FrontEnd {
   close(): Promise<void>;
 }
 
+/** Long enough for one loaded processor. A good test never waits that long. */
+const eventTimeoutMs = 30_000;
+
 /** Settings that accept {@link token}. */
 const settings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.enabled': 'true',
@@ -93,17 +96,7 @@ export async function startFrontEnd(
     metricsPort: server.metricsAddress?.port ?? 0,
     dataDir,
     events,
-    async event(wanted) {
-      for (let tries = 0; tries < 500; tries++) {
-        const found = events.find((event) =>
-          Object.entries(wanted).every(([name, value]) => event[name] === value),
-        );
-        if (found) return found;
-        await sleep(10);
-      }
-      const logged = events.map((event) => JSON.stringify(event)).join('\n');
-      throw new Error(`no event ${JSON.stringify(wanted)} in the log:\n${logged}`);
-    },
+    event: (wanted) => findEvent(events, wanted),
     reload: () => server.reload(),
     drain: () => server.drain(),
     async close() {
@@ -111,6 +104,19 @@ export async function startFrontEnd(
       await rm(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+async function findEvent(events: readonly LogEvent[], wanted: LogEvent): Promise<LogEvent> {
+  const deadline = performance.now() + eventTimeoutMs;
+  const members = Object.entries(wanted);
+  for (;;) {
+    const found = events.find((event) => members.every(([name, value]) => event[name] === value));
+    if (found) return found;
+    if (performance.now() > deadline) break;
+    await sleep(10);
+  }
+  const logged = events.map((event) => JSON.stringify(event)).join('\n');
+  throw new Error(`no event ${JSON.stringify(wanted)} in the log:\n${logged}`);
 }
 
 /**
