@@ -70,6 +70,8 @@ export const errorCodes = {
   tls_handshake_failed: '08006',
   tls_required: '28000',
   too_many_api_keys: '54000',
+  too_many_options: '08P01',
+  too_many_parameters: '08P01',
   too_many_sessions: '53300',
   too_many_statements: '54000',
   transaction_failed: '25P02',
