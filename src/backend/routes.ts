@@ -4,6 +4,7 @@
  * to log in.
  */
 import { errorText, PgError, UsageError } from '../lib/errors.ts';
+import { formatText } from '../lib/text.ts';
 import { Backend, type BackendNotice, type BackendOptions } from './backend.ts';
 import type { CancelOutcome } from './cancel.ts';
 import { backendAuthOf } from './open-credentials.ts';
@@ -84,7 +85,7 @@ export class Routes {
     if (found) return found.backend;
     throw new PgError({
       code: 'unknown_database',
-      message: `database "${database}" does not exist`,
+      message: `database "${formatText(database)}" does not exist`,
       reason: 'no --route fits it, and there is no --backend',
     });
   }

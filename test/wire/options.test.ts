@@ -252,11 +252,11 @@ t.test('a startup packet with 4,900 words in options does not hold up the others
   t.throws(() => readParameters(parameters([['options', '%20a'.repeat(2400)]])), tooMany);
   const cases = [
     words,
-    `${' %'.repeat(250)} -c x=${'%41'.repeat(3000)}`,
+    `${' %'.repeat(120)} -c x=${'%41'.repeat(3000)}`,
     '+a'.repeat(4900),
     `-${'e'.repeat(9700)}+%41\x85`,
     `${'-'.repeat(9800)}+%41\x85`,
-    ` -c${'A-'.repeat(17)}%2b`.repeat(250),
+    ` -c${'A-'.repeat(17)}%2b`.repeat(120),
     `${'%5ca'.repeat(2400)}+\x85`,
   ];
   for (const options of cases) {
@@ -265,8 +265,8 @@ t.test('a startup packet with 4,900 words in options does not hold up the others
   }
 });
 
-t.test('256 words in options are taken, and one more is refused', async (t) => {
-  const options = '-cgeqo=off '.repeat(256);
+t.test('128 words in options are taken, and one more is refused', async (t) => {
+  const options = '-cgeqo=off '.repeat(128);
   t.strictSame(takeJwtOption(options), { enabled: undefined, rest: options });
   t.throws(() => takeJwtOption(`${options}x`), { code: 'too_many_options' });
 });
