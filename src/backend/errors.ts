@@ -52,6 +52,38 @@ export function unreachable(reasons: readonly string[], hosts: number, cause: un
   });
 }
 
+/** 08001 for a login that does not try the hosts, because they just failed with this error. */
+export function notTried({ code, message, detail, hint, reason, fault }: PgError): PgError {
+  return new PgError({ code, message, detail, hint, reason: `not tried: ${reason}`, fault });
+}
+
+/**
+ * 53000: this process has no file descriptor left, so no host can be blamed. PostgreSQL says the
+ * same of itself (fd.c).
+ *
+ * @returns undefined for another error
+ */
+export function outOfDescriptors(host: string, error: unknown): PgError | undefined {
+  const causes: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+  const isOurs = causes.some(
+    (cause) =>
+      cause instanceof Error &&
+      'code' in cause &&
+      (cause.code === 'EMFILE' || cause.code === 'ENFILE'),
+  );
+  if (!isOurs) return undefined;
+  return new PgError({
+    code: 'out_of_descriptors',
+    message: 'out of file descriptors',
+    hint: LOOK_INTO_THE_LOG,
+    reason:
+      `${host}: ${errorText(error)}: this process may open no more files and sockets: ` +
+      'raise ulimit -n, or LimitNOFILE of its unit, to more than twice --max-sessions',
+    fault: 'us',
+    cause: error,
+  });
+}
+
 const CONNECTION_LOST = 'backend_lost';
 
 /** 08006: the connection ended before the login did. */

@@ -162,7 +162,7 @@ async function runSession(
   client: MessageChannel,
   backend: BackendSession,
   login: LoginRecord,
-  { audit, registry, metrics, tcpUserTimeout }: SessionServices,
+  { audit, registry, cancelKeys, metrics, tcpUserTimeout }: SessionServices,
 ): Promise<void> {
   const started = performance.now();
   const fromClient = client.release();
@@ -180,11 +180,13 @@ async function runSession(
       backend.channel.destroy();
     },
   });
+  const forgetKey = cancelKeys.add(backend);
   const running = splice(client.socket, backend.channel.socket, traffic, tcpUserTimeout);
   client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
   if (fromClient.length > 0) backend.channel.socket.write(fromClient);
   const { endedBy, error } = await running;
   forget();
+  forgetKey();
   counted();
   audit.ended(login, {
     durationMs: elapsed(started),

@@ -5,6 +5,7 @@
  */
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
+import { int32 } from './messages.ts';
 import { dropOptions, namesSetting, takeJwtOption } from './options.ts';
 
 /**
@@ -112,6 +113,16 @@ function lengthOf<T>(body: Buffer, length: number, packet: T): T {
 
 function malformed(message: string): PgError {
   return new PgError({ code: 'malformed_startup', message });
+}
+
+/**
+ * A CancelRequest, length included.
+ *
+ * @param key the body of BackendKeyData
+ */
+export function formatCancel(key: Buffer): Buffer {
+  const body = Buffer.concat([int32(CANCEL_REQUEST), key]);
+  return Buffer.concat([lengthWord(body.length), body]);
 }
 
 function lengthWord(bodyLength: number): Buffer {
