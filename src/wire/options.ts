@@ -36,7 +36,8 @@ const JWT_OPTION = 'crdb:jwt_auth_enabled';
 
 /**
  * Words of the options, and of each decoded reading of them. The work of a login grows with them,
- * and a packet has room for 4,900. Drivers send fewer than ten, and an operator who sets more has ALTER ROLE.
+ * and a packet has room for 4,900. Drivers send fewer than ten. For very many settings there is
+ * ALTER ROLE.
  */
 const WORD_LIMIT = 128;
 
@@ -123,8 +124,8 @@ export function dropOptions(text: string, names: readonly string[]): string {
  */
 export function namesSetting(text: string, names: readonly string[]): boolean {
   const readings = [bytesOf(text)];
-  // NEL and the no-break space separate words if the server's C library calls them white space (BSD,
-  // macOS).
+  // NEL and the no-break space separate words if the server's C library calls them white space
+  // (BSD, macOS).
   if (/[\x85\xa0]/.test(text)) readings.push(bytesOf(text.replace(/[\x85\xa0]/g, ' ')));
   if (text.includes('%')) readings.push(percentDecode(bytesOf(text)));
   if (/\+|%2b/i.test(text)) readings.push(asCockroachReads(bytesOf(text)));
