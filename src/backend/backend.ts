@@ -7,7 +7,6 @@ import { withDeadline } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
 import { AUTHENTICATION, PROTOCOL_3_0 } from '../wire/constants.ts';
 import { formatStartup, type StartupParameter } from '../wire/startup.ts';
-import { type CancelOutcome, forwardCancel } from './cancel.ts';
 import { connectAs } from './connect.ts';
 import { type BackendSession, readRequest, write } from './connection.ts';
 import type { Credentials } from './credentials.ts';
@@ -16,6 +15,7 @@ import { BackendRefusal } from './errors.ts';
 import { logInNatively, type NativeLoginOptions } from './native-login.ts';
 import { type CredentialOptions, openCredentials } from './open-credentials.ts';
 import { OpenedAhead } from './opened-ahead.ts';
+import { RouteAdmission, type RouteShare } from './route-admission.ts';
 import { BackendTarget } from './target.ts';
 import { type BackendHost, type BackendUrl, formatHost, isSocketDirectory } from './url.ts';
 
@@ -34,6 +34,7 @@ export class Backend {
   readonly target: BackendTarget;
   readonly credentials: Credentials;
   readonly #notice: BackendNotice;
+  readonly #admission: RouteAdmission;
   readonly #ahead: OpenedAhead | undefined;
   readonly #closed = new AbortController();
   #probed = new WeakSet<BackendHost>();
@@ -45,7 +46,9 @@ export class Backend {
     credentials: Credentials,
     ahead: number,
     notice: BackendNotice,
+    share: RouteShare,
   ) {
+    this.#admission = new RouteAdmission(share);
     this.target = target;
     this.credentials = credentials;
     this.#notice = notice;
@@ -63,12 +66,14 @@ export class Backend {
    * Reads the files that the URL and the options name. Nothing is dialled before
    * {@link Backend.start}.
    *
+   * @param share how many unfinished logins may wait for it. Default: any number
    * @throws UsageError for wrong options or parameters; PgError F0000 for files that cannot be used
    */
   static async open(
     url: BackendUrl,
     options: BackendOptions,
     notice: BackendNotice,
+    share: RouteShare = { name: '--backend', limit: Number.POSITIVE_INFINITY },
   ): Promise<Backend> {
     const target = await BackendTarget.open(url);
     const credentials = await openCredentials(target, options);
@@ -79,7 +84,7 @@ export class Backend {
           'whoever else reaches the backend from a trusted address gets in as anybody, too',
       );
     }
-    return new Backend(target, credentials, options.backendAhead, notice);
+    return new Backend(target, credentials, options.backendAhead, notice, share);
   }
 
   /** Begins to open connections ahead. */
@@ -89,20 +94,15 @@ export class Backend {
 
   /**
    * Logs in as the user of the parameters, with the credential of the front-end. Throws as
-   * connectAs does.
+   * connectAs and {@link RouteAdmission.admit} do.
    */
   async logIn(
     parameters: readonly StartupParameter[],
     signal: AbortSignal,
   ): Promise<BackendSession> {
     const { target, credentials } = this;
-    const session = await connectAs({
-      target,
-      credentials,
-      parameters,
-      ahead: this.#ahead,
-      signal,
-    });
+    const options = { target, credentials, parameters, ahead: this.#ahead, signal };
+    const session = await this.#admission.admit(signal, () => connectAs(options));
     this.#probe(session.address, parameters);
     return session;
   }
@@ -127,16 +127,17 @@ export class Backend {
     return this.logIn(this.#takesRole ? [...parameters, OWN_ROLE] : parameters, signal);
   }
 
-  /** Logs in with the client's credential. Throws as {@link logInNatively} does. */
+  /**
+   * Logs in with the client's credential. Throws as {@link logInNatively} and
+   * {@link RouteAdmission.admit} do.
+   */
   logInNatively(
     options: Omit<NativeLoginOptions, 'target' | 'ahead'>,
   ): Promise<BackendSession | undefined> {
-    return logInNatively({ ...options, target: this.target, ahead: this.#ahead });
-  }
-
-  /** Forwards a cancel request to every host. */
-  cancel(packet: Buffer, signal: AbortSignal): Promise<readonly CancelOutcome[]> {
-    return forwardCancel(this.target, packet, signal);
+    const { target } = this;
+    return this.#admission.admit(options.signal, () =>
+      logInNatively({ ...options, target, ahead: this.#ahead }),
+    );
   }
 
   /**

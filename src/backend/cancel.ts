@@ -1,14 +1,22 @@
 /**
- * Forwards a client's CancelRequest to the backend. The key is the backend's own, so the front-end
- * keeps no state. With several hosts the request goes to each: a host that did not issue the key
- * ignores it. PostgreSQL closes the connection when the request is done. The front-end waits for
- * that, so that a client that waits does not have its next query cancelled.
+ * Sends CancelRequests to backends: those of clients, which are forwarded, and those of the
+ * front-end for its own sessions. The key is the backend's own. A host that did not issue the key
+ * ignores the request. PostgreSQL closes the connection when the request is done. The front-end
+ * waits for that, so that a client that waits does not have its next query cancelled.
  */
 import { withDeadline } from '../lib/abort.ts';
 import { errorText } from '../lib/errors.ts';
+import { formatCancel } from '../wire/startup.ts';
+import type { BackendSession } from './connection.ts';
 import { dialHost } from './dial.ts';
 import type { BackendTarget } from './target.ts';
 import { type BackendHost, formatHost } from './url.ts';
+
+/** A host that a request goes to. A session has both members. */
+export interface CancelDestination {
+  readonly target: BackendTarget;
+  readonly address: BackendHost;
+}
 
 /** The outcome at one host, for the log. */
 export interface CancelOutcome {
@@ -21,23 +29,29 @@ export interface CancelOutcome {
 /** For the whole request: the user waits, and a backend that is slower will not answer at all. */
 const CANCEL_TIMEOUT_MS = 5_000;
 
+/** The same for a session that is about to be closed: that does not wait for a frozen backend. */
+const OWN_CANCEL_TIMEOUT_MS = 2_000;
+
 /**
- * Sends the request to every host of the backend and waits until each has closed the connection.
- * Never rejects: a CancelRequest has no answer.
+ * Sends the request to the hosts, once each, and waits until each has closed the connection. Never
+ * rejects: a CancelRequest has no answer.
  *
  * @param packet the whole packet, length included
  * @param timeout milliseconds
  */
 export function forwardCancel(
-  target: BackendTarget,
+  destinations: readonly CancelDestination[],
   packet: Buffer,
   signal: AbortSignal,
   timeout: number = CANCEL_TIMEOUT_MS,
 ): Promise<readonly CancelOutcome[]> {
+  const byHost = new Map(
+    destinations.map((destination) => [formatHost(destination.address), destination]),
+  );
   return Promise.all(
-    target.url.hosts.map(async (host) => ({
-      host: formatHost(host),
-      failure: await cancelAt(target, host, packet, signal, timeout).then(
+    Array.from(byHost, async ([host, destination]) => ({
+      host,
+      failure: await cancelAt(destination, packet, signal, timeout).then(
         () => undefined,
         errorText,
       ),
@@ -45,15 +59,36 @@ export function forwardCancel(
   );
 }
 
+/** All hosts of a backend. */
+export function allHosts(target: BackendTarget): CancelDestination[] {
+  return target.url.hosts.map((address) => ({ target, address }));
+}
+
+/**
+ * Cancels the query that a session runs, before the session is closed: a backend notices the end of
+ * a connection only when its query is done. Gives up after two seconds. Never rejects.
+ *
+ * @returns undefined if the backend has issued no key
+ */
+export async function cancelQuery(
+  session: CancelDestination & Pick<BackendSession, 'cancelKey'>,
+  signal: AbortSignal,
+): Promise<CancelOutcome | undefined> {
+  const { cancelKey } = session;
+  if (!cancelKey) return undefined;
+  const packet = formatCancel(cancelKey);
+  const [outcome] = await forwardCancel([session], packet, signal, OWN_CANCEL_TIMEOUT_MS);
+  return outcome;
+}
+
 async function cancelAt(
-  target: BackendTarget,
-  host: BackendHost,
+  { target, address }: CancelDestination,
   packet: Buffer,
   signal: AbortSignal,
   timeout: number,
 ): Promise<void> {
   await withDeadline(timeout, `not done within ${timeout} ms`, signal, async (within) => {
-    const { channel } = await dialHost(target, host, within);
+    const { channel } = await dialHost(target, address, within);
     try {
       await channel.write(packet, within);
       await channel.byte(within);

@@ -19,6 +19,7 @@ import {
   isAboutFrontEnd,
   isConnectionLost,
   notAdmitted,
+  outOfDescriptors,
   unreachable,
 } from './errors.ts';
 import { checkSession, UnfitSession } from './hosts.ts';
@@ -68,9 +69,9 @@ const CANNOT_CONNECT_NOW = '57P03';
  * Logs in with the credential of the front-end. The caller decides whether a superuser may log in,
  * by {@link BackendSession.isSuperuser}.
  *
- * @throws PgError 08001 or 08006 if the backend is away, 08P01 if it breaks the protocol, 28000 if
- *   it does not admit the front-end; BackendRefusal with its own words otherwise; the signal's
- *   reason
+ * @throws PgError 08001 or 08006 if the backend is away, 53000 if no socket can be opened, 08P01 if
+ *   it breaks the protocol, 28000 if it does not admit the front-end; BackendRefusal with its own
+ *   words otherwise; the signal's reason
  */
 export async function connectAs({
   credentials,
@@ -217,6 +218,7 @@ async function logInAtHost(
   const connection = await dialHost(target, host, signal, secureContext).catch((error: unknown) => {
     signal.throwIfAborted();
     throw (
+      outOfDescriptors(formatHost(host), error) ??
       refusalOfOwnCertificate(formatHost(host), error, options) ??
       new HostFailure(errorText(error), { cause: error })
     );

@@ -5,15 +5,17 @@
  */
 import { PgError } from '../lib/errors.ts';
 import type { MessageChannel } from '../wire/channel.ts';
-import { AUTHENTICATION, BACKEND } from '../wire/constants.ts';
+import { AUTHENTICATION, BACKEND, CANCEL_KEY_LIMIT } from '../wire/constants.ts';
 import type { Message } from '../wire/framer.ts';
 import { parseAuthentication, parseParameterStatus } from '../wire/messages.ts';
 import { BackendRefusal, connectionLost, protocolViolation } from './errors.ts';
+import type { BackendTarget } from './target.ts';
 import type { BackendHost } from './url.ts';
 
 /** A connection to a backend, ready for a startup packet. */
 export interface BackendConnection {
   readonly channel: MessageChannel;
+  readonly target: BackendTarget;
   readonly host: BackendHost;
   /** Host and port, for the log. */
   readonly label: string;
@@ -43,8 +45,11 @@ export interface BackendSession {
   readonly greeting: Buffer;
   /** `on` if the backend ever reported it; undefined if it reported nothing. */
   readonly isSuperuser: 'on' | 'off' | undefined;
+  /** The body of BackendKeyData; undefined if the backend has sent none that can be used. */
+  readonly cancelKey: Buffer | undefined;
   /** Every ParameterStatus, with the last value of each. */
   readonly reported: ReadonlyMap<string, string>;
+  readonly target: BackendTarget;
   readonly address: BackendHost;
   /** Host and port, for the log. */
   readonly host: string;
@@ -107,6 +112,7 @@ export async function readGreeting(
   const messages = [authenticationOk];
   const reported = new Map<string, string>();
   let isSuperuser: 'on' | 'off' | undefined;
+  let cancelKey: Buffer | undefined;
   for (let left = GREETING_LIMIT; ; ) {
     const message = await readMessage(connection, left, signal);
     messages.push(message.bytes);
@@ -122,6 +128,9 @@ export async function readGreeting(
         break;
       }
       case BACKEND.backendKeyData:
+        // A client cannot send a longer one.
+        if (message.body.length <= 4 + CANCEL_KEY_LIMIT) cancelKey = Buffer.from(message.body);
+        break;
       case BACKEND.noticeResponse:
         break;
       case BACKEND.readyForQuery:
@@ -129,7 +138,9 @@ export async function readGreeting(
           channel: connection.channel,
           greeting: Buffer.concat(messages),
           isSuperuser,
+          cancelKey,
           reported,
+          target: connection.target,
           address: connection.host,
           host: connection.label,
         };

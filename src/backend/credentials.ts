@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import { serialize } from 'pg-protocol';
+import { formatText } from '../lib/text.ts';
 import { AUTHENTICATION } from '../wire/constants.ts';
 import { formatMessage } from '../wire/messages.ts';
 import {
@@ -93,7 +94,8 @@ export function passwordCredentials(
       if (!password?.length)
         throw notAdmitted(
           user,
-          `there is no password for ${connection.label}, database ${database}, user ${user}`,
+          `there is no password for ${connection.label}, ` +
+            `database ${formatText(database)}, user ${formatText(user)}`,
         );
       await answerRequest(login, request, password);
       return (await expectRequest(connection, AUTHENTICATION.ok, signal)).bytes;

@@ -61,6 +61,7 @@ export async function dialHost(
     secured instanceof TLSSocket ? secured.getPeerX509Certificate()?.raw : undefined;
   return {
     channel: new MessageChannel(secured),
+    target,
     host,
     label: formatHost(host),
     confidential: isConfidential(host),

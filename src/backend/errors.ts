@@ -4,30 +4,35 @@
  * backend's own words. Addresses, and how the front-end logs in, are in the log only.
  */
 import { errorText, PgError } from '../lib/errors.ts';
+import { formatText } from '../lib/text.ts';
 import { parseErrorFields } from '../wire/messages.ts';
 
 const LOOK_INTO_THE_LOG = 'The cause is in the log of the front-end.';
 
-/** An ErrorResponse of the backend, which the client gets unchanged. */
+/** An ErrorResponse of the backend, which the client gets unchanged, and the log cut. */
 export class BackendRefusal extends PgError {
   /** The whole ErrorResponse. */
   readonly raw: Buffer;
   /** The server's routine that reported it (manual 54.8, field R). */
   readonly routine: string | undefined;
+  /** Whether CockroachDB says that the user may not log in. */
+  readonly lacksLogin: boolean;
 
   constructor(raw: Buffer, host: string) {
     const { code, message, detail, hint, routine } = parseErrorFields(raw.subarray(5));
     super({
       code: 'backend_refusal',
       sqlstate: code ?? 'XX000',
-      message,
-      detail,
-      hint,
-      reason: `${host}: ${message}`,
+      // The backend repeats what the client sent.
+      message: formatText(message),
+      detail: detail === undefined ? undefined : formatText(detail),
+      hint: hint === undefined ? undefined : formatText(hint),
+      reason: `${host}: ${formatText(message)}`,
       fault: 'backend',
     });
     this.raw = raw;
     this.routine = routine;
+    this.lacksLogin = message.endsWith('does not have login privilege');
   }
 }
 
@@ -44,6 +49,38 @@ export function unreachable(reasons: readonly string[], hosts: number, cause: un
     reason: reasons.join('; '),
     fault: 'backend',
     cause,
+  });
+}
+
+/** 08001 for a login that does not try the hosts, because they just failed with this error. */
+export function notTried({ code, message, detail, hint, reason, fault }: PgError): PgError {
+  return new PgError({ code, message, detail, hint, reason: `not tried: ${reason}`, fault });
+}
+
+/**
+ * 53000: this process has no file descriptor left, so no host can be blamed. PostgreSQL says the
+ * same of itself (fd.c).
+ *
+ * @returns undefined for another error
+ */
+export function outOfDescriptors(host: string, error: unknown): PgError | undefined {
+  const causes: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+  const isOurs = causes.some(
+    (cause) =>
+      cause instanceof Error &&
+      'code' in cause &&
+      (cause.code === 'EMFILE' || cause.code === 'ENFILE'),
+  );
+  if (!isOurs) return undefined;
+  return new PgError({
+    code: 'out_of_descriptors',
+    message: 'out of file descriptors',
+    hint: LOOK_INTO_THE_LOG,
+    reason:
+      `${host}: ${errorText(error)}: this process may open no more files and sockets: ` +
+      'raise ulimit -n, or LimitNOFILE of its unit, to more than twice --max-sessions',
+    fault: 'us',
+    cause: error,
   });
 }
 
@@ -85,7 +122,7 @@ export function protocolViolation(host: string, reason: string, cause?: unknown)
 export function notAdmitted(user: string, reason: string, cause?: unknown): PgError {
   return new PgError({
     code: 'backend_did_not_admit',
-    message: `the backend did not admit ${user} through this front-end`,
+    message: `the backend did not admit ${formatText(user)} through this front-end`,
     reason,
     fault: 'us',
     cause,
@@ -98,13 +135,9 @@ export function notAdmitted(user: string, reason: string, cause?: unknown): PgEr
  * InitializeSessionUserId (names of routines are not translated, messages are), and CockroachDB
  * with a text of its own. All other 28000, those of pg_hba.conf above all, are about the front-end.
  */
-export function isAboutFrontEnd({ sqlstate, routine, message }: BackendRefusal): boolean {
+export function isAboutFrontEnd({ sqlstate, routine, lacksLogin }: BackendRefusal): boolean {
   if (sqlstate === '28P01') return true;
-  return (
-    sqlstate === '28000' &&
-    routine !== 'InitializeSessionUserId' &&
-    !message.endsWith('does not have login privilege')
-  );
+  return sqlstate === '28000' && routine !== 'InitializeSessionUserId' && !lacksLogin;
 }
 
 /**

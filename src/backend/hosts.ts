@@ -4,7 +4,6 @@
  * down delays one login by the connect timeout and not every login. A session must then fit
  * libpq's `target_session_attrs`.
  */
-import type { BackendSession } from './connection.ts';
 import type { BackendHost, BackendUrl, TargetSessionAttrs } from './url.ts';
 
 /**
@@ -71,7 +70,10 @@ export class UnfitSession extends Error {}
  *
  * @throws UnfitSession if it does not fit, or if the server does not report
  */
-export function checkSession({ reported }: BackendSession, wanted: TargetSessionAttrs): void {
+export function checkSession(
+  { reported }: { readonly reported: ReadonlyMap<string, string> },
+  wanted: TargetSessionAttrs,
+): void {
   if (wanted === 'any') return;
   const standby = reported.get('in_hot_standby');
   const readOnly = reported.get('default_transaction_read_only');

@@ -8,6 +8,7 @@
 import type { SecureContext } from 'node:tls';
 import type { BackendConnection } from './connection.ts';
 import { dialHost } from './dial.ts';
+import { outOfDescriptors } from './errors.ts';
 import type { BackendTarget } from './target.ts';
 import type { BackendHost } from './url.ts';
 
@@ -127,11 +128,11 @@ export class OpenedAhead {
         this.#add({ connection, secureContext, watch: new AbortController() });
       else connection.channel.destroy();
       this.#fill();
-    } catch {
+    } catch (error) {
       // Not logged: the next login finds the host in the same state, and its refusal says why.
       this.#opening--;
       if (signal.aborted) return;
-      this.#target.hosts.failed(host);
+      if (!outOfDescriptors('', error)) this.#target.hosts.failed(host);
       this.#fillLater();
     }
   }

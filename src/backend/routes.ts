@@ -4,16 +4,11 @@
  * to log in.
  */
 import { errorText, PgError, UsageError } from '../lib/errors.ts';
+import { formatText } from '../lib/text.ts';
 import { Backend, type BackendNotice, type BackendOptions } from './backend.ts';
-import type { CancelOutcome } from './cancel.ts';
+import { allHosts, type CancelDestination, type CancelOutcome, forwardCancel } from './cancel.ts';
 import { backendAuthOf } from './open-credentials.ts';
-import {
-  type BackendAuth,
-  type BackendUrl,
-  formatHost,
-  type OptionSource,
-  type UrlSources,
-} from './url.ts';
+import type { BackendAuth, BackendUrl, OptionSource, UrlSources } from './url.ts';
 import { parseBackendUrl } from './url-parser.ts';
 
 /** The options that say where logins go. */
@@ -21,7 +16,12 @@ export interface RouteOptions extends BackendOptions, UrlSources {
   readonly backend?: string;
   /** `DATABASE_PATTERN=URL` each, in order. */
   readonly routes: readonly string[];
+  /** Unfinished logins of the process at once. Default: any number. */
+  readonly maxLogins?: number;
 }
+
+/** With several routes, the part of the unfinished logins that may wait for one of them. */
+const ROUTE_SHARE = 1 / 4;
 
 /** A parsed `--route`, or `--backend`. */
 export interface RouteRule {
@@ -55,11 +55,12 @@ export class Routes {
   static async open(options: RouteOptions, notice: BackendNotice): Promise<Routes> {
     const rules = parseRoutes(options);
     const routes: Route[] = [];
+    const limit = shareOf(rules.length, options.maxLogins);
     try {
       for (const { name, matches, url } of rules) {
-        const backend = await Backend.open(url, options, (level, text) =>
-          notice(level, rules.length > 1 ? `${name}: ${text}` : text),
-        );
+        const noticeOf: BackendNotice = (level, text) =>
+          notice(level, rules.length > 1 ? `${name}: ${text}` : text);
+        const backend = await Backend.open(url, options, noticeOf, { name, limit });
         routes.push({ name, matches, backend });
       }
     } catch (error) {
@@ -84,7 +85,7 @@ export class Routes {
     if (found) return found.backend;
     throw new PgError({
       code: 'unknown_database',
-      message: `database "${database}" does not exist`,
+      message: `database "${formatText(database)}" does not exist`,
       reason: 'no --route fits it, and there is no --backend',
     });
   }
@@ -97,23 +98,29 @@ export class Routes {
   }
 
   /**
-   * Forwards a cancel request to every host of every backend, once each. The key does not say which
-   * backend issued it, and the others ignore it.
+   * Forwards a cancel request, to each host once.
+   *
+   * @param destinations the hosts that issued its key. Default: every host of every backend. The
+   *   key does not say which one issued it, and the others ignore it
    */
-  async cancel(packet: Buffer, signal: AbortSignal): Promise<readonly CancelOutcome[]> {
-    const byHosts = new Map(
-      this.all.map(({ backend }) => [backend.target.url.hosts.map(formatHost).join(), backend]),
-    );
-    const outcomes = await Promise.all(
-      Array.from(byHosts.values(), (backend) => backend.cancel(packet, signal)),
-    );
-    return outcomes.flat();
+  cancel(
+    packet: Buffer,
+    signal: AbortSignal,
+    destinations: readonly CancelDestination[] = this.all.flatMap(({ backend }) =>
+      allHosts(backend.target),
+    ),
+  ): Promise<readonly CancelOutcome[]> {
+    return forwardCancel(destinations, packet, signal);
   }
 
   /** Closes connections opened ahead, and opens no more. Sessions go on. */
   close(): void {
     for (const { backend } of this.all) backend.close();
   }
+}
+
+function shareOf(routes: number, maxLogins = Number.POSITIVE_INFINITY): number {
+  return routes > 1 ? Math.max(1, Math.floor(maxLogins * ROUTE_SHARE)) : maxLogins;
 }
 
 /**

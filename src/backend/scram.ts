@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { saslprep } from '@mongodb-js/saslprep';
 import { serialize } from 'pg-protocol';
 import { errorText } from '../lib/errors.ts';
+import { Limiter } from '../lib/limiter.ts';
 import { AUTHENTICATION } from '../wire/constants.ts';
 import { endPointHash } from './channel-binding.ts';
 import {
@@ -32,11 +33,16 @@ export const SCRAM_PLUS = 'SCRAM-SHA-256-PLUS';
 export type ChannelBinding = { readonly endPoint: Buffer } | 'not offered' | 'impossible';
 
 /**
- * PostgreSQL's default is 4,096 iterations, and OWASP recommends 600,000 for PBKDF2-HMAC-SHA256. A
- * million takes half a second in a thread of Node.js' pool. More would let a dishonest server block
- * the pool, which also serves name lookups, for minutes.
+ * PostgreSQL's default is 4,096 iterations. 100,000 take 50 ms in a thread of Node.js' pool, which
+ * also looks up the names of hosts: a dishonest server must not keep the threads.
  */
-const ITERATION_LIMIT = 1_000_000;
+const ITERATION_LIMIT = 100_000;
+
+/**
+ * Derivations at once: half of the four threads of the pool, so that name lookups have the others.
+ * The hosts of backends take turns.
+ */
+const derivations = new Limiter({ limit: 2 });
 
 const KEY_LENGTH = 32;
 
@@ -78,10 +84,11 @@ export class ScramExchange {
   /**
    * The client-final-message for the server-first-message.
    *
+   * @param host of the server, which waits in line for a thread with the others
    * @throws Error if that is malformed, does not continue the nonce, or asks for too many
-   *   iterations
+   *   iterations; the signal's reason
    */
-  async final(serverFirst: Buffer): Promise<string> {
+  async final(serverFirst: Buffer, host: string, signal: AbortSignal): Promise<string> {
     const text = serverFirst.toString('latin1');
     const { nonce, salt, iterations } = parseServerFirst(text);
     if (!nonce.startsWith(this.#nonce) || nonce.length === this.#nonce.length) {
@@ -90,14 +97,19 @@ export class ScramExchange {
     const channel = Buffer.concat([Buffer.from(this.#header), this.#binding]).toString('base64');
     const withoutProof = `c=${channel},r=${nonce}`;
     const exchange = `${this.#firstBare()},${text},${withoutProof}`;
-    const { proof, serverSignature } = await prove(
-      this.#password,
-      salt,
-      iterations,
-      Buffer.from(exchange, 'latin1'),
-    );
-    this.#serverSignature = serverSignature;
-    return `${withoutProof},p=${proof.toString('base64')}`;
+    const permit = await derivations.wait(host, signal);
+    try {
+      const { proof, serverSignature } = await prove(
+        this.#password,
+        salt,
+        iterations,
+        Buffer.from(exchange, 'latin1'),
+      );
+      this.#serverSignature = serverSignature;
+      return `${withoutProof},p=${proof.toString('base64')}`;
+    } finally {
+      permit.release();
+    }
   }
 
   /**
@@ -204,7 +216,9 @@ export async function performScram(
   await write(connection, first, signal);
 
   const serverFirst = await expectRequest(connection, AUTHENTICATION.saslContinue, signal);
-  const final = await exchange.final(serverFirst.data).catch((error: unknown) => {
+  const { label } = connection;
+  const final = await exchange.final(serverFirst.data, label, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
     throw protocolViolation(connection.label, errorText(error), error);
   });
   signal.throwIfAborted();

@@ -181,7 +181,6 @@ class Server implements RunningServer {
       { event: 'shutdown', sessions: this.#connections.size },
       'sessions ended: --drain-timeout is over',
     );
-    this.#services.registry.endAll();
-    this.#connections.destroy();
+    void this.#services.registry.endAll().finally(() => this.#connections.destroy());
   }
 }

@@ -16,6 +16,7 @@ import { Audit } from '../observe/audit.ts';
 import { KeyLog } from '../observe/key-log.ts';
 import type { Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
+import { CancelKeys } from '../session/cancel.ts';
 import { ClientCertificate } from '../session/client-tls.ts';
 import type { SessionServices } from '../session/context.ts';
 import { Limits } from '../session/limits.ts';
@@ -124,6 +125,7 @@ export async function openServices(
     limits: new Limits(options, log, metrics),
     throttle,
     registry,
+    cancelKeys: new CancelKeys(),
     console,
     audit,
     listeners,

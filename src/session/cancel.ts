@@ -1,15 +1,50 @@
 /**
  * A client's CancelRequest. It needs no login, so a stranger can send as many as it likes: what is
- * above the limit is dropped, as a backend without a free connection would drop it.
+ * above the limit is dropped, as a backend without a free connection would drop it. The keys are
+ * the backends' own. A request goes to the host that issued its key where that is known here, so
+ * that a backend that has seen a key cannot use it against another one.
  */
+import type { CancelDestination } from '../backend/cancel.ts';
+import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
 import type { Log } from '../observe/log.ts';
 import type { Limits } from './limits.ts';
+
+/** A session as far as its cancel key is concerned. */
+type KeyHolder = CancelDestination & Pick<BackendSession, 'cancelKey'>;
+
+/** Bytes of a CancelRequest before its key: length and code (manual 54.7). */
+const KEY_OFFSET = 8;
+
+/** The cancel keys of the running sessions. */
+export class CancelKeys {
+  /** By key, the sessions that have it: two hosts may issue the same key by chance. */
+  readonly #holders = new Map<string, Set<KeyHolder>>();
+
+  /** Notes the key of a session that begins. Returns what forgets it again. */
+  add(session: KeyHolder): () => void {
+    const key = session.cancelKey?.toString('latin1');
+    if (key === undefined) return () => undefined;
+    const holders = this.#holders.get(key) ?? new Set();
+    this.#holders.set(key, holders.add(session));
+    return () => {
+      holders.delete(session);
+      if (holders.size === 0) this.#holders.delete(key);
+    };
+  }
+
+  /** The hosts that issued the key of a request; undefined if the key is not known here. */
+  find(packet: Buffer): readonly CancelDestination[] | undefined {
+    const holders = this.#holders.get(packet.toString('latin1', KEY_OFFSET));
+    return holders && [...holders];
+  }
+}
 
 /** What a cancel request needs of what sessions share. */
 interface CancelServices {
   readonly limits: Limits;
   readonly routes: Pick<Routes, 'cancel'>;
+  readonly cancelKeys: CancelKeys;
   readonly log: Log;
 }
 
@@ -21,13 +56,13 @@ export async function forwardCancel(
   packet: Buffer,
   client: string,
   address: string,
-  { limits, routes, log }: CancelServices,
+  { limits, routes, cancelKeys, log }: CancelServices,
   signal: AbortSignal,
 ): Promise<void> {
   const permit = limits.enterCancel(address);
   if (!permit) return;
   try {
-    for (const { host, failure } of await routes.cancel(packet, signal)) {
+    for (const { host, failure } of await routes.cancel(packet, signal, cancelKeys.find(packet))) {
       const event = { event: 'cancel', client, backend: host };
       if (failure === undefined) log.debug(event, 'cancel request forwarded');
       else log.warn({ ...event, reason: failure }, 'cancel request not delivered');

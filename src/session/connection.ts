@@ -4,6 +4,7 @@
  * comes what the login was admitted to: a session at the backend, or the console.
  */
 import type { Socket } from 'node:net';
+import { cancelQuery } from '../backend/cancel.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import { BackendRefusal } from '../backend/errors.ts';
 import { errorText, PgError } from '../lib/errors.ts';
@@ -17,6 +18,9 @@ import { closeWithError } from './lingering-close.ts';
 import { logIn } from './login.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
 import { splice, type Traffic } from './splice.ts';
+
+/** How long, in ms, the cancel request of a session that is ended may take. */
+const CANCEL_FIRST_MS = 2000;
 
 /** The client is gone, or the login was evicted: there is nobody to tell. */
 class Abandoned extends Error {}
@@ -107,7 +111,7 @@ async function refuse(
   durationMs: number,
   services: SessionServices,
 ): Promise<void> {
-  const { audit } = services;
+  const { audit, metrics } = services;
   const { socket } = connection.channel;
   const isGone = error instanceof Abandoned || (socket.destroyed && !(error instanceof PgError));
   const isSilent = record.method === undefined && isTimeout(error);
@@ -116,7 +120,10 @@ async function refuse(
     return;
   }
   const delay = throttledBy(error) ? delayOf(record, socket, services) : 0;
-  if (delay > 0) record.delayedMs = delay;
+  if (delay > 0) {
+    record.delayedMs = delay;
+    metrics.refusalDelayed();
+  }
   audit.refused(record, error, durationMs);
   if (delay > 0) await waitBeforeRefusal(connection.channel, delay, services);
   const answer = error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error));
@@ -180,7 +187,7 @@ async function runConsole(
 ): Promise<void> {
   const started = performance.now();
   const traffic: Traffic = { toBackend: 0, toClient: 0 };
-  const end = (): void => client.destroy();
+  const end = async (): Promise<void> => client.destroy();
   const forget = registry.add({ login, startedAt: Date.now(), traffic, end });
   try {
     await serve(client, login.session);
@@ -204,8 +211,9 @@ async function runSession(
   client: MessageChannel,
   backend: BackendSession,
   login: LoginRecord,
-  { audit, registry, metrics, tcpUserTimeout }: SessionServices,
+  services: SessionServices,
 ): Promise<void> {
+  const { audit, registry, cancelKeys, metrics, tcpUserTimeout } = services;
   const started = performance.now();
   const fromClient = client.release();
   const fromBackend = backend.channel.release();
@@ -216,17 +224,20 @@ async function runSession(
     login,
     startedAt: Date.now(),
     traffic,
-    end: (by) => {
-      endedByUs = by;
+    end: async (by) => {
+      endedByUs ??= by;
+      await cancelFirst(backend, services);
       client.destroy();
       backend.channel.destroy();
     },
   });
+  const forgetKey = cancelKeys.add(backend);
   const running = splice(client.socket, backend.channel.socket, traffic, tcpUserTimeout);
   client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
   if (fromClient.length > 0) backend.channel.socket.write(fromClient);
   const { endedBy, error } = await running;
   forget();
+  forgetKey();
   counted();
   audit.ended(login, {
     durationMs: elapsed(started),
@@ -235,6 +246,20 @@ async function runSession(
     endedBy: endedByUs ?? endedBy,
     error: error && errorText(error),
   });
+}
+
+/**
+ * Cancels what a session runs before its connections are closed. Otherwise the backend notices the
+ * end only when the query is done, and commits what it did.
+ */
+async function cancelFirst(backend: BackendSession, { limits }: SessionServices): Promise<void> {
+  const signal = AbortSignal.timeout(CANCEL_FIRST_MS);
+  try {
+    const permit = await limits.enterOwnCancel(signal);
+    await cancelQuery(backend, signal).finally(() => permit.release());
+  } catch {
+    // The time is up: the connections are closed all the same.
+  }
 }
 
 /** Milliseconds since then, to a tenth. */

@@ -11,6 +11,7 @@ import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { SettingsSnapshot } from '../settings/snapshot.ts';
 import type { MessageChannel } from '../wire/channel.ts';
+import type { CancelKeys } from './cancel.ts';
 import type { ConsoleAccess, ServeConsole } from './console-access.ts';
 import type { Limits } from './limits.ts';
 import type { ClientConnection } from './negotiate.ts';
@@ -35,6 +36,7 @@ export interface SessionServices {
   readonly limits: Limits;
   readonly throttle: Throttle;
   readonly registry: SessionRegistry;
+  readonly cancelKeys: CancelKeys;
   readonly console: ConsoleAccess;
   readonly audit: Audit;
   readonly metrics: Metrics;

@@ -39,6 +39,7 @@ export class Limits {
   readonly #natives = new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
   readonly #sessions: Limiter;
   readonly #cancels = new Limiter({ limit: CANCEL_LIMIT, share: CANCEL_SHARE });
+  readonly #ownCancels = new Limiter({ limit: CANCEL_LIMIT });
   readonly #loginDropped: RepeatedEvent;
   readonly #cancelDropped: RepeatedEvent;
 
@@ -110,6 +111,16 @@ export class Limits {
       reason: `${size} sessions are running; --max-sessions is ${limit}`,
       fault: 'us',
     });
+  }
+
+  /**
+   * Waits for a place for a cancel request of our own. They have places of their own: a flood of
+   * clients' requests must not keep an operator from ending a session.
+   *
+   * @throws the signal's reason
+   */
+  enterOwnCancel(signal: AbortSignal): Promise<Permit> {
+    return this.#ownCancels.wait('', signal);
   }
 
   /** Takes a place for a cancel request. Undefined if there is none: the request is dropped. */

@@ -1,7 +1,7 @@
 /**
- * Closes a refused client's connection so that the client can read why. Closing a socket with
- * unread bytes resets it, and the reset may overtake the error message. So the rest of what the
- * client sends is read and dropped for a moment first.
+ * Closes a client's connection so that the client can read why it was refused, or that it is over.
+ * Closing a socket with unread bytes resets it, and the reset may overtake the last message. So the
+ * rest of what the client sends is read and dropped for a moment first.
  */
 import type { Socket } from 'node:net';
 
@@ -20,6 +20,18 @@ const lingering = new Set<() => void>();
  * The caller destroys the socket.
  */
 export async function closeWithError(socket: Socket, bytes: Buffer): Promise<void> {
+  await close(socket, bytes);
+}
+
+/**
+ * Ends a connection on which nothing is left to say. TLS ends with close_notify (RFC 8446, section
+ * 6.1): libpq takes an end without it for an error. Resolves as {@link closeWithError} does.
+ */
+export async function endQuietly(socket: Socket): Promise<void> {
+  await close(socket, Buffer.alloc(0));
+}
+
+async function close(socket: Socket, bytes: Buffer): Promise<void> {
   if (socket.destroyed || !socket.writable) return;
   const [oldest] = lingering;
   if (lingering.size >= LINGERING_LIMIT) oldest?.();

@@ -26,6 +26,7 @@ import {
 import { forwardCancel } from './cancel.ts';
 import { asksForConsole, endProof, proofParameters } from './console-access.ts';
 import type { Admission, LoginAttempt, SessionServices } from './context.ts';
+import { endQuietly } from './lingering-close.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
 import { prepareUser } from './prepare-user.ts';
 
@@ -47,6 +48,7 @@ export async function logIn(
   record.transport = transport;
   if (packet.kind === 'cancel') {
     await forwardCancel(packet.packet, record.client, address, services, signal);
+    await endQuietly(channel.socket);
     return undefined;
   }
   const login = readParameters(packet.parameters);

@@ -9,8 +9,8 @@ export interface RunningSession {
   readonly startedAt: number;
   /** Bytes so far. */
   readonly traffic: Readonly<Traffic>;
-  /** Closes its connections. */
-  readonly end: (by: 'operator' | 'drain') => void;
+  /** Cancels its query and closes its connections. Resolves when they are closed. */
+  readonly end: (by: 'operator' | 'drain') => Promise<void>;
 }
 
 /** The running sessions of a process. */
@@ -30,14 +30,14 @@ export class SessionRegistry {
   }
 
   /** Ends a session. False if there is none with this number. */
-  cancel(id: number): boolean {
+  async cancel(id: number): Promise<boolean> {
     const session = this.#running.get(id);
-    session?.end('operator');
+    await session?.end('operator');
     return session !== undefined;
   }
 
   /** Ends all sessions: the drain timeout is over. */
-  endAll(): void {
-    for (const session of this.#running.values()) session.end('drain');
+  async endAll(): Promise<void> {
+    await Promise.all(Array.from(this.#running.values(), (session) => session.end('drain')));
   }
 }

@@ -138,7 +138,8 @@ export class MessageChannel {
 
 /**
  * Reads the client's answer to an authentication request: the only message, besides Terminate, that
- * a client may send before it is logged in.
+ * a client may send before it is logged in. The type is looked at first. The length of another
+ * message, such as a second startup packet, may be read as one that never comes.
  *
  * @param limit the longest body, in bytes
  * @returns the body of the answer; undefined when the client has left, as psql does to ask its user
@@ -151,11 +152,13 @@ export async function readAnswer(
   limit: number,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {
-  const message = await channel.message(limit, signal);
-  if (!message || message.type === FRONTEND.terminate) return undefined;
-  if (message.type === FRONTEND.password) return message.body;
-  throw new PgError({
-    code: 'unexpected_message',
-    message: `expected password response, got message type ${message.type}`,
-  });
+  const type = await channel.peek(signal);
+  if (type === undefined || type === FRONTEND.terminate) return undefined;
+  if (type !== FRONTEND.password) {
+    throw new PgError({
+      code: 'unexpected_message',
+      message: `expected password response, got message type ${type}`,
+    });
+  }
+  return (await channel.message(limit, signal))?.body;
 }

@@ -5,7 +5,14 @@
  */
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
-import { dropOptions, optionNames, takeJwtOption } from './options.ts';
+import { int32 } from './messages.ts';
+import { dropOptions, namesSetting, takeJwtOption } from './options.ts';
+
+/**
+ * Parameters of a startup packet. The work of a login grows with them, and a packet has room for
+ * 3,300. Drivers send about ten.
+ */
+const PARAMETER_LIMIT = 256;
 
 /** One name and value of a startup packet. */
 export interface StartupParameter {
@@ -41,7 +48,7 @@ export type FirstPacket =
  * Reads the body of a first packet, without its length word.
  *
  * @throws PgError 0A000 for another major version, 08P01 for a packet that breaks its layout
- *   (manual 54.7, StartupMessage)
+ *   (manual 54.7, StartupMessage) or has too many parameters
  */
 export function parseFirstPacket(body: Buffer): FirstPacket {
   if (body.length < 4) throw malformed('invalid length of startup packet');
@@ -79,6 +86,7 @@ function parseParameters(bytes: Buffer): StartupParameter[] {
     const valueEnd = nameEnd < 0 ? -1 : bytes.indexOf(0, nameEnd + 1);
     if (valueEnd < 0)
       throw malformed('invalid startup packet layout: expected terminator as last byte');
+    if (parameters.length === PARAMETER_LIMIT) throw tooManyParameters();
     parameters.push({
       name: bytes.toString('latin1', at, nameEnd),
       value: bytes.subarray(nameEnd + 1, valueEnd),
@@ -90,6 +98,14 @@ function parseParameters(bytes: Buffer): StartupParameter[] {
   return parameters;
 }
 
+function tooManyParameters(): PgError {
+  return new PgError({
+    code: 'too_many_parameters',
+    message: 'too many parameters in startup packet',
+    reason: `the startup packet has more than ${PARAMETER_LIMIT} parameters`,
+  });
+}
+
 function lengthOf<T>(body: Buffer, length: number, packet: T): T {
   if (body.length !== length) throw malformed('invalid length of startup packet');
   return packet;
@@ -97,6 +113,16 @@ function lengthOf<T>(body: Buffer, length: number, packet: T): T {
 
 function malformed(message: string): PgError {
   return new PgError({ code: 'malformed_startup', message });
+}
+
+/**
+ * A CancelRequest, length included.
+ *
+ * @param key the body of BackendKeyData
+ */
+export function formatCancel(key: Buffer): Buffer {
+  const body = Buffer.concat([int32(CANCEL_REQUEST), key]);
+  return Buffer.concat([lengthWord(body.length), body]);
 }
 
 function lengthWord(bodyLength: number): Buffer {
@@ -144,15 +170,18 @@ export interface LoginParameters {
 }
 
 /**
- * Whether a parameter never goes to a backend. The two `crdb:` parameters are for CockroachDB's own
- * proxy: a session revival token is a login of its own, and a remote address would be the client's
- * claim. `_pq_.` options are about the client's connection.
+ * Parameters that never go to a backend. The two of `crdb:` are for CockroachDB's own proxy: a
+ * session revival token is a login of its own, and a remote address would be the client's claim.
+ * All that begin with `_pq_.` are about the client's connection.
  */
+const WITHHELD = ['crdb:session_revival_token_base64', 'crdb:remote_addr', '_pq_.'] as const;
+
+/** Parameters with which a session begins as another role than the user that logs in. */
+const ROLES: readonly string[] = ['role', 'session_authorization'];
+
 function isWithheld(name: string): boolean {
-  return (
-    name === 'crdb:session_revival_token_base64' ||
-    name === 'crdb:remote_addr' ||
-    name.startsWith('_pq_.')
+  return WITHHELD.some((withheld) =>
+    withheld.endsWith('.') ? name.startsWith(withheld) : name === withheld,
   );
 }
 
@@ -161,25 +190,24 @@ function isWithheld(name: string): boolean {
  * server. `user`, `database` and `options` are recognised in any case of letters, as CockroachDB
  * does: otherwise a second `USER` would log in another user than the one that was checked.
  *
- * @throws PgError 22023 or 08P01 for a JWT option that cannot be read
+ * @throws PgError 22023 or 08P01 for a JWT option that cannot be read; 08P01 for too many words in
+ *   `options`
  */
 export function readParameters(parameters: readonly StartupParameter[]): LoginParameters {
   const last = (wanted: string): Buffer | undefined =>
     parameters.findLast(({ name }) => name.toLowerCase() === wanted)?.value;
   const options = takeJwtOption(last('options')?.toString('latin1') ?? '');
-  const forwarded = dropOptions(options.rest, isWithheld);
+  const forwarded = dropOptions(options.rest, WITHHELD);
   const others = parameters.filter(
     ({ name }) => !isDecisive(name.toLowerCase()) && !isWithheld(name.toLowerCase()),
   );
-  const names = new Set([
-    ...others.map(({ name }) => name.toLowerCase()),
-    ...optionNames(forwarded),
-  ]);
   return {
     user: last('user'),
     database: last('database'),
     tokenLogin: options.enabled ?? false,
-    namesRole: names.has('role') || names.has('session_authorization'),
+    namesRole:
+      others.some(({ name }) => ROLES.includes(name.toLowerCase())) ||
+      namesSetting(forwarded, ROLES),
     replication: parameters.some(asksForReplication),
     protocolOptions: parameters
       .map(({ name }) => name)

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import t from 'tap';
-import { forwardCancel } from '../../src/backend/cancel.ts';
+import { allHosts, forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
 import type { BackendSession } from '../../src/backend/connection.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
@@ -807,7 +807,7 @@ t.test(
     await gone.close();
     const hosts = [one, two, gone, silent].map(({ port }) => `127.0.0.1:${port}`);
     const outcomes = await forwardCancel(
-      await openTarget(`postgres://${hosts}/?sslmode=disable`),
+      allHosts(await openTarget(`postgres://${hosts}/?sslmode=disable`)),
       packet,
       signal,
       200,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import type { Test } from 'tap';
 import t from 'tap';
-import { forwardCancel } from '../../src/backend/cancel.ts';
+import { allHosts, forwardCancel } from '../../src/backend/cancel.ts';
 import { connectAs } from '../../src/backend/connect.ts';
 import type { BackendSession } from '../../src/backend/connection.ts';
 import { type Credentials, passwordCredentials, trust } from '../../src/backend/credentials.ts';
@@ -261,7 +261,7 @@ t.test('a cancel request stops a query', async (t) => {
     await session.channel.write(formatMessage('Q', Buffer.from('select pg_sleep(60)\0')), signal);
     await postgresRuns(t, 'select pg_sleep(60)');
     const packet = Buffer.concat([Buffer.from('0000001004d2162e', 'hex'), cancelKeyOf(session)]);
-    const outcomes = await forwardCancel(await openTarget(url), packet, signal);
+    const outcomes = await forwardCancel(allHosts(await openTarget(url)), packet, signal);
     t.match(outcomes, [{ host: `127.0.0.1:${postgres.port}`, failure: undefined }]);
     let text = '';
     for (let type = 0; type !== 0x5a; ) {

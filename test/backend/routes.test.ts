@@ -190,3 +190,12 @@ t.test(
     await Promise.all([byPassword.close(), byCertificate.close(), byIssued.close()]);
   },
 );
+
+t.test('an unknown database does not flood the log', async (t) => {
+  const options = { ...base, routes: ['sales=postgres://127.0.0.1:1'] };
+  const routes = await Routes.open(options, () => undefined);
+  t.throws(() => routes.find(`\x1b[2J${'x'.repeat(9000)}`), {
+    code: 'unknown_database',
+    message: `database "\\x1b[2J${'x'.repeat(249)}" does not exist`,
+  });
+});

@@ -26,7 +26,7 @@ const database = await startPostgres({
 });
 t.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
-const frontEnd = await startFrontEnd(backend);
+const frontEnd = await startFrontEnd(backend, { replication: 'allow' });
 t.teardown(() => frontEnd.close());
 
 function open(user = 'alice'): Sql {

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { Limiter } from '../../src/lib/limiter.ts';
 import { createLog, RepeatedEvent } from '../../src/observe/log.ts';
-import { forwardCancel } from '../../src/session/cancel.ts';
+import { CancelKeys, forwardCancel } from '../../src/session/cancel.ts';
 import { Limits } from '../../src/session/limits.ts';
 
 function memoryLog(): {
@@ -90,7 +90,7 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     loginDropped: () => undefined,
     cancelDropped: () => dropped++,
   });
-  const services = { limits, log, routes: { cancel } };
+  const services = { limits, log, routes: { cancel }, cancelKeys: new CancelKeys() };
   const signal = new AbortController().signal;
   const forward = (_: unknown, at: number) =>
     forwardCancel(Buffer.alloc(16), 'client', `10.0.0.${at % 4}`, services, signal);

@@ -298,3 +298,15 @@ t.test('a message above the limit is dropped as it arrives, split at every byte'
   framer.push(formatMessage('Q', Buffer.alloc(41)));
   t.throws(() => framer.message(20, 40), code('08P01'));
 });
+
+t.test('a startup packet with thousands of tiny parameters is refused', async (t) => {
+  const packet = (count: number): Buffer =>
+    Buffer.from(`\0\x03\0\0${'a\0\0'.repeat(count)}\0`, 'latin1');
+  t.match(parseFirstPacket(packet(256)), { kind: 'startup' });
+  t.throws(() => parseFirstPacket(packet(257)), {
+    code: 'too_many_parameters',
+    sqlstate: '08P01',
+    message: 'too many parameters in startup packet',
+  });
+  t.throws(() => parseFirstPacket(packet(3300)), { code: 'too_many_parameters' });
+});
