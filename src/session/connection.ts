@@ -17,6 +17,13 @@ import { logIn } from './login.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
 import { splice, type Traffic } from './splice.ts';
 
+/**
+ * How long a client may take to its startup packet once it is to be turned away, in ms. It is told
+ * behind that packet: a client that has asked for TLS takes an error in its place for a fault of
+ * the connection.
+ */
+const STARTUP_MS = 1000;
+
 /** The client is gone, or the login was evicted: there is nobody to tell. */
 class Abandoned extends Error {}
 
@@ -51,10 +58,15 @@ async function attemptLogin(
   const started = performance.now();
   const abort = new AbortController();
   const gone = (): void => abort.abort(new Abandoned('the client closed the connection'));
-  const evict = (): void => {
-    const why = 'dropped for a newer login, or because the front-end is shutting down';
-    abort.abort(new Abandoned(why));
-    socket.destroy();
+  const evict = (reason?: PgError): void => {
+    if (!reason) {
+      abort.abort(new Abandoned('dropped for a newer login'));
+      socket.destroy();
+    } else if (record.method === undefined) {
+      setTimeout(() => abort.abort(reason), STARTUP_MS).unref();
+    } else {
+      abort.abort(reason);
+    }
   };
   const permit = limits.enterLogin(evict);
   if (!permit) return undefined;

@@ -36,6 +36,7 @@ export class Limits {
   readonly #cancels = new Limiter({ limit: CANCEL_LIMIT });
   readonly #loginDropped: RepeatedEvent;
   readonly #cancelDropped: RepeatedEvent;
+  #isShuttingDown = false;
 
   constructor(
     { maxLogins, maxSessions }: LimitOptions,
@@ -62,17 +63,33 @@ export class Limits {
    * Takes a slot for an unfinished login. Silent connections cost an attacker nothing, so the
    * oldest login that has not sent a password makes room if there is no free slot.
    *
-   * @param evict ends this login to make room for a newer one
+   * @param evict ends this login to make room for a newer one, or for a reason that the client is
+   *   to be told
    * @returns undefined if every slot is held by a login that has sent its password
    */
-  enterLogin(evict: () => void): Permit | undefined {
+  enterLogin(evict: (reason?: PgError) => void): Permit | undefined {
     if (this.#logins.size >= this.#logins.limit) this.#loginDropped.happened();
-    return this.#logins.acquireByEviction('', evict);
+    return this.#logins.acquireByEviction('', () =>
+      evict(this.#isShuttingDown ? shuttingDown() : undefined),
+    );
   }
 
-  /** Ends every login that has not sent a password. At a shutdown there is nothing to wait for. */
+  /**
+   * Ends every login that has not sent a password, and lets no other one begin. At a shutdown there
+   * is nothing to wait for. The clients are told why.
+   */
   evictLogins(): void {
+    this.#isShuttingDown = true;
     this.#logins.evictAll();
+  }
+
+  /**
+   * Lets a login go on behind its startup packet.
+   *
+   * @throws PgError 57P03 during a shutdown
+   */
+  checkOpen(): void {
+    if (this.#isShuttingDown) throw shuttingDown();
   }
 
   /**
@@ -110,4 +127,14 @@ export class Limits {
     if (!permit) this.#cancelDropped.happened();
     return permit;
   }
+}
+
+/** The server's own refusal while it shuts down. */
+function shuttingDown(): PgError {
+  return new PgError({
+    code: 'cannot_connect_now',
+    message: 'the database system is shutting down',
+    reason: 'the front-end is shutting down, and the client had not sent a password',
+    fault: 'us',
+  });
 }

@@ -49,6 +49,7 @@ export async function logIn(
   }
   const login = readParameters(packet.parameters);
   describe(record, login);
+  services.limits.checkOpen();
   await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
   const logInBy = login.tokenLogin ? logInWithToken : logInNatively;
   return logInBy(attempt, channel, login, services);

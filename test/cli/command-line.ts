@@ -40,12 +40,17 @@ export async function run(args: readonly string[], env?: NodeJS.ProcessEnv): Pro
   return { status, ...output };
 }
 
-/** Starts a server and waits until its log says that it is ready. */
+/**
+ * Starts a server and waits until its log says that it is ready.
+ *
+ * @param openFiles its limit of open files; default: that of this process
+ */
 export async function ready(
   args: readonly string[],
   env?: NodeJS.ProcessEnv,
+  openFiles?: number,
 ): Promise<{ child: ChildProcess; log: () => string }> {
-  const child = start(args, env);
+  const child = start(args, env, openFiles);
   let log = '';
   await new Promise<void>((resolve, reject) => {
     child.stderr?.on('data', (text) => {
@@ -69,9 +74,16 @@ export async function forEachRow<Row>(
   await Promise.all([next(), next()]);
 }
 
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+function start(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  openFiles?: number,
+): ChildProcess {
   const { PATH } = process.env;
-  return spawn(process.execPath, [cli, ...args], {
+  const command = [process.execPath, cli, ...args];
+  const limited = ['/bin/sh', '-c', `ulimit -n ${openFiles}; exec "$0" "$@"`, ...command];
+  const [program = '', ...rest] = openFiles === undefined ? command : limited;
+  return spawn(program, rest, {
     cwd: files,
     env: { PATH, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
