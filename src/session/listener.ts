@@ -12,7 +12,7 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** Silence after which the system begins to probe. Its own interval decides about the next ones. */
+/** Silence after which the system begins to probe, in ms. libuv asks for ten probes, one a second. */
 const KEEPALIVE_MS = 60_000;
 
 /**

@@ -98,7 +98,10 @@ async function reconnect(port: number, isOver: () => boolean) {
 const skip =
   spawnSync('haproxy', ['-v']).status !== 0 && 'haproxy is not installed (apt-get install haproxy)';
 
-const database = await startPostgres({ initSql: ['CREATE ROLE alice LOGIN'] });
+const database = await startPostgres({
+  hba: ['local all alice trust', 'local all all scram-sha-256'],
+  initSql: ['CREATE ROLE alice LOGIN'],
+});
 t.teardown(() => database.close());
 const socket = encodeURIComponent(database.socketDir);
 const backend = `postgres:///?host=${socket}&port=${database.port}`;
