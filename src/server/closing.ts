@@ -14,7 +14,7 @@ export interface Resource {
 
 /** How long one resource may take to close, and how long all of them together, in ms. */
 const RESOURCE_MS = 1000;
-const ALL_MS = 3000;
+const ALL_MS = 2500;
 
 /** The resources of a process. Each is closed when the start fails or the process ends. */
 export class Closing {
@@ -36,7 +36,7 @@ export class Closing {
 
   /**
    * Closes the resources, the last opened first. What fails to close, or takes too long, is logged.
-   * Takes at most three seconds, and never rejects.
+   * Takes at most two and a half seconds, and never rejects.
    */
   async close(): Promise<void> {
     const end = performance.now() + ALL_MS;

@@ -21,7 +21,7 @@ import { openServices, type Services } from './services.ts';
 const CUT_MS = 1000;
 
 /** How long connections that wait in the system's queue are still accepted, in ms. */
-const QUEUE_MS = 200;
+const QUEUE_MS = 500;
 
 /** A front-end that is up. */
 export interface RunningServer {

@@ -12,7 +12,7 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** Silence after which the system begins to probe, in ms. libuv asks for ten probes, one a second. */
+/** Silence, in ms, after which the system probes. libuv asks for ten probes in ten seconds. */
 const KEEPALIVE_MS = 60_000;
 
 /**
