@@ -37,7 +37,9 @@ export async function checkClientTls(
   const [leaf, ...others] = await readCertificates('--tls-cert', options.tlsCert);
   if (!leaf) return [];
   const names = leaf.subjectAltName;
+  const { keyWarning } = certificate;
   return [
+    ...(keyWarning === undefined ? [] : [about('--tls-key')('warning', keyWarning)]),
     checkDates('--tls-cert', leaf, now),
     ...checkChain('--tls-cert', [leaf, ...others]),
     names === undefined

@@ -1,7 +1,7 @@
 /**
  * Checks a configuration before it goes live (`pgsso check`), with the options of `serve`: the
- * settings, the keys of their issuers, the certificate for clients, and the backends. It changes
- * nothing and leaves nothing open.
+ * settings, the keys of their issuers, the certificate for clients, the limits of the system, and
+ * the backends. It changes nothing and leaves nothing open.
  */
 
 import { existsSync } from 'node:fs';
@@ -17,6 +17,7 @@ import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
 import { checkClientTls } from './certificates.ts';
 import { about, type Finding, orFinding } from './finding.ts';
+import { checkSystem } from './system.ts';
 
 export type CheckOptions = ServeOptions & BackendCheckOptions;
 
@@ -33,6 +34,7 @@ export async function check(
   return [
     ...(await checkSettings(options)),
     ...(await orFinding('--tls-cert', checkClientTls(options, now()))),
+    ...(await checkSystem(options)),
     ...(await checkBackends(options, now)),
   ];
 }

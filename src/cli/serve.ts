@@ -9,6 +9,10 @@ import type { RunningServer } from '../server/server.ts';
 import { addServeOptions, type ParsedOptions, readServeOptions } from './serve-options.ts';
 
 const EXIT_AT_ONCE = 1;
+
+/** How long the last lines of the log may take to be written, in ms. */
+const EXIT_MS = 500;
+
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
 const CONNINFO =
@@ -41,11 +45,38 @@ async function run(options: ServeOptions): Promise<void> {
   // The signals are handled before the log says "ready": a supervisor may send one right after.
   let server: RunningServer | undefined;
   process.on('SIGHUP', () => void server?.reload());
-  const stopped = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of STOP_SIGNALS) process.on(signal, () => resolve(signal));
+  const stopped = stopSignal();
+  try {
+    server = await serve(options, log);
+    log.info({ event: 'shutdown', signal: await stopped }, 'draining');
+    await server.drain();
+  } catch (error) {
+    // A connection to something frozen would keep the process alive.
+    setTimeout(() => process.exit(), EXIT_MS).unref();
+    throw error;
+  }
+  await logWritten();
+  // The signals are handled to the very end: while Node.js ends by itself, a SIGHUP would kill it.
+  process.exit(0);
+}
+
+/** Resolves when what was logged is written, or cannot be written in time. */
+function logWritten(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, EXIT_MS);
+    process.stderr.write('', () => resolve());
   });
-  server = await serve(options, log);
-  log.info({ event: 'shutdown', signal: await stopped }, 'draining: no new connections');
-  for (const signal of STOP_SIGNALS) process.on(signal, () => process.exit(EXIT_AT_ONCE));
-  await server.drain();
+}
+
+/** Resolves at the first signal. A second one ends the process at once. */
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let isStopping = false;
+    const stop = (signal: NodeJS.Signals): void => {
+      if (isStopping) process.exit(EXIT_AT_ONCE);
+      isStopping = true;
+      resolve(signal);
+    };
+    for (const signal of STOP_SIGNALS) process.on(signal, stop);
+  });
 }

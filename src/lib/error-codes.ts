@@ -11,6 +11,7 @@ export const errorCodes = {
   backend_protocol_violation: '08P01',
   backend_refusal: 'XX000',
   backend_unreachable: '08001',
+  cannot_connect_now: '57P03',
   claim_not_accepted: '28000',
   client_credentials_refused: '28P01',
   data_before_encryption: '08P01',

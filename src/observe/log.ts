@@ -84,6 +84,7 @@ export class RepeatedEvent {
   readonly #text: string;
   readonly #count: () => void;
   #unlogged = 0;
+  #fields: object = {};
   #timer: NodeJS.Timeout | undefined;
 
   /**
@@ -97,9 +98,14 @@ export class RepeatedEvent {
     this.#count = count;
   }
 
-  /** Counts one event and logs it, now or with the next line. */
-  happened(): void {
+  /**
+   * Counts one event and logs it, now or with the next line.
+   *
+   * @param fields further members of the line; those of the last event count
+   */
+  happened(fields: object = {}): void {
     this.#unlogged++;
+    this.#fields = fields;
     this.#count();
     if (this.#timer) return;
     this.#write();
@@ -110,7 +116,7 @@ export class RepeatedEvent {
   }
 
   #write(): void {
-    this.#log.warn({ event: this.#event, count: this.#unlogged }, this.#text);
+    this.#log.warn({ event: this.#event, count: this.#unlogged, ...this.#fields }, this.#text);
     this.#unlogged = 0;
   }
 }

@@ -3,16 +3,26 @@
  * listeners, SIGHUP reloads files, and a drain waits for the sessions before everything is closed.
  */
 import type { Socket } from 'node:net';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { ConsoleSocket } from '../console/socket.ts';
 import { errorText } from '../lib/errors.ts';
+import { Mutex } from '../lib/keyed-mutex.ts';
 import type { Log } from '../observe/log.ts';
 import { MetricsServer } from '../observe/metrics-server.ts';
 import { serveConnection } from '../session/connection.ts';
 import { Connections, type ListenAddress, Listener } from '../session/listener.ts';
 import type { ClientTls } from '../session/negotiate.ts';
+import { Closing, inTime } from './closing.ts';
+import { AcceptFailures } from './open-files.ts';
 import { type ServeOptions, version } from './options.ts';
-import { Closing, openServices, type Services } from './services.ts';
+import { openServices, type Services } from './services.ts';
 import { checkDataDir } from './settings.ts';
+
+/** How long connections that were cut may take to be gone, in ms. */
+const CUT_MS = 1500;
+
+/** How long connections that wait in the system's queue are still accepted, in ms. */
+const QUEUE_MS = 500;
 
 /** A front-end that is up. */
 export interface RunningServer {
@@ -25,7 +35,11 @@ export interface RunningServer {
    * stays in use. Never rejects.
    */
   reload(): Promise<void>;
-  /** Accepts no more connections, waits for the sessions up to the drain timeout and ends them. */
+  /**
+   * Is unready at once, and accepts connections during the drain delay. Then accepts no more, waits
+   * for the sessions up to the drain timeout and ends them. Resolves within five seconds more,
+   * whatever does not answer. Never rejects.
+   */
   drain(): Promise<void>;
 }
 
@@ -35,7 +49,7 @@ export interface RunningServer {
  * @throws UsageError for options that cannot be right; Error with one line for what cannot be used
  */
 export async function serve(options: ServeOptions, log: Log): Promise<RunningServer> {
-  const closing = new Closing();
+  const closing = new Closing(log);
   try {
     const services = await openServices(options, log, closing);
     const server = new Server(options, services, log, closing);
@@ -49,7 +63,7 @@ export async function serve(options: ServeOptions, log: Log): Promise<RunningSer
 
 type ListenerOptions = Pick<
   ServeOptions,
-  'listen' | 'metricsListen' | 'loginTimeout' | 'drainTimeout'
+  'listen' | 'metricsListen' | 'loginTimeout' | 'drainDelay' | 'drainTimeout'
 >;
 
 class Server implements RunningServer {
@@ -59,8 +73,11 @@ class Server implements RunningServer {
   readonly #closing: Closing;
   readonly #connections = new Connections();
   readonly #listeners: Listener[] = [];
+  readonly #reloads = new Mutex();
+  readonly #acceptFailures: AcceptFailures;
   #metricsServer: MetricsServer | undefined;
-  #state: 'starting' | 'listening' | 'draining' = 'starting';
+  #state: 'starting' | 'listening' | 'draining' | 'closing' = 'starting';
+  #drained: Promise<void> | undefined;
   /** Numbers the connections, for the log. */
   #accepted = 0;
 
@@ -69,6 +86,8 @@ class Server implements RunningServer {
     this.#services = services;
     this.#log = log;
     this.#closing = closing;
+    this.#acceptFailures = new AcceptFailures(log);
+    closing.add('accept failures', this.#acceptFailures);
   }
 
   get addresses(): readonly ListenAddress[] {
@@ -85,15 +104,27 @@ class Server implements RunningServer {
     await this.#openMetricsServer();
     await this.#openListeners();
     routes.start();
-    this.#closing.add(routes);
+    this.#closing.add('backends', routes);
+    this.#closing.add('files', { close: () => this.#reloads.settled() });
     this.#state = 'listening';
     const listen = this.addresses.map(({ host, port }) => `${host}:${port}`);
     this.#log.info({ event: 'start', version, listen }, 'ready for connections');
   }
 
-  async reload(): Promise<void> {
+  reload(): Promise<void> {
+    return this.#reloads.run(() => this.#reload());
+  }
+
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain();
+    return this.#drained;
+  }
+
+  async #reload(): Promise<void> {
     let failures = 0;
     for (const files of this.#services.reloadables) {
+      // What is being closed is not opened again.
+      if (this.#state === 'closing') return;
       try {
         await files.reload();
       } catch (error) {
@@ -108,19 +139,52 @@ class Server implements RunningServer {
     this.#log.info({ event: 'reload' }, 'certificates and credential files read again');
   }
 
-  async drain(): Promise<void> {
-    const { routes, limits, console } = this.#services;
+  async #drain(): Promise<void> {
+    const { routes, limits, throttle, console } = this.#services;
     this.#state = 'draining';
+    if (this.#options.drainDelay > 0) await sleep(this.#options.drainDelay);
+    await this.#emptyQueues();
     this.#closeListeners();
     routes.close();
     limits.evictLogins();
+    throttle.release();
     // The console's socket stays open: an operator can list the remaining sessions and end them.
     console.drain();
-    const overdue = setTimeout(() => this.#endSessions(), this.#options.drainTimeout);
-    await this.#connections.ended();
-    clearTimeout(overdue);
+    await this.#awaitSessions();
+    this.#state = 'closing';
+    // The socket waits for its operators, whose connections the console ends.
+    console.close();
     await this.#closing.close();
     this.#log.info({ event: 'shutdown' }, 'stopped');
+  }
+
+  /**
+   * Accepts what waits in the queues of the system: when a listener is closed, they are reset. A
+   * turn of the event loop takes one connection or more from each.
+   */
+  async #emptyQueues(): Promise<void> {
+    const end = performance.now() + QUEUE_MS;
+    for (let before = -1; before !== this.#accepted && performance.now() < end; ) {
+      before = this.#accepted;
+      await nextTurn();
+      await nextTurn();
+    }
+  }
+
+  /** Waits for the sessions, and ends those that are left after the drain timeout. */
+  async #awaitSessions(): Promise<void> {
+    const { drainTimeout } = this.#options;
+    const overdue = setTimeout(() => this.#endSessions(), drainTimeout);
+    try {
+      await inTime(drainTimeout + CUT_MS, () => this.#connections.ended());
+    } catch (error) {
+      this.#log.warn(
+        { event: 'shutdown', sessions: this.#connections.size, reason: errorText(error) },
+        'connections left as they are',
+      );
+    } finally {
+      clearTimeout(overdue);
+    }
   }
 
   async #openMetricsServer(): Promise<void> {
@@ -128,12 +192,12 @@ class Server implements RunningServer {
     if (!metricsListen) return;
     const { metrics } = this.#services;
     this.#metricsServer = await MetricsServer.open(metricsListen, metrics, () => this.#unready());
-    this.#closing.add(this.#metricsServer);
+    this.#closing.add('--metrics-listen', this.#metricsServer);
   }
 
   /** Why a load balancer must not send clients here; undefined if it may. */
   #unready(): string | undefined {
-    if (this.#state !== 'listening') return this.#state;
+    if (this.#state !== 'listening') return this.#state === 'starting' ? 'starting' : 'draining';
     const { settings, fetchedKeys } = this.#services;
     const { values } = settings.current;
     const isFetching = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
@@ -148,11 +212,15 @@ class Server implements RunningServer {
    * is known only afterwards if the system chooses it.
    */
   async #openListeners(): Promise<void> {
-    this.#closing.add({ close: () => this.#closeListeners() });
+    this.#closing.add('--listen', { close: () => this.#closeListeners() });
     const port = this.#options.listen[0]?.port ?? 0;
     if (port !== 0) await this.#openConsoleSocket(port);
     for (const [index, { address, tls }] of this.#services.listeners.entries()) {
-      const listener = await Listener.open(address, (client) => this.#accept(client, tls()));
+      const listener = await Listener.open(
+        address,
+        (client) => this.#accept(client, tls()),
+        this.#acceptFailures.happened,
+      );
       this.#listeners.push(listener);
       if (index === 0 && port === 0) await this.#openConsoleSocket(listener.address.port);
     }
@@ -164,7 +232,7 @@ class Server implements RunningServer {
     const log = this.#log;
     const checkDirectory = (): Promise<void> => checkDataDir(directory);
     const options = { directory, port, console, loginTimeout, log, checkDirectory };
-    this.#closing.add(await ConsoleSocket.open(options));
+    this.#closing.add('console socket', await ConsoleSocket.open(options));
   }
 
   #accept(client: Socket, tls: ClientTls): void {

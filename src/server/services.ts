@@ -25,7 +25,9 @@ import type { ClientTls } from '../session/negotiate.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { Throttle } from '../session/throttle.ts';
 import type { SettingsStore } from '../settings/store/store.ts';
+import type { Closing } from './closing.ts';
 import { type OpenDirectory, openDirectory } from './directory.ts';
+import { openFilesLimit, openFilesWarning } from './open-files.ts';
 import { type ServeOptions, version } from './options.ts';
 import { openProviders } from './providers.ts';
 import { openDataDir, openSettings } from './settings.ts';
@@ -62,21 +64,6 @@ export interface Services extends SessionServices {
   readonly reloadables: readonly Reloadable[];
 }
 
-/** The resources of a process. Each is closed when the start fails or the process ends. */
-export class Closing {
-  readonly #resources: { close(): Promise<void> | void }[] = [];
-
-  /** Takes charge of a resource that was just opened. */
-  add(resource: { close(): Promise<void> | void }): void {
-    this.#resources.push(resource);
-  }
-
-  /** Closes the resources, the last opened first. */
-  async close(): Promise<void> {
-    for (const resource of this.#resources.splice(0).reverse()) await resource.close();
-  }
-}
-
 /**
  * Opens the services. Keys are not fetched yet, and no address is listened on.
  *
@@ -93,14 +80,14 @@ export async function openServices(
   const { routes, listeners, dataDir } = opened;
   const directory = opened.directory?.directory;
   const { settings, settingsLogin } = await openSettings(options, dataDir, directory, log);
-  closing.add(settings);
+  closing.add(options.settingsUrl === undefined ? '--data-dir' : '--settings', settings);
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
   const throttle = new Throttle();
   metrics.watchRefusals(() => throttle.waiting);
   const authentication = openAuthentication(options, opened, log, metrics);
   const { providers, authenticator } = authentication;
-  closing.add(providers);
+  closing.add('identity providers', providers);
   const shared = { settings, directory, authenticator, metrics, log };
   const console = createConsole(options, {
     ...shared,
@@ -108,9 +95,9 @@ export async function openServices(
     apiKeyUses: authentication.apiKeyUses,
     sessions: registry,
   });
-  closing.add(console);
+  closing.add('console', console);
   const audit = new Audit(log, metrics);
-  closing.add(audit);
+  closing.add('audit', audit);
   const issuers = () => providers.keys.describe(settings.current.values);
   metrics.watchIssuers(() => ({ now: Date.now(), issuers: issuers() }));
   return {
@@ -142,14 +129,27 @@ async function openOptions(
 ): Promise<OpenedOptions> {
   const routes = await Routes.open(options, noticeLogger(log));
   const directory = await openDirectory(options);
-  if (directory) closing.add(directory.directory);
+  if (directory) closing.add('--directory', directory.directory);
   const certificate = await ClientCertificate.open(options);
+  await warnOfSystem(options, certificate, log);
   const listeners = options.listen.map((address) => ({
     address,
     tls: certificate.forListener(address),
   }));
   const dataDir = await openDataDir(options.dataDir);
   return { routes, directory, certificate, listeners, dataDir };
+}
+
+/** What is worth a look about the files that the process reads and opens. */
+async function warnOfSystem(
+  options: ServeOptions,
+  { keyWarning }: ClientCertificate,
+  log: Log,
+): Promise<void> {
+  if (keyWarning !== undefined) log.warn({ event: 'start', option: '--tls-key' }, keyWarning);
+  const limit = await openFilesLimit();
+  const warning = limit === undefined ? undefined : openFilesWarning(limit, options);
+  if (warning !== undefined) log.warn({ event: 'start', option: '--max-sessions' }, warning);
 }
 
 /** What decides on logins, with what it asks identity providers. */

@@ -5,7 +5,7 @@
  */
 
 import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { errorText, UsageError } from '../lib/errors.ts';
 import { isLoopback } from '../lib/network.ts';
@@ -20,10 +20,15 @@ export interface ClientTlsOptions {
   readonly tlsKey?: string;
 }
 
+/** Mode bits of a private key that only its owner reads, and of one that a group of root reads. */
+const OTHERS = 0o077;
+const OTHERS_OF_ROOT = 0o037;
+
 /** The certificate and key files. They are read at the start and again on request. */
 export class ClientCertificate {
   readonly #options: ClientTlsOptions;
   #context: SecureContext | undefined;
+  #keyWarning: string | undefined;
 
   private constructor(options: ClientTlsOptions) {
     this.#options = options;
@@ -52,8 +57,8 @@ export class ClientCertificate {
   async reload(): Promise<void> {
     const { tlsCert, tlsKey } = this.#options;
     if (tlsCert === undefined || tlsKey === undefined) return;
-    const cert = await readPem('--tls-cert', tlsCert);
-    const key = await readPem('--tls-key', tlsKey);
+    const { bytes: cert } = await readPem('--tls-cert', tlsCert);
+    const { bytes: key, isShared } = await readPem('--tls-key', tlsKey);
     try {
       new X509Certificate(cert);
       this.#context = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
@@ -62,6 +67,14 @@ export class ClientCertificate {
         cause: error,
       });
     }
+    this.#keyWarning = isShared
+      ? `others can read the private key ${tlsKey}: chmod 600 ${tlsKey}`
+      : undefined;
+  }
+
+  /** What is wrong with the mode of the key file; undefined if nothing is. */
+  get keyWarning(): string | undefined {
+    return this.#keyWarning;
   }
 
   /**
@@ -81,9 +94,23 @@ export class ClientCertificate {
   }
 }
 
-async function readPem(option: string, path: string): Promise<Buffer> {
+/**
+ * The bytes of a file, and whether more users can read it than PostgreSQL allows for a private key:
+ * its owner, or a group of root's file (manual 18.9.1).
+ */
+async function readPem(
+  option: string,
+  path: string,
+): Promise<{ bytes: Buffer; isShared: boolean }> {
   try {
-    return await readFile(path);
+    const file = await open(path, 'r');
+    try {
+      const { mode, uid } = await file.stat();
+      const isShared = (mode & (uid === 0 ? OTHERS_OF_ROOT : OTHERS)) !== 0;
+      return { bytes: await file.readFile(), isShared };
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     throw new Error(`${option}: ${errorText(error)}`, { cause: error });
   }

@@ -20,7 +20,14 @@ import { type ClientTls, openConnection } from './negotiate.ts';
 import { splice, type Traffic } from './splice.ts';
 
 /** How long, in ms, the cancel request of a session that is ended may take. */
-const CANCEL_FIRST_MS = 2000;
+const CANCEL_FIRST_MS = 1000;
+
+/**
+ * How long a client may take to its startup packet once it is to be turned away, in ms. It is told
+ * behind that packet: a client that has asked for TLS takes an error in its place for a fault of
+ * the connection.
+ */
+const STARTUP_MS = 1000;
 
 /** The client is gone, or the login was evicted: there is nobody to tell. */
 class Abandoned extends Error {}
@@ -56,10 +63,15 @@ async function attemptLogin(
   const started = performance.now();
   const abort = new AbortController();
   const gone = (): void => abort.abort(new Abandoned('the client closed the connection'));
-  const evict = (): void => {
-    const why = 'dropped for a newer login, or because the front-end is shutting down';
-    abort.abort(new Abandoned(why));
-    socket.destroy();
+  const evict = (reason?: PgError): void => {
+    if (!reason) {
+      abort.abort(new Abandoned('dropped for a newer login'));
+      socket.destroy();
+    } else if (record.method === undefined) {
+      setTimeout(() => abort.abort(reason), STARTUP_MS).unref();
+    } else {
+      abort.abort(reason);
+    }
   };
   const address = addressKey(socket.remoteAddress);
   const permit = limits.enterLogin(address, evict);

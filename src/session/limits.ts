@@ -42,6 +42,7 @@ export class Limits {
   readonly #ownCancels = new Limiter({ limit: CANCEL_LIMIT });
   readonly #loginDropped: RepeatedEvent;
   readonly #cancelDropped: RepeatedEvent;
+  #isShuttingDown = false;
 
   constructor(
     { maxLogins, maxLoginsPerAddress, maxSessions }: LimitOptions,
@@ -70,17 +71,33 @@ export class Limits {
    * password: a flood from one address evicts itself.
    *
    * @param address as addressKey gives it
-   * @param evict ends this login to make room for a newer one
+   * @param evict ends this login to make room for a newer one, or for a reason that the client is
+   *   to be told
    * @returns undefined if no login can make room
    */
-  enterLogin(address: string, evict: () => void): Permit | undefined {
+  enterLogin(address: string, evict: (reason?: PgError) => void): Permit | undefined {
     if (!this.#logins.hasRoom(address)) this.#loginDropped.happened();
-    return this.#logins.acquireByEviction(address, evict);
+    return this.#logins.acquireByEviction(address, () =>
+      evict(this.#isShuttingDown ? shuttingDown() : undefined),
+    );
   }
 
-  /** Ends every login that has not sent a password. At a shutdown there is nothing to wait for. */
+  /**
+   * Ends every login that has not sent a password, and lets no other one begin. At a shutdown there
+   * is nothing to wait for. The clients are told why.
+   */
   evictLogins(): void {
+    this.#isShuttingDown = true;
     this.#logins.evictAll();
+  }
+
+  /**
+   * Lets a login go on behind its startup packet.
+   *
+   * @throws PgError 57P03 during a shutdown
+   */
+  checkOpen(): void {
+    if (this.#isShuttingDown) throw shuttingDown();
   }
 
   /**
@@ -129,4 +146,14 @@ export class Limits {
     if (!permit) this.#cancelDropped.happened();
     return permit;
   }
+}
+
+/** The server's own refusal while it shuts down. */
+function shuttingDown(): PgError {
+  return new PgError({
+    code: 'cannot_connect_now',
+    message: 'the database system is shutting down',
+    reason: 'the front-end is shutting down, and the client had not sent a password',
+    fault: 'us',
+  });
 }

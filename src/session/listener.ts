@@ -12,8 +12,15 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** Silence after which the system begins to probe. Its own interval decides about the next ones. */
+/** Silence, in ms, after which the system probes. libuv asks for ten probes in ten seconds. */
 const KEEPALIVE_MS = 60_000;
+
+/**
+ * Connections that wait to be accepted. Node.js asks for 511, which a burst of 5,000 a second fills
+ * in a tenth of a second; the system then drops SYNs, and such a client tries again only after a
+ * second. Linux allows net.core.somaxconn of them, 4096 by default.
+ */
+const BACKLOG = 4096;
 
 /** The connections of all listeners, each with the promise of its end. */
 export class Connections {
@@ -57,11 +64,13 @@ export class Listener {
   /**
    * Listens and hands each connection to `connected`.
    *
+   * @param failed called for a connection that could not be accepted
    * @throws Error that names the address and says why it cannot be used
    */
   static async open(
     { host, port }: ListenAddress,
     connected: (socket: Socket) => void,
+    failed: (error: Error) => void,
   ): Promise<Listener> {
     // Half-open: a client may send its query and FIN, and then wait for the answer.
     const server = createServer(
@@ -69,12 +78,13 @@ export class Listener {
       connected,
     );
     await new Promise<void>((resolve, reject) => {
-      // The listener stays after the start: a failed accept must not end the process.
-      server.on('error', (error) =>
+      server.once('error', (error) =>
         reject(new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`)),
       );
-      server.listen({ host, port }, resolve);
+      server.listen({ host, port, backlog: BACKLOG }, resolve);
     });
+    // A failed accept must not end the process.
+    server.removeAllListeners('error').on('error', failed);
     return new Listener(server);
   }
 

@@ -53,6 +53,7 @@ export async function logIn(
   }
   const login = readParameters(packet.parameters);
   describe(record, login);
+  services.limits.checkOpen();
   await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
   const rule = findRule(rulesOf(services), queryOf(attempt, login));
   if (!login.tokenLogin && rule.method === 'native') {

@@ -1,11 +1,12 @@
 /** `pgsso check` on real servers and files. */
 
-import { writeFileSync } from 'node:fs';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import t from 'tap';
 import { createAuthority } from '../../src/backend/certificates.ts';
 import { type CheckOptions, check } from '../../src/check/check.ts';
+import { checkSystem } from '../../src/check/system.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { misbehave, startIssuer } from '../support/issuer.ts';
 import { type Postgres, type PostgresOptions, startPostgres } from '../support/postgres.ts';
@@ -161,6 +162,46 @@ t.test('the certificate that clients see: dates, chain, names', async (t) => {
   await t.rejects(check(options({ listen: [{ host: '0.0.0.0', port: 1 }] })), {
     message: /requires TLS/,
   });
+});
+
+t.test('a private key that others can read was not noticed', async (t) => {
+  const { cert, key } = authority.issue({
+    cn: 'door',
+    san: ['door.example.test'],
+    usage: 'server',
+  });
+  const tlsCert = file('mode.crt', cert);
+  const tlsKey = file('mode.key', key);
+  t.same(await findings(/^--tls-key/, { tlsCert, tlsKey }), []);
+  chmodSync(tlsKey, 0o644);
+  t.same(await findings(/^--tls-key/, { tlsCert, tlsKey }), [
+    `warning others can read the private key ${tlsKey}: chmod 600 ${tlsKey}`,
+  ]);
+  // PostgreSQL allows a group for a key of root, as Debian's ssl-cert has it.
+  chmodSync(tlsKey, 0o640);
+  const warnings = process.getuid?.() === 0 ? 0 : 1;
+  t.equal((await findings(/^--tls-key/, { tlsCert, tlsKey })).length, warnings);
+});
+
+t.test('what the system has set: open files, and tcp_retries2', async (t) => {
+  const system = (soft: string, retries: string) => {
+    const limits = `Max open files            ${soft}   524288   files\n`;
+    const proc = t.testdir({
+      self: { limits },
+      sys: { net: { ipv4: { tcp_retries2: `${retries}\n` } } },
+    });
+    return checkSystem({ maxSessions: 100, maxLogins: 10 }, proc);
+  };
+  t.match(await system('409', '15'), [
+    { level: 'warning', subject: '--max-sessions', text: /is 409: 410 are needed/ },
+    {
+      level: 'warning',
+      subject: 'net.ipv4.tcp_retries2',
+      text: /^15: .*sysctl -w net\.ipv4\.tcp_retries2=8$/,
+    },
+  ]);
+  t.match(await system('410', '8'), [{ level: 'ok' }, { level: 'ok', text: '8' }]);
+  t.same(await checkSystem({ maxSessions: 1, maxLogins: 1 }, t.testdir({})), []);
 });
 
 t.test('a certificate for each login, from `pgsso ca init` to a user', async (t) => {

@@ -1,8 +1,10 @@
 /** The command line as a process: its output, its exit status and its signals. */
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { makeAuthority } from '../support/certificates.ts';
 import { password, RawClient, startup } from '../support/raw-client.ts';
 import { files, ready, run, usable } from './command-line.ts';
 
@@ -95,6 +97,17 @@ t.test('SIGHUP reads files again, SIGTERM and SIGINT drain and end with status 0
     t.strictSame(await once(child, 'exit'), [0, null], signal);
     t.match(log(), new RegExp(`${signal}.*draining`));
   }
+});
+
+t.test('a private key that others can read is a warning at the start', async (t) => {
+  const { cert, key } = makeAuthority().issue({ cn: 'door', san: ['door'], usage: 'server' });
+  writeFileSync(join(files, 'door.crt'), cert);
+  writeFileSync(join(files, 'door.key'), key, { mode: 0o644 });
+  const tls = ['--tls-cert', 'door.crt', '--tls-key', 'door.key'];
+  const { child, log } = await ready(['serve', ...usable, ...tls, '--data-dir', 'by-key']);
+  t.match(log(), /"level":"warn".*"option":"--tls-key".*chmod 600 door\.key/);
+  child.kill('SIGTERM');
+  t.strictSame(await once(child, 'exit'), [0, null]);
 });
 
 t.test('a second signal ends at once', async (t) => {

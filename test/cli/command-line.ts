@@ -55,12 +55,17 @@ async function outcomeOf(child: ChildProcess): Promise<Outcome> {
   return { status, ...output };
 }
 
-/** Starts a server and waits until its log says that it is ready. */
+/**
+ * Starts a server and waits until its log says that it is ready.
+ *
+ * @param openFiles its limit of open files; default: that of this process
+ */
 export async function ready(
   args: readonly string[],
   env?: NodeJS.ProcessEnv,
+  openFiles?: number,
 ): Promise<{ child: ChildProcess; log: () => string }> {
-  const child = start(cli, args, env);
+  const child = start(cli, args, env, 'ignore', openFiles);
   let log = '';
   await new Promise<void>((resolve, reject) => {
     child.stderr?.on('data', (text) => {
@@ -89,9 +94,13 @@ function start(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
   stdin: 'ignore' | 'pipe' = 'ignore',
+  openFiles?: number,
 ): ChildProcess {
   const { PATH } = process.env;
-  return spawn(...nodeCommand(program, ...args), {
+  const [node, nodeArgs] = nodeCommand(program, ...args);
+  const limited = ['-c', `ulimit -n ${openFiles}; exec "$0" "$@"`, node, ...nodeArgs];
+  const isLimited = openFiles !== undefined;
+  return spawn(isLimited ? '/bin/sh' : node, isLimited ? limited : nodeArgs, {
     cwd: files,
     env: { PATH, ...env },
     stdio: [stdin, 'pipe', 'pipe'],
