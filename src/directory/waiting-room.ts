@@ -1,8 +1,8 @@
 /**
  * Bounds the logins that wait for a directory that does not answer. Each holds one of the process's
- * places for logins, so that one user whose changes hang, or a frozen database, would otherwise keep
- * out logins that need no directory. While answers come, any number may wait: a burst of logins of
- * one user, such as that of a pool of connections, is over soon.
+ * places for logins, so that one user whose changes hang, or a frozen database, would otherwise
+ * keep out logins that need no directory. While answers come, any number may wait: a burst of
+ * logins of one user, such as that of a pool of connections, is over soon.
  */
 import { PgError } from '../lib/errors.ts';
 import { unavailable } from './pool.ts';
@@ -11,7 +11,9 @@ import { unavailable } from './pool.ts';
 const LIMIT = 100;
 const SHARE = 10;
 
-/** Milliseconds without an answer after which the limits hold. A login takes about a millisecond. */
+/**
+ * Milliseconds without an answer after which the limits hold. A login takes about a millisecond.
+ */
 const PATIENCE_MS = 1000;
 
 /** Those that wait. */

@@ -31,6 +31,7 @@ export const errorCodes = {
   invalid_backend_url: '22023',
   invalid_claim_value: '28000',
   invalid_issuer: '28000',
+  invalid_client: '22023',
   invalid_option_value: '22023',
   invalid_session_id: '22023',
   insufficient_scope: '28000',

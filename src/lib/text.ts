@@ -104,7 +104,7 @@ export function formatList(values: readonly string[]): string {
  * text tells how many there are in all.
  */
 export function formatValues(values: readonly string[]): readonly string[] {
-  const shown = values.slice(0, LIST_LIMIT).map(formatText);
+  const shown = values.slice(0, LIST_LIMIT).map((value) => formatText(value));
   return values.length > LIST_LIMIT ? [...shown, `… (${values.length} in all)`] : shown;
 }
 

@@ -81,6 +81,7 @@ export async function openServices(
   const directory = opened.directory?.directory;
   const { settings, settingsLogin } = await openSettings(options, dataDir, directory, log);
   closing.add(options.settingsUrl === undefined ? '--data-dir' : '--settings', settings);
+  await warnOfSystem(options, opened.certificate, log);
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
   const throttle = new Throttle();
@@ -131,7 +132,6 @@ async function openOptions(
   const directory = await openDirectory(options);
   if (directory) closing.add('--directory', directory.directory);
   const certificate = await ClientCertificate.open(options);
-  await warnOfSystem(options, certificate, log);
   const listeners = options.listen.map((address) => ({
     address,
     tls: certificate.forListener(address),

@@ -1,4 +1,6 @@
-/** A directory that does not answer: what logins, other users and the end of the process wait for. */
+/**
+ * A directory that does not answer: what logins, other users and the end of the process wait for.
+ */
 
 import t from 'tap';
 import { Directory } from '../../src/directory/directory.ts';

@@ -103,7 +103,7 @@ t.test('a cancel request reaches the server of the session', async (t) => {
 });
 
 t.test(
-  'the primary is killed under 50 sessions: they end, and the next logins go to the promoted standby',
+  'the primary is killed under 50 sessions: they end, and logins go to the promoted standby',
   async (t) => {
     const frontEnd = await startFrontEnd(`${hosts}&target_session_attrs=primary`, {
       backendAhead: 4,

@@ -2,9 +2,11 @@
  * EXPLAIN LOGIN: runs the checks of a login on a token and shows the result of each one with the
  * setting that decides it. Nobody is logged in, and the token is not logged.
  */
+import { isIP } from 'node:net';
 import { explainLogin as explain } from '../../auth/explain.ts';
 import { PgError } from '../../lib/errors.ts';
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
+import { quote } from '../../settings/values.ts';
 import { type Rule, textOf, type Value } from '../language/reader.ts';
 import type { Operators } from '../operators.ts';
 import { textColumns } from '../results.ts';
@@ -19,18 +21,24 @@ const USER_LIMIT = 1024;
 export const explainLogin: Rule = {
   begins: 'EXPLAIN LOGIN',
   help: {
-    syntax: "EXPLAIN LOGIN 'token' [FOR USER name] [DATABASE name]",
+    syntax:
+      "EXPLAIN LOGIN 'token' [FOR USER name] [DATABASE name] [FROM 'address'] [VIA tls | plain]",
     does:
       'a row for each check of a login with this token: ' +
-      'the result, what was found, what was expected, what decides it',
+      'the result, what was found, what was expected, what decides it; ' +
+      'FROM and VIA also find the rule',
   },
   parse(reader) {
     const token = reader.value();
     let user: Value | undefined;
     let database: Value | undefined;
+    let from: Value | undefined;
+    let via: Value | undefined;
     while (!reader.atEnd) {
       if (user === undefined && reader.takeWords('FOR USER')) user = reader.value();
       else if (database === undefined && reader.takeWords('DATABASE')) database = reader.value();
+      else if (from === undefined && reader.takeWords('FROM')) from = reader.value();
+      else if (via === undefined && reader.takeWords('VIA')) via = reader.value();
       else throw reader.unexpected();
     }
     return {
@@ -43,11 +51,22 @@ export const explainLogin: Rule = {
           user: user && checkUser(textOf(user, parameters)),
           namesRole: false,
         };
+        const { values } = services.settings.current;
+        const client = {
+          rules: values['server.host_based_authentication.configuration'],
+          query: {
+            address: from && checkAddress(textOf(from, parameters)),
+            tls: via === undefined || isTls(textOf(via, parameters)),
+            database: database && textOf(database, parameters),
+            replication: false,
+          },
+        };
         const { checks, identity } = await explain(
           services.authenticator,
           request,
-          services.settings.current.values,
+          values,
           AbortSignal.timeout(TIMEOUT_MS),
+          from === undefined && via === undefined ? undefined : client,
         );
         const rows = checks.map(({ check, result, found, expected, decidedBy }) => [
           check,
@@ -63,6 +82,23 @@ export const explainLogin: Rule = {
     };
   },
 };
+
+function checkAddress(address: string): string {
+  if (isIP(address) !== 0) return address;
+  throw new PgError({
+    code: 'invalid_client',
+    message: `${quote(address)} is no address: FROM is one such as 10.1.2.3 or 2001:db8::1`,
+  });
+}
+
+function isTls(via: string): boolean {
+  if (via === 'tls') return true;
+  if (via === 'plain') return false;
+  throw new PgError({
+    code: 'invalid_client',
+    message: `${quote(via)} is no way to connect: VIA is tls or plain`,
+  });
+}
 
 /** Folding a name takes time that grows with its length, so a long one is refused before. */
 function checkUser(user: string): string {
