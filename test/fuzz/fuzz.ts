@@ -9,6 +9,9 @@ import { keep } from './corpus.ts';
 import { type Finding, runTarget } from './runner.ts';
 import { targets } from './targets.ts';
 
+/** Findings of a target that are printed. */
+const SHOWN = 5;
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -44,7 +47,8 @@ for (const target of wanted) {
     seconds.toFixed(0).padStart(9),
     String(report.findings.length).padStart(10),
   );
-  for (const finding of report.findings) show(target.name, finding);
+  for (const finding of report.findings.slice(0, SHOWN)) show(target.name, finding);
+  if (report.findings.length > SHOWN) console.log(`    and ${report.findings.length - SHOWN} more`);
   total += report.findings.length;
 }
 console.log(total === 0 ? '\nno findings' : `\n${total} findings; --seed ${seed} repeats them`);
