@@ -129,8 +129,8 @@ export class Logins {
   toString(): string {
     const all = this.times.length + this.errors.length;
     const failed = this.errors[0] === undefined ? '' : ` (${this.errors[0]})`;
-    const p50 = quantile(this.times, 0.5).toFixed(0);
-    return `${this.times.length} of ${all} logins${failed}, p50 ${p50} ms, p99 ${this.p99.toFixed(0)} ms`;
+    const times = `p50 ${formatMs(quantile(this.times, 0.5))}, p99 ${formatMs(this.p99)}`;
+    return `${this.times.length} of ${all} logins${failed}, ${times}`;
   }
 }
 

@@ -228,7 +228,8 @@ class Soak {
       nextReport += REPORT_MS;
       const { ms, sessions, residentKb, heapKb, descriptors } = sample;
       this.#options.report(
-        `  ${(ms / 60_000).toFixed(1).padStart(5)} min  ${String(sessions).padStart(3)} sessions  ` +
+        `  ${(ms / 60_000).toFixed(1).padStart(5)} min  ` +
+          `${String(sessions).padStart(3)} sessions  ` +
           `RSS ${(residentKb / 1024).toFixed(1)} MB  heap ${(heapKb / 1024).toFixed(1)} MB  ` +
           `${descriptors} descriptors`,
       );
