@@ -4,6 +4,7 @@
  *     { "why": "…", "pieces": [["-c a=b", 1], [" %", 4900]] }
  *
  * The input is the pieces, each as often as its number says, so that a long input is a short file.
+ * One with `"onlyLong": true` still takes seconds, so the short form leaves it out.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +15,8 @@ export interface CorpusCase {
   readonly file: string;
   readonly why: string;
   readonly text: string;
+  /** Whether it is left out of the short form. */
+  readonly onlyLong: boolean;
 }
 
 /** Seen from build/test/fuzz. */
@@ -26,11 +29,21 @@ export function readCorpus(target: string): readonly CorpusCase[] {
   return readdirSync(folder)
     .toSorted()
     .map((file) => {
-      const { why, pieces } = JSON.parse(readFileSync(`${folder}/${file}`, 'utf8')) as {
+      const {
+        why,
+        onlyLong = false,
+        pieces,
+      } = JSON.parse(readFileSync(`${folder}/${file}`, 'utf8')) as {
         why: string;
+        onlyLong?: boolean;
         pieces: readonly [string, number][];
       };
-      return { file, why, text: pieces.map(([piece, times]) => piece.repeat(times)).join('') };
+      return {
+        file,
+        why,
+        onlyLong,
+        text: pieces.map(([piece, times]) => piece.repeat(times)).join(''),
+      };
     });
 }
 

@@ -30,8 +30,8 @@ export interface Extent {
   readonly inputs: number;
   /** Milliseconds after which no further input is generated. Default: no limit. */
   readonly budgetMs?: number;
-  /** An input counts as slow only if so many runs of it are. Default 3. */
-  readonly repetitions?: number;
+  /** Leaves out what takes seconds, and runs no input again to see whether it is slow. */
+  readonly isShort?: boolean;
 }
 
 interface Outcome {
@@ -57,8 +57,9 @@ const BATCH = 1000;
 /** Runs the corpus and the generated inputs of a target. */
 export async function runTarget(target: Target, extent: Extent): Promise<Report> {
   await warmUp(target, extent);
-  const run = new Run(target, extent.repetitions ?? REPETITIONS);
-  for (const entry of readCorpus(target.name)) await run.try(entry.text, name(entry));
+  const run = new Run(target, extent.isShort ? 1 : REPETITIONS);
+  const corpus = readCorpus(target.name).filter(({ onlyLong }) => !(onlyLong && extent.isShort));
+  for (const entry of corpus) await run.try(entry.text, name(entry));
   const random = new Random(seedOf(extent.seed, target.name));
   const end = performance.now() + (extent.budgetMs ?? Number.POSITIVE_INFINITY);
   let inputs = 0;
