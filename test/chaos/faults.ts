@@ -118,7 +118,7 @@ export const faults: readonly Fault[] = [
       );
       return {
         isKept: ends.every(({ status, ms }) => status === 0 && ms <= DRAIN_MS),
-        measured: ends.map(({ status, ms }) => `${status ?? 'killed'}: ${formatMs(ms)}`).join(', '),
+        measured: ends.map(({ status, ms }) => `${status}: ${formatMs(ms)}`).join(', '),
       };
     },
   },
