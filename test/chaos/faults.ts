@@ -105,7 +105,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'settings-frozen-drain',
     fault: 'the database of --settings is frozen, and SIGTERM comes .1 to 12 s later',
-    promise: `each of five processes ends with status 0 within ${DRAIN_MS / 1000} s (--drain-timeout 2s)`,
+    promise: `each of five processes ends with status 0 within ${DRAIN_MS / 1000} s`,
     async run(world) {
       // What the process is waiting for when it is told to end depends on the moment.
       const ends = await Promise.all(
