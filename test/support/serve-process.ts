@@ -73,7 +73,9 @@ export async function startServe(given: ServeProcessOptions): Promise<ServeProce
   const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
   const command = [process.execPath, cli, ...common, '--data-dir', dataDir, ...flags];
   const limit = given.descriptorLimit;
+  // The process ends with this one, even if that is killed (prctl(2), PR_SET_PDEATHSIG).
   const [program = '', ...args] = [
+    ...['setpriv', '--pdeathsig', 'KILL', '--'],
     ...(limit === undefined ? [] : ['prlimit', `--nofile=${limit}:${limit}`]),
     ...[...command, ...(given.options ?? [])],
   ];
