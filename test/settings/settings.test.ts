@@ -78,6 +78,8 @@ t.test('the table has every setting of the contract, with its default', async (t
       'server.jwt_authentication.userinfo_group_key': ['s', 'groups'],
       'security.provisioning.jwt.enabled': ['b', 'false'],
       'server.identity_map.configuration': ['s', ''],
+      'server.host_based_authentication.configuration': ['s', ''],
+      'server.host_based_authentication.configuration': ['s', ''],
       'pgsso.clock_tolerance': ['d', '5s'],
       'pgsso.role_map.configuration': ['s', ''],
       'pgsso.provisioning.pattern': ['s', ''],
