@@ -43,19 +43,21 @@ t.test('a backend that takes nothing is ended likewise', async (t) => {
 });
 
 t.test('a reader that takes some bytes now and then is not ended', async (t) => {
-  const { client, backend, ended } = await start(1000);
+  const { client, backend, ended } = await start(2000);
   client.pause();
   backend.end(MUCH);
   let received = 0;
   client.on('data', (chunk: Buffer) => {
     received += chunk.length;
   });
-  // Far longer than the limit in all, with a pause each time that is shorter than it.
-  for (let i = 0; i < 12; i++) {
+  client.pause();
+  // Longer than the limit in all, with pauses that are shorter than it. Each time the reader takes
+  // enough for its kernel to tell the sender.
+  for (let round = 1; round <= 24; round++) {
     client.resume();
-    await sleep(1);
+    while (received < round * 1024 * 1024) await sleep(1);
     client.pause();
-    await sleep(150);
+    await sleep(100);
   }
   client.resume();
   await once(client, 'end');

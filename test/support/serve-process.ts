@@ -52,6 +52,8 @@ const settings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.issuers.configuration': ISSUER,
   'server.jwt_authentication.audience': AUDIENCE,
   'server.jwt_authentication.jwks': keySetText(testKey('RS256')),
+  // The load is refused more often than people are.
+  'pgsso.throttle.exempt': '127.0.0.1',
 };
 
 const common = [
@@ -93,7 +95,7 @@ export async function startServe(given: ServeProcessOptions): Promise<ServeProce
     if (!isRunning()) throw new Error(`pgsso did not start:\n${lines.join('\n')}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  const listening = events.find(({ event }) => event === 'start');
+  const listening = events.find(({ msg }) => msg === 'ready for connections');
   const port = portOf(String(listening?.['listen']));
   return {
     child,
