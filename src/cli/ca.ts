@@ -5,7 +5,6 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { createAuthority } from '../backend/certificates.ts';
 import { parseCount } from './values.ts';
 
 interface ParsedOptions {
@@ -37,6 +36,7 @@ export function addCaCommand(program: Command): void {
     )
     .addOption(new Option('--days <N>', 'how long it is valid').argParser(parseCount).default(3650))
     .action(async ({ issueCaCert, issueCaKey, name, days }: ParsedOptions) => {
+      const { createAuthority } = await import('../backend/certificates.ts');
       await createAuthority({
         certificate: issueCaCert,
         key: issueCaKey,

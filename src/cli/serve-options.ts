@@ -5,8 +5,7 @@
  */
 import { type Command, Option } from 'commander';
 import { backendAuths } from '../backend/url.ts';
-import { LOG_LEVELS } from '../observe/log.ts';
-import type { ServeOptions } from '../server/options.ts';
+import { LOG_LEVELS, type ServeOptions } from '../server/options.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import {
   collect,

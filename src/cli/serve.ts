@@ -3,7 +3,6 @@
  * ends it at once. SIGHUP reads certificates and credential files again.
  */
 import type { Command } from 'commander';
-import { createLog } from '../observe/log.ts';
 import type { ServeOptions } from '../server/options.ts';
 import type { RunningServer } from '../server/server.ts';
 import { addServeOptions, type ParsedOptions, readServeOptions } from './serve-options.ts';
@@ -40,6 +39,7 @@ export function addServeCommand(program: Command): void {
 
 async function run(options: ServeOptions): Promise<void> {
   const { serve } = await import('../server/server.ts');
+  const { createLog } = await import('../observe/log.ts');
   const format = options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json');
   const log = createLog(format, options.logLevel);
   // The signals are handled before the log says "ready": a supervisor may send one right after.

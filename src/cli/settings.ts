@@ -8,7 +8,6 @@ import { text } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type pg from 'pg';
 import { errorText } from '../lib/errors.ts';
-import { withConsole } from './console-client.ts';
 import { sourceOf } from './values.ts';
 
 /** The options of the command and of its subcommands. */
@@ -52,7 +51,8 @@ export function addSettingsCommand(program: Command): void {
     )
     .addHelpText('after', EXAMPLE);
 
-  const atConsole: AtConsole = (work) => {
+  const atConsole: AtConsole = async (work) => {
+    const { withConsole } = await import('./console-client.ts');
     const { url, dataDir, port } = settings.opts<SettingsCommandOptions>();
     return withConsole({ url, source: sourceOf(settings, 'url'), dataDir, port }, work);
   };

@@ -3,16 +3,15 @@
  * field for a secret. The redaction below is a second safeguard, for an object that is logged whole
  * by mistake.
  */
-import { type DestinationStream, type Logger, pino } from 'pino';
+import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
 import { boundEvent } from './event-bounds.ts';
 import { LogStream } from './log-stream.ts';
 
 /** `json` writes JSON lines; `pretty` writes lines for a terminal. */
 export type LogFormat = 'json' | 'pretty';
 
-/** The levels that `--log-level` allows, from the most to the least verbose. */
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+/** The lowest level that is written. */
+export type LogLevel = LevelWithSilent;
 
 export type Log = Logger;
 

@@ -7,6 +7,17 @@ import type { ListenAddress } from '../session/listener.ts';
 import type { DirectoryOptions } from './directory.ts';
 import type { SettingsOptions } from './settings.ts';
 
+/** The levels of the log, the most talkative first. */
+export const LOG_LEVELS = [
+  'trace',
+  'debug',
+  'info',
+  'warn',
+  'error',
+  'fatal',
+  'silent',
+] as const satisfies readonly LogLevel[];
+
 /** The options of `pgsso serve`; `--help` explains each. Times are in milliseconds. */
 export interface ServeOptions
   extends ClientTlsOptions,
