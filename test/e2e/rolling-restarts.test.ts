@@ -90,7 +90,7 @@ async function reconnect(port: number, isOver: () => boolean) {
     } catch (error) {
       failures.push(`${new Date().toISOString()} ${errorText(error)}`);
     }
-    await sleep(randomInt(20));
+    await sleep(randomInt(isLong ? 20 : 200));
   }
   return { logins, failures };
 }

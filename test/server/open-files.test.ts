@@ -30,11 +30,11 @@ t.test(
       PGSSO_BACKEND_AUTH: 'trust',
       PGSSO_SET_SERVER_JWT_AUTHENTICATION_ENABLED: 'true',
     };
-    const { child, log } = await ready(args, env, 64);
+    const { child, log } = await ready(args, env, 200);
     t.teardown(() => child.kill('SIGKILL'));
-    t.match(log(), /"level":"warn".*"option":"--max-sessions".*the limit of open files is 64/);
+    t.match(log(), /"level":"warn".*"option":"--max-sessions".*the limit of open files is 200/);
     const port = Number(/127\.0\.0\.1:(\d+)"\]/.exec(log())?.[1]);
-    const sockets: Socket[] = Array.from({ length: 80 }, () => connect(port, '127.0.0.1'));
+    const sockets: Socket[] = Array.from({ length: 240 }, () => connect(port, '127.0.0.1'));
     for (const socket of sockets) socket.on('error', () => undefined);
     while (!log().includes('accept_failed')) await sleep(20);
     t.match(log(), /"event":"accept_failed".*"reason":"EMFILE".*LimitNOFILE/);
