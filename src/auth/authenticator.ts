@@ -103,22 +103,22 @@ export class Authenticator {
     passed: Passed,
   ): Promise<Identity> {
     checkEnabled(values);
-    passed('enabled', 'true');
+    passed('enabled', () => 'true');
 
     const token = parseToken(request.token);
-    passed('token', `algorithm ${formatText(token.algorithm)}`);
+    passed('token', () => `algorithm ${formatText(token.algorithm)}`);
 
     // Without a user it is not known yet which rule counts.
     checkIssuer(token, values, request.user ? request.rule?.policy : undefined);
-    passed('issuer', formatText(token.issuer));
+    passed('issuer', () => formatText(token.issuer));
 
     const keys = await this.#findKeys(token, values, signal);
-    passed('keys', `${keys.length} keys`);
+    passed('keys', () => `${keys.length} keys`);
 
     await this.#checkSignature(token, keys, values, signal);
     verifyDates(token, this.#now(), values['pgsso.clock_tolerance']);
-    const expires = new Date(token.expiresAt).toISOString();
-    passed('signature', `a valid signature and exp ${expires}`);
+    const { expiresAt } = token;
+    passed('signature', () => `a valid signature and exp ${new Date(expiresAt).toISOString()}`);
 
     const claim = values['server.jwt_authentication.api_key_claim'];
     const presented = findApiKey(token, claim, values.apiKeys, this.#now());
@@ -149,28 +149,29 @@ export class Authenticator {
     // Another rule may have a claim and a map of its own: they must lead to the same user.
     const { principal } =
       policy === first ? chosen : chooseUser(user, namesBy(policy, ignorePassed), policy);
-    passed('user', formatText(user));
+    passed('user', () => formatText(user));
 
     this.#checkReserved(user);
-    passed('reserved', formatText(user));
+    passed('reserved', () => formatText(user));
 
     checkAudience(token, values, policy);
-    passed('audience', formatList(token.audiences));
+    passed('audience', () => formatList(token.audiences));
 
-    passed('scope', checkScope(token, policy));
+    const scope = checkScope(token, policy);
+    passed('scope', () => scope);
     const claims = checkClaims(token, policy);
 
     const followsGroups = values['server.jwt_authentication.authorization.enabled'];
     const readsGroups = followsGroups || policy.groups.length > 0;
     const found = readsGroups ? await readGroups(token, values, this.#userinfo, signal) : undefined;
     if (policy.groups.length > 0) checkRuleGroups(found ?? [], policy);
-    passed('claims', claims);
+    passed('claims', () => claims);
 
     this.#checkRole(request);
-    passed('role', request.namesRole ? 'a role in the startup message' : 'none');
+    passed('role', () => (request.namesRole ? 'a role in the startup message' : 'none'));
 
     const groups = followsGroups ? found : undefined;
-    if (groups) passed('groups', formatList(groups));
+    if (groups) passed('groups', () => formatList(groups));
 
     const { issuer, expiresAt } = token;
     return { user, principal, issuer, expiresAt, groups, ...(key && { apiKey: key.name }) };

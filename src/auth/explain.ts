@@ -64,7 +64,7 @@ export async function explainLogin(
       { ...request, rule },
       values,
       signal,
-      (check, what) => void passed.set(check, what),
+      (check, what) => void passed.set(check, what()),
     );
     return {
       checks: [...ruleRow(found), ...listChecks(values, passed, undefined)],

@@ -68,17 +68,17 @@ export function namesOfClaim(
 ): TokenNames {
   const claim = policy.claim ?? values['server.jwt_authentication.claim'];
   const claimed = readClaim(token, claim);
-  passed('claim', formatText(claim || 'sub'));
+  passed('claim', () => formatText(claim || 'sub'));
 
   const principals = readPrincipals(token, claim, claimed);
   const map = values['server.identity_map.configuration'];
   const names = mapPrincipals(map, token.issuer, principals, policy);
   checkUsableNames(token, names);
-  passed('principal', formatList(principals));
+  passed('principal', () => formatList(principals));
 
   const { principalOf } = names;
   checkNames(token, principals, names);
-  passed('names', formatList([...principalOf.keys()]));
+  passed('names', () => formatList([...principalOf.keys()]));
   return { principals, principalOf };
 }
 
@@ -88,9 +88,9 @@ export function namesOfClaim(
  */
 export function namesOfKey(key: ApiKey, values: LoginSettings, passed: Passed): TokenNames {
   const user = foldName(key.user);
-  passed('claim', formatText(values['server.jwt_authentication.api_key_claim']));
-  passed('principal', `the API key ${formatText(key.name)}`);
-  passed('names', formatList([user]));
+  passed('claim', () => formatText(values['server.jwt_authentication.api_key_claim']));
+  passed('principal', () => `the API key ${formatText(key.name)}`);
+  passed('names', () => formatList([user]));
   return { principals: ['an API key'], principalOf: new Map([[user, key.name]]) };
 }
 

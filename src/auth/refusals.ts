@@ -179,8 +179,8 @@ export const checks = {
 /** The name of a check. */
 export type CheckName = keyof typeof checks;
 
-/** Is told of each check that passes and of what the check looked at. The text is for the log. */
-export type Passed = (check: CheckName, found: string) => void;
+/** Is told of each check that passes. `found` says what the check looked at, for explanations. */
+export type Passed = (check: CheckName, found: () => string) => void;
 
 /** What is known about the failure of a check. */
 export interface FailureDetails {

@@ -11,6 +11,9 @@
  */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
+/** Printable ASCII, which most texts are and which needs no look at character classes. */
+const PLAIN = /^[ -~]*$/;
+
 /** How much of one value a message shows, in characters, escapes included. */
 const TEXT_LIMIT = 256;
 
@@ -69,7 +72,7 @@ export function isUsableName(folded: string): boolean {
  * characters are shown as the `\xNN` of their UTF-8 bytes.
  */
 export function formatText(text: string, limit = TEXT_LIMIT): string {
-  if (text.length <= limit && !UNPRINTABLE.test(text)) {
+  if (text.length <= limit && (PLAIN.test(text) || !UNPRINTABLE.test(text))) {
     return text;
   }
   let shown = '';

@@ -414,7 +414,7 @@ t.test(
     const change = { claims: { aud: 'others' } };
     await t.rejects(
       authenticatorOf().examine(requestOf(change), settingsOf(), signal, (check, found) => {
-        passed.push(`${check}: ${found}`);
+        passed.push(`${check}: ${found()}`);
       }),
       { name: 'CheckFailure', check: 'audience', details: { found: '[others]' } },
     );
