@@ -17,12 +17,14 @@ const cli = new URL('../../src/cli.js', import.meta.url).href;
 const own = { argv: process.argv, env: process.env };
 // Each use adds listeners to the process and to its streams.
 EventEmitter.defaultMaxListeners = 0;
+// A `serve` that fails to start ends its process a little later, whatever that process does then.
+const exit = process.exit;
+process.exit = (() => undefined) as typeof exit;
 const outcomes: Outcome[] = [];
 for (const [index, use] of (JSON.parse(await text(process.stdin)) as Use[]).entries())
   outcomes.push(await once(use, index));
 Object.assign(process, own);
-process.exitCode = 0;
-process.stdout.write(JSON.stringify(outcomes));
+process.stdout.write(JSON.stringify(outcomes), () => exit(0));
 
 async function once({ args, env }: Use, index: number): Promise<Outcome> {
   const output = { stdout: '', stderr: '' };

@@ -1,4 +1,4 @@
-/** The short form of `npm run soak`: ten seconds of load with faults close to each other. */
+/** The short form of `npm run soak`: six seconds of load with faults close to each other. */
 import t from 'tap';
 import { soak } from './soak-run.ts';
 
@@ -10,8 +10,8 @@ const DESCRIPTOR_SLACK = 3;
 t.test('mixed load with faults: no unexpected failure, and descriptors are returned', async (t) => {
   const result = await soak({
     seed: SEED,
-    durationMs: 10_000,
-    faultPauseMs: 1500,
+    durationMs: 6000,
+    faultPauseMs: 1000,
     report: (line) => t.comment(line),
   });
   t.strictSame(result.problems, []);
