@@ -6,7 +6,7 @@
 
 import { type Command, Option } from 'commander';
 import type { ExplainOptions } from './explained-login.ts';
-import { collect, parseUserName, repeatable } from './values.ts';
+import { collect, parseAddress, parseUserName, repeatable } from './values.ts';
 
 const EXAMPLE = `
 The exit status is 0 when the checks would let the login in, 1 when they would not, 2 for wrong \
@@ -15,6 +15,7 @@ says to the user (superuser rule, missing role) shows only at a login.
 
 Example:
   pgsso explain --user alice --data-dir /var/lib/pgsso < token.jwt
+  pgsso explain --user alice --from 10.1.2.3 --data-dir /var/lib/pgsso < token.jwt
 `;
 
 /** Adds the command to the program. */
@@ -50,6 +51,16 @@ export function addExplainCommand(program: Command): void {
         .choices(['refuse', 'allow'])
         .default('refuse'),
     )
+    .addOption(
+      new Option(
+        '--from <ADDRESS>',
+        'where the client is; --from or --via also finds the rule of the login',
+      ).argParser(parseAddress),
+    )
+    .addOption(
+      new Option('--via <WAY>', 'how the client connects; default: tls').choices(['tls', 'plain']),
+    )
+    .addOption(new Option('--database <NAME>', 'the database of the login, for the rules'))
     .addOption(new Option('--json', 'the result as one JSON object'))
     .addHelpText('after', EXAMPLE)
     .action(async (options: ExplainOptions) => {

@@ -5,13 +5,19 @@
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { Authenticator } from '../auth/authenticator.ts';
-import { type ExplainedCheck, type Explanation, explainLogin } from '../auth/explain.ts';
+import {
+  type ExplainedCheck,
+  type ExplainedClient,
+  type Explanation,
+  explainLogin,
+} from '../auth/explain.ts';
 import { VerifiedTokens } from '../auth/verified-tokens.ts';
 import { noKeyStore } from '../keys/key-files.ts';
 import { noEvents } from '../keys/key-source.ts';
 import { errorText } from '../lib/errors.ts';
 import { openProviders } from '../server/providers.ts';
 import { noApiKeys } from '../settings/api-keys.ts';
+import { RULES_SETTING } from '../settings/auth-rule-syntax.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
 import { buildSnapshot, type StoredState } from '../settings/snapshot.ts';
 import { readStoredState } from '../settings/store/last-snapshot.ts';
@@ -23,6 +29,9 @@ export interface ExplainOptions {
   readonly set?: readonly string[];
   readonly reservedUser?: readonly string[];
   readonly superusers: 'refuse' | 'allow';
+  readonly from?: string;
+  readonly via?: 'tls' | 'plain';
+  readonly database?: string;
   readonly json?: true;
 }
 
@@ -48,12 +57,20 @@ export async function explain(options: ExplainOptions): Promise<void> {
   const token = (await text(process.stdin)).trim();
   const login = { token, user: options.user, namesRole: false };
   const { signal } = new AbortController();
-  const explanation = await explainLogin(authenticator, login, values, signal);
+  const query = queryOf(options);
+  const client = query && { rules: values[RULES_SETTING], query };
+  const explanation = await explainLogin(authenticator, login, values, signal, client);
   await providers.close();
   process.stdout.write(
     options.json ? `${JSON.stringify(toJson(explanation), undefined, 2)}\n` : toText(explanation),
   );
   if (!explanation.identity) process.exitCode = EXIT_REFUSED;
+}
+
+/** From where and how the login is made. Undefined: no rule is looked for. */
+function queryOf({ from, via, database }: ExplainOptions): ExplainedClient['query'] | undefined {
+  if (from === undefined && via === undefined) return undefined;
+  return { address: from, tls: via !== 'plain', database, replication: false };
 }
 
 async function readStored(dataDir: string | undefined): Promise<StoredState> {

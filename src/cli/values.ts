@@ -3,7 +3,7 @@
  * InvalidArgumentError with what is allowed. Commander adds the name of the option and where the
  * value came from.
  */
-
+import { isIP } from 'node:net';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { OptionSource } from '../backend/url.ts';
 import type { ListenAddress } from '../session/listener.ts';
@@ -19,6 +19,12 @@ export function parseListenAddress(text: string): ListenAddress {
     throw new InvalidArgumentError('Give HOST:PORT, such as 127.0.0.1:26257 or [::]:5432.');
   }
   return { host, port };
+}
+
+/** Parses an address without a port. */
+export function parseAddress(text: string): string {
+  if (isIP(text) !== 0) return text;
+  throw new InvalidArgumentError('Give an address, such as 10.1.2.3 or 2001:db8::1.');
 }
 
 /** Parses a whole number of at least 1. */

@@ -3,6 +3,7 @@
  * They are sent as a WARNING of SET, logged at each start, and sent with SHOW ISSUERS. CockroachDB
  * does not warn of them.
  */
+import { authRuleWarnings } from './auth-rule-warnings.ts';
 import type { SettingName } from './definitions.ts';
 import { isAnchored } from './pattern.ts';
 import type { SettingValues } from './snapshot.ts';
@@ -50,6 +51,7 @@ export function doubtfulSettings(values: SettingValues): readonly string[] {
     ...warnOfUnmappedIssuers(values),
     ...warnOfRoleMap(values),
     ...warnOfLooseExpressions(values),
+    ...authRuleWarnings(values['server.host_based_authentication.configuration']),
   ];
 }
 

@@ -32,7 +32,8 @@ interface NamedOption {
   readonly end: number;
 }
 
-const JWT_OPTION = 'crdb:jwt_auth_enabled';
+/** The option with which a client says that its password is a token. */
+export const JWT_OPTION = 'crdb:jwt_auth_enabled';
 
 /**
  * Words of the options, and of each decoded reading of them. The work of a login grows with them,
@@ -77,12 +78,22 @@ function parseJwtOption({ word, at, prefixed }: NamedOption): boolean {
         `--${JWT_OPTION}=true or -c ${JWT_OPTION}=true`,
     });
   }
-  const value = Buffer.from(word.bytes.subarray(behind + 1, word.to)).toString('latin1');
-  if (TRUE_TEXTS.has(value)) return true;
-  if (FALSE_TEXTS.has(value)) return false;
+  return parseJwtValue(word.bytes.subarray(behind + 1, word.to));
+}
+
+/**
+ * Reads the value of {@link JWT_OPTION}.
+ *
+ * @throws PgError 22023 for a value that is no boolean
+ */
+export function parseJwtValue(bytes: Uint8Array): boolean {
+  const value = Buffer.from(bytes);
+  const text = value.toString('latin1');
+  if (TRUE_TEXTS.has(text)) return true;
+  if (FALSE_TEXTS.has(text)) return false;
   throw new PgError({
     code: 'invalid_option_value',
-    message: `invalid value for ${JWT_OPTION}: "${shown(word, behind + 1)}"`,
+    message: `invalid value for ${JWT_OPTION}: "${formatText(value.toString())}"`,
     hint: 'Allowed are true and false, t and f, 1 and 0.',
   });
 }

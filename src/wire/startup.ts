@@ -6,7 +6,7 @@
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
 import { int32 } from './messages.ts';
-import { dropOptions, namesSetting, takeJwtOption } from './options.ts';
+import { dropOptions, JWT_OPTION, namesSetting, parseJwtValue, takeJwtOption } from './options.ts';
 
 /**
  * Parameters of a startup packet. The work of a login grows with them, and a packet has room for
@@ -154,7 +154,7 @@ export interface LoginParameters {
   /** As sent; undefined or empty when the client left it out. */
   readonly user: Buffer | undefined;
   readonly database: Buffer | undefined;
-  /** Whether the options carry `crdb:jwt_auth_enabled` with a true value. */
+  /** Whether the last `crdb:jwt_auth_enabled` is true: in the options, or as a parameter. */
   readonly tokenLogin: boolean;
   /** Whether the session would begin as another role than the user that logs in. */
   readonly namesRole: boolean;
@@ -190,6 +190,10 @@ function isWithheld(name: string): boolean {
  * server. `user`, `database` and `options` are recognised in any case of letters, as CockroachDB
  * does: otherwise a second `USER` would log in another user than the one that was checked.
  *
+ * `crdb:jwt_auth_enabled` may also be a parameter of its own, for drivers that send settings so
+ * (asyncpg's `server_settings`). It then counts more than the options, as the server's
+ * process_startup_options has it.
+ *
  * @throws PgError 22023 or 08P01 for a JWT option that cannot be read; 08P01 for too many words in
  *   `options`
  */
@@ -197,6 +201,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
   const last = (wanted: string): Buffer | undefined =>
     parameters.findLast(({ name }) => name.toLowerCase() === wanted)?.value;
   const options = takeJwtOption(last('options')?.toString('latin1') ?? '');
+  const own = last(JWT_OPTION);
   const forwarded = dropOptions(options.rest, WITHHELD);
   const others = parameters.filter(
     ({ name }) => !isDecisive(name.toLowerCase()) && !isWithheld(name.toLowerCase()),
@@ -204,7 +209,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
   return {
     user: last('user'),
     database: last('database'),
-    tokenLogin: options.enabled ?? false,
+    tokenLogin: own === undefined ? (options.enabled ?? false) : parseJwtValue(own),
     namesRole:
       others.some(({ name }) => ROLES.includes(name.toLowerCase())) ||
       namesSetting(forwarded, ROLES),
@@ -220,7 +225,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
 }
 
 function isDecisive(name: string): boolean {
-  return name === 'user' || name === 'database' || name === 'options';
+  return name === 'user' || name === 'database' || name === 'options' || name === JWT_OPTION;
 }
 
 /** Whatever is not plainly off counts: a server reads other spellings of on and off too. */

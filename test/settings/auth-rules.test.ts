@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { foldName } from '../../src/lib/text.ts';
+import { authRuleWarnings } from '../../src/settings/auth-rule-warnings.ts';
 import { parseAuthRules, type RuleQuery } from '../../src/settings/auth-rules.ts';
 
 const client: RuleQuery = {
@@ -302,4 +303,83 @@ t.test('folding a name does not change which line it finds twice', (t) => {
     }),
   );
   t.end();
+});
+
+t.test('valid rules that do other than they seem to are warned of', async (t) => {
+  const end = '\nhostssl all all all jwt';
+  const rows: [string, string, RegExp[]][] = [
+    ['the empty setting', '', []],
+    ['tokens over TLS', 'hostssl all all all jwt', []],
+    ['native logins as ever', 'host all all all native', []],
+    ['tokens from anywhere', `host app all all jwt${end}`, [/^line 1 .* any address without TLS/]],
+    [
+      'tokens from anywhere, by network',
+      `hostnossl app all 0.0.0.0/0 jwt\nhost app all ::/0 jwt${end}`,
+      [/^line 1 .* from 0\.0\.0\.0\/0 without TLS/, /^line 2 .* from .*\/0 without TLS/],
+    ],
+    ['tokens from one network', `host app all 10.0.0.0/8 jwt${end}`, []],
+    [
+      'a line behind one for all',
+      'hostssl all all all jwt\nhostssl sales bi 10.0.0.0/8 reject',
+      [/^line 2 .* never matches: line 1 comes first/],
+    ],
+    [
+      'a line for replication behind one for all',
+      `hostssl all all all jwt
+hostssl replication all all reject`,
+      [],
+    ],
+    [
+      'the same clients twice',
+      `host a,b /^x all reject\nhostssl a,b /^x all jwt${end}`,
+      [/^line 2 /],
+    ],
+    ['a reject before the rest', `host all root all reject${end}`, []],
+    ['no line for the console', 'hostssl app all all jwt', [/^no line .* the database pgsso/]],
+    [
+      'a console behind a reject',
+      'host pgsso all all reject\nhostssl all all all jwt',
+      [/^no line .* the database pgsso/],
+    ],
+    ['a console by expression', 'hostssl /^pg all all jwt', []],
+    ['a quoted name', 'hostssl "pgsso" all all jwt', []],
+    ['a database with the name all', 'hostssl "all" all all jwt', [/^no line/]],
+  ];
+  for (const [name, text, warnings] of rows) {
+    const found = authRuleWarnings(parseAuthRules(text));
+    t.match(found, warnings, name);
+    t.equal(found.length, warnings.length, name);
+  }
+});
+
+t.test('a line that is warned of as never matching matches no login', async (t) => {
+  const line = fc.tuple(
+    fc.constantFrom('host', 'hostssl', 'hostnossl'),
+    fc.constantFrom('all', 'sales', 'sales,replication', 'replication', 'sameuser', '/^s', '"all"'),
+    fc.constantFrom('all', 'alice', 'Alice', '/^a', 'alice,bob'),
+    fc.constantFrom('all', '10.0.0.0/8', '0.0.0.0/0', '::/0'),
+    fc.constantFrom('jwt', 'native', 'reject'),
+  );
+  const query = fc.record({
+    address: fc.constantFrom('10.1.2.3', '192.0.2.1', '2001:db8::1', undefined),
+    tls: fc.boolean(),
+    database: fc.constantFrom('sales', 'SALES', 'alice', 'all', '', undefined),
+    user: fc.constantFrom('alice', 'Alice', 'ALICE', 'bob', '', undefined),
+    replication: fc.boolean(),
+  });
+  let warned = 0;
+  fc.assert(
+    fc.property(fc.array(line, { minLength: 2, maxLength: 6 }), query, (lines, login) => {
+      const rules = parseAuthRules(lines.map((fields) => fields.join(' ')).join('\n'));
+      const found = rules.find(login)?.line;
+      const dead = authRuleWarnings(rules).flatMap((text) => {
+        const [, number] = /^line (\d+) .* never matches/.exec(text) ?? [];
+        return number === undefined ? [] : [Number(number)];
+      });
+      warned += dead.length;
+      return found === undefined || !dead.includes(found);
+    }),
+    { numRuns: 2000, seed: 10 },
+  );
+  t.ok(warned > 200, `${warned} lines were warned of`);
 });

@@ -194,6 +194,46 @@ t.test('a second user in another case of letters is not missed', async (t) => {
   );
 });
 
+t.test('the JWT option as a parameter counts more than the options, and stays here', async (t) => {
+  const name = 'crdb:jwt_auth_enabled';
+  const rows: [[string, string][], boolean][] = [
+    [[[name, 'true']], true],
+    [[['CRDB:JWT_Auth_Enabled', '1']], true],
+    [[[name, 'false']], false],
+    [
+      [
+        [name, 'false'],
+        [name, 'true'],
+      ],
+      true,
+    ],
+    [
+      [
+        [name, 'true'],
+        ['options', `--${name}=false`],
+      ],
+      true,
+    ],
+    [
+      [
+        ['options', `--${name}=true`],
+        [name, 'f'],
+      ],
+      false,
+    ],
+  ];
+  for (const [pairs, tokenLogin] of rows) {
+    const login = readParameters(parameters([['user', 'alice'], ...pairs]));
+    t.equal(login.tokenLogin, tokenLogin, pairs.join(' '));
+    t.strictSame(login.others, [], 'none of it is for the backend');
+  }
+  for (const value of ['', 'yes', 'TrUe', 'true\u0000x'])
+    t.throws(() => readParameters(parameters([[name, value]])), {
+      sqlstate: '22023',
+      message: /^invalid value for crdb:jwt_auth_enabled/,
+    });
+});
+
 t.test('an absent user or database stays absent', async (t) => {
   const login = readParameters(parameters([['options', '--crdb:jwt_auth_enabled=true']]));
   t.strictSame([login.user, login.database], [undefined, undefined]);
