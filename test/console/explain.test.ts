@@ -211,5 +211,30 @@ t.test(
       stderr: /^pgsso: --data-dir: .*\n$/,
     });
     t.match(await explain(['--set', 'x=y'], ''), { status: 2, stderr: /--set/ });
+    t.match(await explain(['--from', 'here'], ''), { status: 2, stderr: /--from.*10\.1\.2\.3/ });
+    t.match(await explain(['--via', 'air'], ''), { status: 2, stderr: /--via.*tls, plain/ });
   },
 );
+
+t.test('pgsso explain with --from or --via finds the rule of the login', async (t) => {
+  await admin.query(`SET CLUSTER SETTING server.host_based_authentication.configuration =
+    'hostssl sales all 10.0.0.0/8 jwt audience=sales
+    host sales all all reject
+    host all all all jwt'`);
+  t.teardown(() =>
+    admin.query('RESET CLUSTER SETTING server.host_based_authentication.configuration'),
+  );
+  const from = (...args: string[]) =>
+    explain(['--data-dir', dataDir, '--user', 'alice', ...args], token('alice'));
+  const sales = ['--database', 'sales', '--from'];
+  t.match(await from(...sales, '10.1.2.3'), {
+    status: 1,
+    stdout: /passed {7}rule {7}line 1: hostssl sales .*\n[\s\S]*failed {7}audience .*\[sales\]/,
+  });
+  for (const way of [
+    [...sales, '192.0.2.1'],
+    [...sales, '10.1.2.3', '--via', 'plain'],
+  ])
+    t.match(await from(...way), { status: 1, stdout: /failed {7}rule .*line 2: host sales/ });
+  t.match(await from('--via', 'plain'), { status: 0, stdout: /rule {7}line 3: host all/ });
+});

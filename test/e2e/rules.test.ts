@@ -106,3 +106,18 @@ root.test('the console has rules, its socket has none', async (t) => {
   t.match((await owner.query(`SHOW CLUSTER SETTING ${RULES}`)).rows, [{ [RULES]: /reject/ }]);
   await owner.end();
 });
+
+root.test('the JWT option as a startup parameter of its own is a token login', async (t) => {
+  const frontEnd = await startFrontEnd(backend);
+  t.teardown(() => frontEnd.close());
+  const client = new pg.Client({ host: '127.0.0.1', port: frontEnd.port, ...byToken('alice') });
+  // node-postgres sends no parameters of the caller's. Drivers that do are asyncpg and pgx.
+  const { connection } = client as unknown as { connection: { startup(config: object): void } };
+  const startup = connection.startup.bind(connection);
+  connection.startup = ({ options: _, ...config }: { options?: string }) =>
+    startup({ ...config, database: 'postgres', 'crdb:jwt_auth_enabled': 'true' });
+  await client.connect();
+  const { rows } = await client.query('SELECT session_user AS who');
+  t.strictSame(rows, [{ who: 'alice' }]);
+  await client.end();
+});
