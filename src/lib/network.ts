@@ -6,7 +6,8 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { formatText } from './text.ts';
 
-type Address = ipaddr.IPv4 | ipaddr.IPv6;
+/** An address, as {@link parseAddress} returns it. */
+export type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
 /** A network in CIDR form, as {@link parseNetworks} returns it. */
 export type Network = readonly [Address, number];
@@ -44,8 +45,11 @@ export function parseNetworks(text: string): readonly Network[] {
 }
 
 /** Whether an address belongs to one of the networks. */
-export function isInNetworks(address: string | undefined, networks: readonly Network[]): boolean {
-  const parsed = address === undefined ? undefined : parseAddress(address);
+export function isInNetworks(
+  address: Address | string | undefined,
+  networks: readonly Network[],
+): boolean {
+  const parsed = typeof address === 'string' ? parseAddress(address) : address;
   if (!parsed) return false;
   return networks.some(
     ([network, length]) => network.kind() === parsed.kind() && matches(parsed, network, length),
@@ -63,8 +67,10 @@ function parseNetwork(entry: string): Network {
   return [address, prefix];
 }
 
-/** An IPv4 address that is mapped into IPv6 is its IPv4 address. */
-function parseAddress(text: string): Address | undefined {
+/**
+ * Undefined for what is no address. An IPv4 address that is mapped into IPv6 is its IPv4 address.
+ */
+export function parseAddress(text: string): Address | undefined {
   return isIP(text) === 0 ? undefined : ipaddr.process(text);
 }
 

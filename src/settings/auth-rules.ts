@@ -11,7 +11,13 @@
  */
 import { networkInterfaces } from 'node:os';
 import { errorText } from '../lib/errors.ts';
-import { isInNetworks, type Network, parseNetworks } from '../lib/network.ts';
+import {
+  type Address,
+  isInNetworks,
+  type Network,
+  parseAddress,
+  parseNetworks,
+} from '../lib/network.ts';
 import { foldName } from '../lib/text.ts';
 import { noPolicy, parsePolicy, type TokenPolicy } from './auth-rule-options.ts';
 import { type Field, type FieldToken, invalidLine, splitLines } from './auth-rule-syntax.ts';
@@ -51,7 +57,22 @@ export interface AuthRule {
   readonly databases: string;
   readonly users: string;
   readonly address: string;
-  matches(query: RuleQuery): boolean;
+  matches(candidate: Candidate): boolean;
+}
+
+/** A query, and what each line compares of it, worked out once. */
+interface Candidate {
+  readonly query: RuleQuery;
+  readonly address: Address | undefined;
+  readonly user: Spellings;
+  readonly database: Spellings;
+}
+
+/** The ways to write a name: see {@link spellingsOf}. */
+interface Spellings {
+  readonly exact: readonly string[];
+  /** Those, and their folded forms. */
+  readonly folded: readonly string[];
 }
 
 /** The rules in their order. */
@@ -102,11 +123,23 @@ export function parseAuthRules(text: string): AuthRules {
   const [excess] = rules.slice(RULE_LIMIT);
   if (excess) throw invalidLine(excess.line, `there are more than ${RULE_LIMIT} rules`);
   checkFolding(rules);
-  const inForce = Object.freeze(rules.length === 0 ? [DEFAULT_RULE] : rules);
   return Object.freeze({
-    rules: inForce,
-    find: (query: RuleQuery) => inForce.find((rule) => rule.matches(query)),
+    rules: Object.freeze(rules.length === 0 ? [DEFAULT_RULE] : rules),
+    find(query: RuleQuery) {
+      if (rules.length === 0) return DEFAULT_RULE;
+      const candidate = candidateOf(query);
+      return rules.find((rule) => rule.matches(candidate));
+    },
   });
+}
+
+function candidateOf(query: RuleQuery): Candidate {
+  return {
+    query,
+    address: parseAddress(query.address ?? ''),
+    user: spellingsOf(query.user),
+    database: spellingsOf(query.database || query.user),
+  };
 }
 
 /** What the expressions of the rest of the rules may still use. */
@@ -143,11 +176,11 @@ function parseRule(
     databases: canonical(databaseField),
     users: canonical(userField),
     address: network.name,
-    matches: (query) =>
+    matches: ({ query, address, user, database }) =>
       (type === 'host' || (type === 'hostssl') === query.tls) &&
-      network.matches(query.address) &&
-      isUser(spellingsOf(query.user, policy.folds)) &&
-      isDatabase(query, policy.folds),
+      isUser(policy.folds ? user.folded : user.exact) &&
+      isDatabase(query, policy.folds ? database.folded : database.exact) &&
+      network.matches(address),
   };
 }
 
@@ -190,7 +223,7 @@ function keyword(field: Field | undefined): string | undefined {
 /** Which addresses a line is for. */
 interface AddressMatcher {
   readonly name: string;
-  matches(address: string | undefined): boolean;
+  matches(address: Address | undefined): boolean;
 }
 
 /** An address takes one field, or two with its mask. */
@@ -205,7 +238,7 @@ function readAddress(
     return { network: { name: 'all', matches: () => true }, others: rest };
   }
   if (keyword(field) === 'samehost') {
-    const matches = (address: string | undefined): boolean => isOwnAddress(address);
+    const matches = (address: Address | undefined): boolean => isOwnAddress(address);
     return { network: { name: 'samehost', matches }, others: rest };
   }
   const mask = text.includes('/') ? undefined : maskLength(rest[0]?.[0]?.text);
@@ -247,7 +280,7 @@ function maskLength(text: string | undefined): number | undefined {
 
 let ownAddresses: { readonly networks: readonly Network[]; readonly at: number } | undefined;
 
-function isOwnAddress(address: string | undefined): boolean {
+function isOwnAddress(address: Address | undefined): boolean {
   const now = performance.now();
   if (!ownAddresses || now - ownAddresses.at > OWN_ADDRESSES_MS) {
     const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
@@ -275,12 +308,11 @@ function userMatcher(line: number, field: Field, budget: Budget): NameMatcher {
   return (spellings) => matchers.some((matches) => matches(spellings));
 }
 
-function databaseMatcher(
-  line: number,
-  field: Field,
-  budget: Budget,
-): (query: RuleQuery, folds: boolean) => boolean {
-  const matchers = field.map((token): ((query: RuleQuery, folds: boolean) => boolean) => {
+/** The same for databases, of which some words depend on more than the name. */
+type DatabaseMatcher = (query: RuleQuery, spellings: readonly string[]) => boolean;
+
+function databaseMatcher(line: number, field: Field, budget: Budget): DatabaseMatcher {
+  const matchers = field.map((token): DatabaseMatcher => {
     const word = token.isQuoted ? undefined : token.text;
     if (word === 'replication') return ({ replication }) => replication;
     if (word === 'all') return ({ replication }) => !replication;
@@ -292,10 +324,9 @@ function databaseMatcher(
       throw invalidLine(line, `${word}: members of a role are not known here`);
     }
     const matches = nameMatcher(line, token, budget);
-    return ({ replication, user, database }, folds) =>
-      !replication && matches(spellingsOf(database || user, folds));
+    return ({ replication }, spellings) => !replication && matches(spellings);
   });
-  return (query, folds) => matchers.some((matches) => matches(query, folds));
+  return (query, spellings) => matchers.some((matches) => matches(query, spellings));
 }
 
 /** A name, or an expression, which begins with `/` whether it is quoted or not. */
@@ -324,10 +355,13 @@ function nameMatcher(line: number, token: FieldToken, budget: Budget): NameMatch
  * The ways in which a name may reach the database: as it was sent, folded, and cut where PostgreSQL
  * cuts it. A line that fits one of them matches, so that no spelling avoids a `reject`.
  */
-function spellingsOf(name: string | undefined, folds: boolean): readonly string[] {
-  if (!name) return [];
+function spellingsOf(name: string | undefined): Spellings {
+  if (!name) return { exact: [], folded: [] };
   const written = [name, cutName(name)].filter((spelling) => spelling.length <= SPELLING_LIMIT);
-  return folds ? [...new Set([...written, ...written.map(foldName)])] : [...new Set(written)];
+  return {
+    exact: [...new Set(written)],
+    folded: [...new Set([...written, ...written.map(foldName)])],
+  };
 }
 
 /** PostgreSQL cuts between bytes. What is left of a character then is no name that a line has. */

@@ -12,6 +12,8 @@ import { PgError } from '../../src/lib/errors.ts';
 import { parseJsonObject, readJson } from '../../src/lib/json.ts';
 import { isInNetworks, parseNetworks } from '../../src/lib/network.ts';
 import { formatList, formatText } from '../../src/lib/text.ts';
+import { authRuleWarnings } from '../../src/settings/auth-rule-warnings.ts';
+import { parseAuthRules } from '../../src/settings/auth-rules.ts';
 import { parsePublishedKeys } from '../../src/settings/jwks.ts';
 import { findSetting, parseSetting } from '../../src/settings/lookup.ts';
 import { parseIdentityRules, parseRoleRules } from '../../src/settings/maps.ts';
@@ -351,6 +353,38 @@ export const targets: readonly Target[] = [
     prepare: (text) => {
       const json: unknown = readJsonOrNothing(text);
       return () => parsePublishedKeys(json);
+    },
+  },
+  {
+    name: 'auth-rules',
+    errors: [PgError],
+    boundMs: OPERATOR_BOUND_MS,
+    longest: 4000,
+    seeds: [
+      'hostssl sales "a b",/^svc_ 10.0.0.0/8 jwt scope="openid db" fold=no',
+      'host all all ::/0 jwt claims="{""tid"":""1""}"\nhost all all all reject',
+    ],
+    words: [
+      'hostssl ',
+      ' all',
+      ' /^',
+      '(a|b)*',
+      ',',
+      '"',
+      '""',
+      '#',
+      '\\\n',
+      '\n',
+      ' jwt',
+      ' map=',
+    ],
+    prepare: (text) => {
+      const login = { address: '10.1.2.3', tls: true, database: 'sales', user: 'alice' };
+      return () => {
+        const rules = parseAuthRules(text);
+        rules.find({ ...login, replication: false });
+        authRuleWarnings(rules);
+      };
     },
   },
   {
