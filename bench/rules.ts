@@ -1,6 +1,6 @@
 /**
- * Measures what the rules cost a login: the time to find the line, for rules that were compiled when
- * they were set. The line that matches is the last one, so that each line is looked at.
+ * Measures what the rules cost a login: the CPU to find the line. The rules were compiled when they
+ * were set. The line that matches is the last one, so that each line is looked at.
  *
  * Each round measures all variants in random order. PGSSO_BENCH_ROUNDS sets the number of rounds.
  */
