@@ -21,6 +21,7 @@ import { token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
 import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { median, shuffle, spread } from './statistics.ts';
 
 const { values: flags } = parseArgs({
   options: { rounds: { type: 'string', default: '10' }, logins: { type: 'string', default: '60' } },
@@ -269,22 +270,4 @@ function ratiosTo(other: string, figures: readonly Figures[], of: 'p50' | 'rate'
 
 function row(name: string, ...cells: readonly string[]): string {
   return `${name.padEnd(30)}${cells.map((cell) => cell.padEnd(20)).join('')}\n`;
-}
-
-function spread(values: readonly number[], digits = 1): string {
-  const [least, most] = [Math.min(...values), Math.max(...values)];
-  return `${median(values).toFixed(digits)} (${least.toFixed(digits)}–${most.toFixed(digits)})`;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return (
-    ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
-  );
-}
-
-function shuffle<T>(items: readonly T[]): T[] {
-  const left = [...items];
-  return items.flatMap(() => left.splice(Math.floor(Math.random() * left.length), 1));
 }

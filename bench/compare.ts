@@ -10,6 +10,7 @@ import { BACKEND } from '../src/wire/constants.ts';
 import { token } from '../test/support/front-end.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
 import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { shuffle, spread } from './statistics.ts';
 import { startStubBackend } from './stub-backend.ts';
 
 const ROUNDS = Number(process.env['PGSSO_BENCH_ROUNDS'] ?? 12);
@@ -125,21 +126,8 @@ function report(): void {
     const others = results.get(`${name}: other`) ?? [];
     const ratios = own.map((value, round) => value / (others[round] ?? Number.NaN));
     console.log(name);
-    console.log(`  this build    ${spread(own)}`);
-    console.log(`  other build   ${spread(others)}`);
-    console.log(`  ratio         ${spread(ratios)}`);
+    console.log(`  this build    ${spread(own, 2)}`);
+    console.log(`  other build   ${spread(others, 2)}`);
+    console.log(`  ratio         ${spread(ratios, 2)}`);
   }
-}
-
-function spread(values: readonly number[]): string {
-  const sorted = [...values].sort((left, right) => left - right);
-  const at = (part: number): string => (sorted[Math.floor(part)] ?? Number.NaN).toFixed(2);
-  return `${at(sorted.length / 2)} (${at(0)} to ${at(sorted.length - 1)})`;
-}
-
-function shuffle<T>(items: readonly T[]): T[] {
-  return items
-    .map((item) => ({ item, at: Math.random() }))
-    .sort((left, right) => left.at - right.at)
-    .map(({ item }) => item);
 }

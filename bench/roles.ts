@@ -11,6 +11,7 @@ import { randomInt } from 'node:crypto';
 import pg from 'pg';
 import { type FrontEnd, JWT_OPTION, startFrontEnd, token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
+import { spread } from './statistics.ts';
 
 const ROUNDS = 15;
 const LOGINS = 100;
@@ -68,13 +69,6 @@ async function measure(work: () => Promise<unknown>): Promise<Sample> {
   return { milliseconds, cpu: (user + system) / 1000 / LOGINS };
 }
 
-function spread(values: readonly number[]): string {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (part: number): string =>
-    (sorted[Math.round((sorted.length - 1) * part)] ?? Number.NaN).toFixed(2);
-  return `${at(0.5)} (${at(0)} to ${at(1)})`;
-}
-
 const direct = new pg.Client({
   host: database.socketDir,
   port: database.port,
@@ -108,7 +102,8 @@ for (let round = 0; round < ROUNDS; round++) {
   rounds.push({ unit, off: offFirst ? first : second, on: offFirst ? second : first });
 }
 
-const of = (pick: (round: (typeof rounds)[number]) => number): string => spread(rounds.map(pick));
+const of = (pick: (round: (typeof rounds)[number]) => number): string =>
+  spread(rounds.map(pick), 2);
 console.log(
   `${ROUNDS} rounds of ${LOGINS} logins, one client, median (lowest to highest) per login`,
 );

@@ -5,6 +5,7 @@
  * Each round measures all variants in random order. PGSSO_BENCH_ROUNDS sets the number of rounds.
  */
 import { parseAuthRules, type RuleQuery } from '../src/settings/auth-rules.ts';
+import { shuffle, spread } from './statistics.ts';
 
 const ROUNDS = Number(process.env['PGSSO_BENCH_ROUNDS'] ?? 20);
 const SEARCHES = 2000;
@@ -47,17 +48,5 @@ for (let round = 0; round < ROUNDS; round++) {
 process.stdout.write(
   `${ROUNDS - 1} rounds in random order, CPU of a login in µs: median (range)\n`,
 );
-for (const [name, values] of results) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const [low, middle, high] = [0, sorted.length >> 1, sorted.length - 1].map((at) =>
-    (sorted[at] ?? Number.NaN).toFixed(1),
-  );
-  process.stdout.write(`${name.padEnd(26)} ${middle} (${low}–${high})\n`);
-}
-
-function shuffle<T>(values: readonly T[]): T[] {
-  return values
-    .map((value) => ({ value, key: Math.random() }))
-    .sort((a, b) => a.key - b.key)
-    .map(({ value }) => value);
-}
+for (const [name, values] of results)
+  process.stdout.write(`${name.padEnd(26)} ${spread(values)}\n`);

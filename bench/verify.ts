@@ -19,6 +19,7 @@ import { startIssuer } from '../test/support/issuer.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
 import { mintToken, type SigningAlgorithm, type TestKey, testKey } from '../test/support/tokens.ts';
 import { startBenchFrontEnd } from './front-end.ts';
+import { median, shuffle, spread } from './statistics.ts';
 import { startStubBackend } from './stub-backend.ts';
 
 const ROUNDS = Number(process.env['PGSSO_BENCH_ROUNDS'] ?? 12);
@@ -251,20 +252,5 @@ function ratios(over: string, under: string): number[] {
 
 function print(name: string, values: readonly number[], digits: number): void {
   const precision = digits || (median(values) < 20 ? 1 : 0);
-  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map(
-    (value) => value.toFixed(precision),
-  );
-  console.log(`${name.padEnd(56)} ${middle?.padStart(7)} (${low}–${high})`);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((left, right) => left - right);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-function shuffle<T>(items: T[]): T[] {
-  return items
-    .map((item) => ({ item, at: Math.random() }))
-    .sort((left, right) => left.at - right.at)
-    .map(({ item }) => item);
+  console.log(`${name.padEnd(56)} ${spread(values, precision).padStart(20)}`);
 }
