@@ -90,7 +90,7 @@ export class RepeatedEvent {
    * @param text the message: what happened, and the option that sets the limit
    * @param count called for each event, for the metrics
    */
-  constructor(log: Log, event: string, text: string, count: () => void) {
+  constructor(log: Log, event: string, text: string, count = (): void => undefined) {
     this.#log = log;
     this.#event = event;
     this.#text = text;

@@ -14,7 +14,7 @@ import type { FetchedKeys } from '../keys/fetched-keys.ts';
 import { KeyFiles } from '../keys/key-files.ts';
 import { Audit } from '../observe/audit.ts';
 import { KeyLog } from '../observe/key-log.ts';
-import type { Log } from '../observe/log.ts';
+import { type Log, RepeatedEvent } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { CancelKeys } from '../session/cancel.ts';
 import { ClientCertificate } from '../session/client-tls.ts';
@@ -114,6 +114,7 @@ export async function openServices(
     throttle,
     registry,
     cancelKeys: new CancelKeys(),
+    cancelFailed: new RepeatedEvent(log, 'cancel', 'cancel request not delivered'),
     console,
     audit,
     listeners,

@@ -7,7 +7,7 @@
 import type { CancelDestination } from '../backend/cancel.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
-import type { Log } from '../observe/log.ts';
+import type { Log, RepeatedEvent } from '../observe/log.ts';
 import type { Limits } from './limits.ts';
 
 /** A session as far as its cancel key is concerned. */
@@ -45,27 +45,29 @@ interface CancelServices {
   readonly limits: Limits;
   readonly routes: Pick<Routes, 'cancel'>;
   readonly cancelKeys: CancelKeys;
+  readonly cancelFailed: RepeatedEvent;
   readonly log: Log;
 }
 
 /**
  * Forwards a CancelRequest to the backends. Resolves when they have dealt with it, or when it was
- * dropped. Nobody waits for an answer, so that a failure is only logged.
+ * dropped. Nobody waits for an answer, so that a failure is only logged, and as strangers can cause
+ * as many as they like, once a second at most.
  */
 export async function forwardCancel(
   packet: Buffer,
   client: string,
   address: string,
-  { limits, routes, cancelKeys, log }: CancelServices,
+  { limits, routes, cancelKeys, cancelFailed, log }: CancelServices,
   signal: AbortSignal,
 ): Promise<void> {
   const permit = limits.enterCancel(address);
   if (!permit) return;
   try {
     for (const { host, failure } of await routes.cancel(packet, signal, cancelKeys.find(packet))) {
-      const event = { event: 'cancel', client, backend: host };
-      if (failure === undefined) log.debug(event, 'cancel request forwarded');
-      else log.warn({ ...event, reason: failure }, 'cancel request not delivered');
+      const about = { client, backend: host };
+      if (failure !== undefined) cancelFailed.happened({ ...about, reason: failure });
+      else log.debug({ event: 'cancel', ...about }, 'cancel request forwarded');
     }
   } finally {
     permit.release();

@@ -7,7 +7,7 @@ import type { Routes } from '../backend/routes.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { Permit } from '../lib/limiter.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
-import type { Log } from '../observe/log.ts';
+import type { Log, RepeatedEvent } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { SettingsSnapshot } from '../settings/snapshot.ts';
 import type { MessageChannel } from '../wire/channel.ts';
@@ -37,6 +37,8 @@ export interface SessionServices {
   readonly throttle: Throttle;
   readonly registry: SessionRegistry;
   readonly cancelKeys: CancelKeys;
+  /** Cancel requests that did not reach a host. */
+  readonly cancelFailed: RepeatedEvent;
   readonly console: ConsoleAccess;
   readonly audit: Audit;
   readonly metrics: Metrics;

@@ -90,7 +90,9 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
     loginDropped: () => undefined,
     cancelDropped: () => dropped++,
   });
-  const services = { limits, log, routes: { cancel }, cancelKeys: new CancelKeys() };
+  const cancelFailed = new RepeatedEvent(log, 'cancel', 'not delivered');
+  const cancelKeys = new CancelKeys();
+  const services = { limits, log, routes: { cancel }, cancelKeys, cancelFailed };
   const signal = new AbortController().signal;
   const forward = (_: unknown, at: number) =>
     forwardCancel(Buffer.alloc(16), 'client', `10.0.0.${at % 4}`, services, signal);
@@ -105,6 +107,24 @@ t.test('32 cancel requests are forwarded at once, more are dropped and counted',
   t.equal(dropped, 8, 'each for the metrics');
   await forward(undefined, 0);
   t.equal(forwarded, 33, 'room again');
+});
+
+t.test('cancel requests for a host that is down wrote a line of the log each', async (t) => {
+  const { log, events } = memoryLog();
+  const none = { loginDropped: () => undefined, cancelDropped: () => undefined };
+  const services = {
+    limits: new Limits({ maxLogins: 1, maxSessions: 1 }, log, none),
+    log,
+    routes: { cancel: async () => [{ host: 'db:5432', failure: 'connection refused' }] },
+    cancelKeys: new CancelKeys(),
+    cancelFailed: new RepeatedEvent(log, 'cancel', 'cancel request not delivered'),
+  };
+  const { signal } = new AbortController();
+  for (let at = 0; at < 1000; at++)
+    await forwardCancel(Buffer.alloc(16), 'client', `10.0.${at % 50}.1`, services, signal);
+  const lines = events().filter(({ event }) => event === 'cancel');
+  t.match(lines[0], { count: 1, client: 'client', backend: 'db:5432', reason: /refused/ });
+  t.ok(lines.length < 10, `${lines.length} lines`);
 });
 
 t.test(
