@@ -74,7 +74,7 @@ function parseJwtOption({ word, at, prefixed }: NamedOption): boolean {
     throw new PgError({
       code: 'malformed_option',
       message:
-        `option "${shown(word, word.from)}" is not of the form ` +
+        `option "${shown(word)}" is not of the form ` +
         `--${JWT_OPTION}=true or -c ${JWT_OPTION}=true`,
     });
   }
@@ -99,7 +99,7 @@ export function parseJwtValue(bytes: Uint8Array): boolean {
 }
 
 /** A stranger's text for a message: cut and made printable. */
-function shown({ bytes, to }: Word, from: number): string {
+function shown({ bytes, from, to }: Word): string {
   return formatText(Buffer.from(bytes.subarray(from, to)).toString());
 }
 

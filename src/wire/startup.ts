@@ -126,9 +126,7 @@ export function formatCancel(key: Buffer): Buffer {
 }
 
 function lengthWord(bodyLength: number): Buffer {
-  const word = Buffer.alloc(4);
-  word.writeUInt32BE(bodyLength + 4);
-  return word;
+  return int32(bodyLength + 4);
 }
 
 /**
@@ -136,8 +134,6 @@ function lengthWord(bodyLength: number): Buffer {
  * adds a `client_encoding` that the client did not ask for.
  */
 export function formatStartup(version: number, parameters: readonly StartupParameter[]): Buffer {
-  const word = Buffer.alloc(4);
-  word.writeUInt32BE(version);
   const nul = Buffer.from([0]);
   const pairs = parameters.flatMap(({ name, value }) => [
     Buffer.from(name, 'latin1'),
@@ -145,7 +141,7 @@ export function formatStartup(version: number, parameters: readonly StartupParam
     value,
     nul,
   ]);
-  const body = Buffer.concat([word, ...pairs, nul]);
+  const body = Buffer.concat([int32(version), ...pairs, nul]);
   return Buffer.concat([lengthWord(body.length), body]);
 }
 
