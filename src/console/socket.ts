@@ -8,6 +8,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText, PgError } from '../lib/errors.ts';
+import { listen } from '../lib/listen.ts';
 import { formatText } from '../lib/text.ts';
 import type { Log } from '../observe/log.ts';
 import { CONSOLE_DATABASE } from '../session/console-access.ts';
@@ -104,10 +105,12 @@ export class ConsoleSocket {
   }
 
   async #listen(): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(this.#path, resolve);
-    });
+    await listen(this.#server, { path: this.#path }, (error) =>
+      this.#options.log.warn(
+        { event: 'console_socket', reason: errorText(error) },
+        'a connection to the console could not be accepted',
+      ),
+    );
     // Until this call the mode of the directory keeps other users out.
     await chmod(this.#path, OWNER_ONLY);
   }

@@ -7,6 +7,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { errorText } from '../lib/errors.ts';
 import { Limiter } from '../lib/limiter.ts';
+import { listen } from '../lib/listen.ts';
 import { addressKey } from '../lib/network.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -65,13 +66,10 @@ export class MetricsServer {
     );
     server.setTimeout(REQUEST_MS);
     server.on('connection', (socket) => places.silent(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) =>
-        reject(
-          new Error(`--metrics-listen: cannot listen on ${host}:${port}: ${errorText(error)}`),
-        ),
-      );
-      server.listen({ host, port }, resolve);
+    // The count of free descriptors tells why a connection could not be accepted.
+    const failed = (): void => undefined;
+    await listen(server, { host, port }, failed).catch((error: unknown) => {
+      throw new Error(`--metrics-listen: cannot listen on ${host}:${port}: ${errorText(error)}`);
     });
     return new MetricsServer(server);
   }

@@ -5,6 +5,7 @@
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { errorText } from '../lib/errors.ts';
+import { listen } from '../lib/listen.ts';
 
 /** Where to listen. Port 0 takes a free one. */
 export interface ListenAddress {
@@ -77,14 +78,9 @@ export class Listener {
       { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS },
       connected,
     );
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) =>
-        reject(new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`)),
-      );
-      server.listen({ host, port, backlog: BACKLOG }, resolve);
+    await listen(server, { host, port, backlog: BACKLOG }, failed).catch((error: unknown) => {
+      throw new Error(`cannot listen on ${host}:${port}: ${errorText(error)}`);
     });
-    // A failed accept must not end the process.
-    server.removeAllListeners('error').on('error', failed);
     return new Listener(server);
   }
 
