@@ -8,9 +8,10 @@ import { createAuthority } from '../../src/backend/certificates.ts';
 import { type CheckOptions, check } from '../../src/check/check.ts';
 import { checkSystem } from '../../src/check/system.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { testOptions } from '../support/front-end.ts';
 import { misbehave, startIssuer } from '../support/issuer.ts';
 import { type Postgres, type PostgresOptions, startPostgres } from '../support/postgres.ts';
-import { keySetText, testKey } from '../support/tokens.ts';
+import { testKey } from '../support/tokens.ts';
 
 const DAY = 86_400_000;
 const authority = makeAuthority();
@@ -28,37 +29,17 @@ function file(name: string, text: string): string {
   return join(files, name);
 }
 
-const good = [
-  'server.jwt_authentication.enabled=true',
-  'server.jwt_authentication.issuers.configuration=https://id.example.test',
-  'server.jwt_authentication.audience=databases',
-  `server.jwt_authentication.jwks=${keySetText(testKey('RS256'))}`,
-];
+/** enabled, issuers, audience, jwks, in this order, and what they do not need. */
+const good = testOptions.settings;
 
 function options(more: Partial<CheckOptions>): CheckOptions {
   return {
-    listen: [{ host: '127.0.0.1', port: 26257 }],
+    ...testOptions,
     backend: 'postgres://127.0.0.1:1?sslmode=require',
     sourceOf: () => 'flag',
-    routes: [],
-    backendAuth: 'trust',
-    backendAhead: 0,
     dataDir: join(files, 'no-data'),
-    settings: good,
-    superusers: 'refuse',
-    reservedUsers: [],
-    nativeLogins: 'allow',
-    replication: 'deny',
-    tcpUserTimeout: 300_000,
-    drainDelay: 0,
-    admins: [],
-    viewers: [],
-    loginTimeout: 30_000,
     maxLogins: 10,
     maxSessions: 10,
-    drainTimeout: 1000,
-    logLevel: 'info',
-    environment: {},
     ...more,
   };
 }

@@ -3,7 +3,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { startFrontEnd } from '../support/front-end.ts';
-import { NAME, NO_BACKEND, type Outcome, runSettings } from './settings-command.ts';
+import type { Outcome } from '../support/node-command.ts';
+import { NAME, NO_BACKEND, runSettings } from './settings-command.ts';
 
 const frontEnd = await startFrontEnd(NO_BACKEND);
 t.teardown(() => frontEnd.close());

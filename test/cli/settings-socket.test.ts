@@ -1,7 +1,8 @@
 /** `pgsso settings` over the socket of the console: get, set, reset and list. */
 import t from 'tap';
 import { startFrontEnd } from '../support/front-end.ts';
-import { NAME, NO_BACKEND, type Outcome, runSettings } from './settings-command.ts';
+import type { Outcome } from '../support/node-command.ts';
+import { NAME, NO_BACKEND, runSettings } from './settings-command.ts';
 
 const frontEnd = await startFrontEnd(NO_BACKEND);
 t.teardown(() => frontEnd.close());

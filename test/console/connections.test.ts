@@ -2,7 +2,6 @@
  * Connections to the console: over its socket and over a listener, with drivers, with psql and byte
  * by byte.
  */
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -13,6 +12,7 @@ import t from 'tap';
 import { settingNames } from '../../src/settings/definitions.ts';
 import { formatMessage, int32, parseErrorFields } from '../../src/wire/messages.ts';
 import { JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { runCommand } from '../support/node-command.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { query, RawClient, startup } from '../support/raw-client.ts';
 
@@ -260,12 +260,11 @@ t.test(
 
 t.test(
   'psql: several statements, \\d and the socket without a password',
-  { skip: (await run('psql', ['--version'])).status !== 0 },
+  { skip: (await runCommand(['psql', ['--version']])).status !== 0 },
   async (t) => {
     const env = { PGHOST: dataDir, PGPORT: String(port), PGDATABASE: 'pgsso', PGUSER: 'op' };
-    const { stdout, stderr, status } = await run(
-      'psql',
-      ['-XAt'],
+    const { stdout, stderr, status } = await runCommand(
+      ['psql', ['-XAt']],
       env,
       'SHOW VERSION; SHOW server_version;\n\\d\nSHOW CLUSTER SETTING pgsso.clock_tolerance;\n',
     );
@@ -276,12 +275,9 @@ t.test(
     );
     t.equal(status, 0);
     const conninfo = `host=127.0.0.1 port=${port} dbname=pgsso user=alice options=${JWT_OPTION}`;
-    const overListener = await run(
-      'psql',
-      ['-XAt', '-c', 'SHOW CLUSTER SETTING pgsso.clock_tolerance', conninfo],
-      {
-        PGPASSWORD: token('alice'),
-      },
+    const overListener = await runCommand(
+      ['psql', ['-XAt', '-c', 'SHOW CLUSTER SETTING pgsso.clock_tolerance', conninfo]],
+      { PGPASSWORD: token('alice') },
     );
     t.match(overListener, { stdout: '2s\n', status: 0 });
   },
@@ -434,23 +430,3 @@ t.test('a shutdown ends a console connection over a listener with an error messa
   await Promise.all([own.drain(), error]);
   t.match((await error)[0], { code: '57P01' });
 });
-
-async function run(
-  command: string,
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-  input = '',
-): Promise<{ stdout: string; stderr: string; status: number | null }> {
-  const { PATH } = process.env;
-  const child = spawn(command, args, { env: { PATH, ...env } });
-  const output = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const)
-    child[name].on('data', (text) => {
-      output[name] += text;
-    });
-  child.stdin.on('error', () => undefined).end(input);
-  const status = await new Promise<number | null>((resolve) =>
-    child.once('error', () => resolve(-1)).once('close', resolve),
-  );
-  return { ...output, status };
-}

@@ -1,18 +1,15 @@
 /**
  * A pgsso that is killed during changes still has every acknowledged change when it starts again.
  */
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import t from 'tap';
-import { nodeCommand } from '../support/node-command.ts';
+import { ready } from '../cli/command-line.ts';
 
-const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 const SETTINGS = [
   'server.jwt_authentication.claim',
   'server.jwt_authentication.group_claim',
@@ -41,19 +38,8 @@ t.test(
     let asked: { name: string; value: string } | undefined;
 
     for (let round = 0; round <= ROUNDS; round++) {
-      const { PATH } = process.env;
-      const server = spawn(...nodeCommand(cli, ...args, '--data-dir', dataDir), {
-        env: { PATH },
-      });
+      const { child: server } = await ready([...args, '--data-dir', dataDir]);
       const gone = once(server, 'exit');
-      let log = '';
-      await new Promise<void>((resolve, reject) => {
-        server.stderr.on('data', (text) => {
-          log += text;
-          if (log.includes('ready for connections')) resolve();
-        });
-        server.once('exit', () => reject(new Error(log)));
-      });
       const client = new pg.Client({ host: dataDir, port, database: 'pgsso', user: 'operator' });
       client.on('error', () => undefined);
       await client.connect();

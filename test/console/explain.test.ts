@@ -2,14 +2,13 @@
  * EXPLAIN LOGIN and `pgsso explain` give the same result as real logins, for generated settings and
  * tokens.
  */
-import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import pg from 'pg';
 import t from 'tap';
 import { checks } from '../../src/auth/refusals.ts';
 import { AUDIENCE, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
-import { nodeCommand } from '../support/node-command.ts';
+import { nodeCommand, type Outcome, runCommand } from '../support/node-command.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { mintToken, testKey } from '../support/tokens.ts';
 
@@ -160,23 +159,8 @@ t.test(
   },
 );
 
-async function explain(
-  args: readonly string[],
-  input: string,
-): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const { PATH } = process.env;
-  const child = spawn(...nodeCommand(cli, 'explain', ...args), { env: { PATH } });
-  const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk) => {
-    output.stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    output.stderr += chunk;
-  });
-  child.stdin.end(input);
-  const status = await new Promise<number | null>((resolve) => child.once('close', resolve));
-  return { status, ...output };
-}
+const explain = (args: readonly string[], input: string): Promise<Outcome> =>
+  runCommand(nodeCommand(cli, 'explain', ...args), {}, input);
 
 t.test(
   'pgsso explain gives the same result without a server, with exit status 0 or 1',

@@ -1,34 +1,17 @@
 /** Connections to the directory that were lost while nobody used them. */
-import { once, setMaxListeners } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { setMaxListeners } from 'node:events';
 import t from 'tap';
 import { DirectoryPool } from '../../src/directory/pool.ts';
+import { startProxy } from '../support/faulty-proxy.ts';
 import { startPostgres } from '../support/postgres.ts';
 
 const database = await startPostgres();
 t.teardown(() => database.stop());
 await database.query('CREATE ROLE directory LOGIN CREATEROLE');
 
-/** A proxy whose connections can be reset, or carry no byte any more. */
-const sockets = new Set<Socket>();
-let isFrozen = false;
-const proxy = createServer((client) => {
-  const server = connect(`${database.socketDir}/.s.PGSQL.${database.port}`);
-  sockets.add(client);
-  client.on('error', () => server.destroy());
-  server.on('error', () => client.destroy());
-  const wasFrozen = (): boolean => isFrozen && sockets.has(client);
-  client.on('data', (bytes) => void (wasFrozen() || server.write(bytes)));
-  server.on('data', (bytes) => void (wasFrozen() || client.write(bytes)));
-  client.on('close', () => server.destroy());
-  server.on('close', () => client.destroy());
-});
-proxy.listen(0, '127.0.0.1');
-await once(proxy, 'listening');
+const proxy = await startProxy(database.port);
 t.teardown(() => proxy.close());
-const address = proxy.address();
-if (address === null || typeof address === 'string') throw new Error('not listening');
-const { port } = address;
+const { port } = proxy;
 
 const clock = { now: 0 };
 const pool = new DirectoryPool(
@@ -60,8 +43,7 @@ async function fill(): Promise<void> {
 
 t.test('idle connections were reset: no login notices', async (t) => {
   await fill();
-  for (const socket of sockets) socket.resetAndDestroy();
-  sockets.clear();
+  proxy.reset();
   const results = await Promise.all(Array.from({ length: 7 }, read));
   t.strictSame(results, Array(7).fill(1));
 });
@@ -77,19 +59,14 @@ t.test('the server ended the idle connections: no login notices', async (t) => {
 
 t.test('idle connections went silent: they are found within a second', async (t) => {
   await fill();
-  const lost = [...sockets];
-  isFrozen = true;
-  clock.now += 5001;
   // Connections that are opened from now on work.
+  proxy.lose();
+  clock.now += 5001;
   const reading = Promise.all(
     Array.from({ length: 7 }, async () => {
       const result = read();
       return result;
     }),
   );
-  proxy.once('connection', () => {
-    isFrozen = false;
-  });
   t.strictSame(await reading, Array(7).fill(1));
-  for (const socket of lost) socket.destroy();
 });

@@ -7,8 +7,8 @@ import { Directory } from '../../src/directory/directory.ts';
 import { unavailable } from '../../src/directory/pool.ts';
 import { WaitingRoom } from '../../src/directory/waiting-room.ts';
 import { PgError } from '../../src/lib/errors.ts';
+import { startProxy } from '../support/faulty-proxy.ts';
 import { startPostgres } from '../support/postgres.ts';
-import { startStallingProxy } from '../support/stalling-proxy.ts';
 
 // Most of these tests wait for a deadline.
 t.jobs = 4;
@@ -27,7 +27,7 @@ t.teardown(() => database.close());
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function openDirectory() {
-  const proxy = await startStallingProxy(`${database.socketDir}/.s.PGSQL.${database.port}`);
+  const proxy = await startProxy(database.port);
   const directory = new Directory({
     label: 'proxy',
     host: '127.0.0.1',
@@ -63,7 +63,7 @@ async function timed(login: Promise<{ error: unknown }>): Promise<{ error: unkno
 t.test('a frozen directory refuses each login after 5 s', { buffered: true }, async (t) => {
   const { proxy, logIn, close } = await openDirectory();
   t.equal((await logIn('alice')).error, undefined);
-  proxy.stall();
+  proxy.freeze();
   for (const state of ['with an idle connection', 'without one']) {
     // More than there are connections, so that some wait for one.
     const logins = Array.from({ length: 9 }, (_, i) => timed(logIn(`user${i}`)));
@@ -72,7 +72,7 @@ t.test('a frozen directory refuses each login after 5 s', { buffered: true }, as
       t.ok(ms < 6500, `${state}: ${Math.round(ms)} ms`);
     }
   }
-  proxy.resume();
+  proxy.thaw();
   t.equal((await logIn('alice')).error, undefined, 'it goes on when the database does');
   await close();
 });
@@ -83,7 +83,7 @@ t.test(
   async (t) => {
     const { proxy, logIn, close } = await openDirectory();
     t.equal((await logIn('alice')).error, undefined);
-    proxy.stall();
+    proxy.freeze();
     const first = Array.from({ length: 10 }, () => timed(logIn('alice')));
     await sleep(1200);
     const flood = await Promise.all(Array.from({ length: 300 }, () => timed(logIn('alice'))));
@@ -102,7 +102,7 @@ t.test('a frozen directory is closed within 5 s', { buffered: true }, async (t) 
   for (const state of ['idle', 'in use']) {
     const { directory, proxy, logIn, close } = await openDirectory();
     t.equal((await logIn('alice')).error, undefined);
-    proxy.stall();
+    proxy.freeze();
     const logins = state === 'in use' ? [logIn('alice')] : [];
     await sleep(50);
     const begin = performance.now();
@@ -111,8 +111,8 @@ t.test('a frozen directory is closed within 5 s', { buffered: true }, async (t) 
     t.ok(ms < 5000, `${state}: ${Math.round(ms)} ms`);
     for (const { error } of await Promise.all(logins))
       t.match(error, { code: 'directory_unavailable' });
-    proxy.resume();
-    while (proxy.connections > 0) await sleep(10);
+    proxy.thaw();
+    while (proxy.size > 0) await sleep(10);
     await close();
   }
 });

@@ -9,7 +9,7 @@ import t from 'tap';
 import { BACKEND } from '../../src/wire/constants.ts';
 import { files, ready } from '../cli/command-line.ts';
 import { makeAuthority } from '../support/certificates.ts';
-import { startFreezingProxy } from '../support/freezing-proxy.ts';
+import { startProxy } from '../support/faulty-proxy.ts';
 import { type FrontEnd, ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { password, query, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
@@ -77,7 +77,7 @@ function databaseUrl(user: string, port: number, name: string): string {
 }
 
 t.test('SIGTERM hung for ever when the database of --settings was frozen', async (t) => {
-  const settings = await startFreezingProxy(database.port);
+  const settings = await startProxy(database.port);
   t.teardown(() => settings.close());
   const { child, log } = await startProcess(settings.port, 'frozen-settings');
   // No statement is under way, so no time-out of one ends the wait.
@@ -91,9 +91,10 @@ t.test('SIGTERM hung for ever when the database of --settings was frozen', async
 });
 
 t.test('a drain ends in time, whatever is frozen', async (t) => {
-  const settings = await startFreezingProxy(database.port);
-  const directory = await startFreezingProxy(database.port);
-  const issuer = await startFreezingProxy();
+  const settings = await startProxy(database.port);
+  const directory = await startProxy(database.port);
+  const issuer = await startProxy(database.port);
+  issuer.freeze();
   t.teardown(() => [settings, directory, issuer].map((proxy) => proxy.close()));
   const iss = `http://127.0.0.1:${issuer.port}`;
   const { child, log, port } = await startProcess(settings.port, 'frozen', {

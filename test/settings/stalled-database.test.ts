@@ -8,8 +8,8 @@ import t, { type Test } from 'tap';
 import { errorText, PgError } from '../../src/lib/errors.ts';
 import type { SettingChange } from '../../src/settings/changes.ts';
 import { PostgresStore } from '../../src/settings/store/postgres-store.ts';
+import { type FaultyProxy, startProxy } from '../support/faulty-proxy.ts';
 import { startPostgres } from '../support/postgres.ts';
-import { type StallingProxy, startStallingProxy } from '../support/stalling-proxy.ts';
 
 const database = await startPostgres({
   conf: { log_statement: 'all' },
@@ -25,7 +25,7 @@ const setClaim = (text: string): SettingChange => ({ kind: 'set', name: CLAIM, t
 
 interface Node {
   readonly store: PostgresStore;
-  readonly proxy: StallingProxy;
+  readonly proxy: FaultyProxy;
 }
 
 /** A store whose connections go through a proxy. */
@@ -35,7 +35,7 @@ async function openNode(
   vet: () => Promise<void> = async () => undefined,
 ): Promise<Node> {
   await database.query(`CREATE DATABASE ${name} OWNER pgsso`);
-  const proxy = await startStallingProxy(`${database.socketDir}/.s.PGSQL.${database.port}`);
+  const proxy = await startProxy(database.port);
   const directory = await mkdtemp(join(tmpdir(), 'pgsso-stalled-'));
   const store = await PostgresStore.open({
     connection: () => ({
@@ -81,7 +81,7 @@ t.test(
   async (t) => {
     const { store, proxy } = await openNode(t, 'sets');
     await store.change([setClaim('email')], 'ops');
-    proxy.stall();
+    proxy.freeze();
     const first = Array.from({ length: 4 }, () => refusalOf(store.change([setClaim('a')], 'ops')));
     await new Promise((resolve) => setTimeout(resolve, 2000));
     const later = [
@@ -99,7 +99,7 @@ t.test(
       t.ok(ms < 8000, `${Math.round(ms)} ms`);
     }
     t.equal(store.current.values[CLAIM], 'email');
-    proxy.resume();
+    proxy.thaw();
     await store.change([setClaim('sub')], 'ops');
     t.match(await store.history(), [{ text: 'sub' }, { text: 'email' }], 'none of them was made');
   },
@@ -125,11 +125,11 @@ t.test(
       AS 'BEGIN PERFORM pg_sleep(3); RETURN NULL; END';
     CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON pgsso.settings_history
       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.slow()`);
-    freeze = () => void setTimeout(() => proxy.stall(), 1000);
+    freeze = () => void setTimeout(() => proxy.freeze(), 1000);
     const { error, ms } = await refusalOf(store.change([setClaim('email')], 'ops'));
     t.equal(error.code, 'settings_change_unknown');
     t.ok(ms < 8000, `${Math.round(ms)} ms`);
-    proxy.resume();
+    proxy.thaw();
     await client.end();
   },
 );
@@ -164,7 +164,7 @@ t.test('a store closes within 5 s while its database is frozen', { buffered: tru
   ];
   for (const [name, begin] of table) {
     const node = await openNode(t, `closing_${name.replace(' ', '_')}`);
-    node.proxy.stall();
+    node.proxy.freeze();
     const changes = begin(node);
     const start = performance.now();
     await node.store.close();
@@ -173,8 +173,8 @@ t.test('a store closes within 5 s while its database is frozen', { buffered: tru
     for (const { error } of await Promise.all(changes)) t.equal(error.code, 'settings_closed');
     const late = await refusalOf(node.store.change([setClaim('c')], 'ops'));
     t.equal(late.error.code, 'settings_closed');
-    node.proxy.resume();
-    while (node.proxy.connections > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    node.proxy.thaw();
+    while (node.proxy.size > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   }
 });
 

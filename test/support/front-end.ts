@@ -42,7 +42,7 @@ export interface FrontEnd {
 const eventTimeoutMs = 30_000;
 
 /** Settings that accept {@link token}. */
-const settings: Readonly<Record<string, string>> = {
+export const testSettings: Readonly<Record<string, string>> = {
   'server.jwt_authentication.enabled': 'true',
   'server.jwt_authentication.issuers.configuration': ISSUER,
   'server.jwt_authentication.audience': AUDIENCE,
@@ -50,6 +50,35 @@ const settings: Readonly<Record<string, string>> = {
   // Tests are refused more often than people are.
   'pgsso.throttle.exempt': '127.0.0.1',
 };
+
+/** The options of a process that is told nothing; `listen` has a free port. */
+export const testOptions: Omit<ServeOptions, 'dataDir'> = {
+  listen: [{ host: '127.0.0.1', port: 0 }],
+  sourceOf: () => 'environment',
+  backendAuth: 'trust',
+  backendAhead: 0,
+  routes: [],
+  superusers: 'refuse',
+  reservedUsers: [],
+  nativeLogins: 'allow',
+  replication: 'deny',
+  tcpUserTimeout: 300_000,
+  drainDelay: 0,
+  admins: [],
+  viewers: [],
+  loginTimeout: 30_000,
+  maxLogins: 1000,
+  maxSessions: 1000,
+  drainTimeout: 5000,
+  logLevel: 'debug',
+  environment: {},
+  settings: settingFlags(testSettings),
+};
+
+/** As `--set` takes them. */
+function settingFlags(settings: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(settings).map(([name, value]) => `${name}=${value}`);
+}
 
 /** Starts a front-end for a backend. Settings are added to those for the test issuer. */
 export async function startFrontEnd(
@@ -63,31 +92,11 @@ export async function startFrontEnd(
   const log = createLog('json', 'debug', { write: (line) => events.push(JSON.parse(line)) });
   const server = await serve(
     {
-      listen: [{ host: '127.0.0.1', port: 0 }],
+      ...testOptions,
       ...(backend !== undefined && { backend }),
-      sourceOf: () => 'environment',
-      backendAuth: 'trust',
-      backendAhead: 0,
-      routes: [],
       dataDir,
-      superusers: 'refuse',
-      reservedUsers: [],
-      nativeLogins: 'allow',
-      replication: 'deny',
-      tcpUserTimeout: 300_000,
-      drainDelay: 0,
-      admins: [],
-      viewers: [],
-      loginTimeout: 30_000,
-      maxLogins: 1000,
-      maxSessions: 1000,
-      drainTimeout: 5000,
-      logLevel: 'debug',
-      environment: {},
       ...options,
-      settings: Object.entries({ ...settings, ...options.settings }).map(
-        ([name, value]) => `${name}=${value}`,
-      ),
+      settings: settingFlags({ ...testSettings, ...options.settings }),
     },
     log,
   );

@@ -9,8 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { AUDIENCE, ISSUER, type LogEvent } from './front-end.ts';
-import { keySetText, testKey } from './tokens.ts';
+import { type LogEvent, testSettings } from './front-end.ts';
 
 /** What {@link startServe} takes. */
 export interface ServeProcessOptions {
@@ -47,15 +46,6 @@ export interface ServeProcess {
 /** Events that are remembered. A soak of an hour logs many. */
 const EVENT_LIMIT = 2000;
 
-const settings: Readonly<Record<string, string>> = {
-  'server.jwt_authentication.enabled': 'true',
-  'server.jwt_authentication.issuers.configuration': ISSUER,
-  'server.jwt_authentication.audience': AUDIENCE,
-  'server.jwt_authentication.jwks': keySetText(testKey('RS256')),
-  // The load is refused more often than people are.
-  'pgsso.throttle.exempt': '127.0.0.1',
-};
-
 const common = [
   ...['serve', '--listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0'],
   ...['--backend-auth', 'trust', '--log-format', 'json', '--drain-timeout', '2s'],
@@ -68,7 +58,7 @@ const common = [
  */
 export async function startServe(given: ServeProcessOptions): Promise<ServeProcess> {
   const dataDir = given.dataDir ?? mkdtempSync(join(tmpdir(), 'pgsso-serve-'));
-  const flags = Object.entries({ ...settings, ...given.settings }).flatMap(([name, value]) => [
+  const flags = Object.entries({ ...testSettings, ...given.settings }).flatMap(([name, value]) => [
     '--set',
     `${name}=${value}`,
   ]);
