@@ -1,7 +1,7 @@
 /**
- * The options of a rule: what it takes of tokens. They narrow what the settings accept and never
- * widen it, except for `audience`, which stands in place of the setting. The names of PostgreSQL 18
- * and of YugabyteDB are both understood.
+ * The options of a rule: what it takes of tokens. `audience`, `claim` and `map` stand in place of
+ * their settings; the others only narrow what the settings accept. The names of PostgreSQL 18 and of
+ * YugabyteDB are both understood.
  */
 import { isJsonObject, readJson } from '../lib/json.ts';
 import { type Field, invalidLine } from './auth-rule-syntax.ts';
