@@ -23,7 +23,7 @@ export function findRule(rules: AuthRules, query: RuleQuery): AuthRule {
   const rule = rules.find(query);
   if (!rule) throw refusedByRules('no_rule', query, 'no line matches');
   if (rule.method !== 'reject') return rule;
-  throw refusedByRules('rejected_by_rule', query, `line ${rule.line}: ${shown(rule)}`);
+  throw refusedByRules('rejected_by_rule', query, describeRule(rule));
 }
 
 /**
@@ -54,7 +54,7 @@ export function isRefusedByRules(error: unknown): error is PgError {
 
 /** A rule as it is shown in the log and in explanations. */
 export function describeRule(rule: AuthRule): string {
-  return `line ${rule.line}: ${shown(rule)}`;
+  return `line ${rule.line}: ${formatText(rule.written.replace(/\s+/g, ' '))}`;
 }
 
 function whyNot(rule: AuthRule | undefined, first: AuthRule): string | undefined {
@@ -76,8 +76,4 @@ function refusedByRules(
     message: `no ${RULES_SETTING} entry for host "${host}", user "${name}"`,
     reason: `${reason}; database "${formatText(database)}"; ${RULES_SETTING}`,
   });
-}
-
-function shown({ written }: AuthRule): string {
-  return formatText(written.replace(/\s+/g, ' '));
 }

@@ -1,7 +1,7 @@
 /**
  * The options of a rule: what it takes of tokens. `audience`, `claim` and `map` stand in place of
- * their settings; the others only narrow what the settings accept. The names of PostgreSQL 18 and of
- * YugabyteDB are both understood.
+ * their settings; the others only narrow what the settings accept. The names of PostgreSQL 18 and
+ * of YugabyteDB are both understood.
  */
 import { isJsonObject, readJson } from '../lib/json.ts';
 import { type Field, invalidLine } from './auth-rule-syntax.ts';

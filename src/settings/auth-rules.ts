@@ -117,11 +117,12 @@ const DEFAULT_RULE: AuthRule = Object.freeze({
  */
 export function parseAuthRules(text: string): AuthRules {
   const budget = { instructions: INSTRUCTION_LIMIT };
-  const rules = splitLines(text).map(({ line, fields, written }) =>
+  const lines = splitLines(text);
+  const [excess] = lines.slice(RULE_LIMIT);
+  if (excess) throw invalidLine(excess.line, `there are more than ${RULE_LIMIT} rules`);
+  const rules = lines.map(({ line, fields, written }) =>
     Object.freeze(parseRule(line, fields, written, budget)),
   );
-  const [excess] = rules.slice(RULE_LIMIT);
-  if (excess) throw invalidLine(excess.line, `there are more than ${RULE_LIMIT} rules`);
   checkFolding(rules);
   return Object.freeze({
     rules: Object.freeze(rules.length === 0 ? [DEFAULT_RULE] : rules),
@@ -238,8 +239,7 @@ function readAddress(
     return { network: { name: 'all', matches: () => true }, others: rest };
   }
   if (keyword(field) === 'samehost') {
-    const matches = (address: Address | undefined): boolean => isOwnAddress(address);
-    return { network: { name: 'samehost', matches }, others: rest };
+    return { network: { name: 'samehost', matches: isOwnAddress }, others: rest };
   }
   const mask = text.includes('/') ? undefined : maskLength(rest[0]?.[0]?.text);
   if (!text.includes('/') && mask === undefined) {
@@ -250,9 +250,11 @@ function readAddress(
     );
   }
   try {
-    const networks = parseNetworks(mask === undefined ? text : `${text}/${mask}`);
+    const [network, ...more] = parseNetworks(mask === undefined ? text : `${text}/${mask}`);
+    // A quoted field may hold what a list of networks is made of.
+    if (!network || more.length > 0) throw new Error('a line has one address');
     return {
-      network: networkMatcher(networks),
+      network: networkMatcher(network),
       others: mask === undefined ? rest : rest.slice(1),
     };
   } catch (error) {
@@ -260,9 +262,10 @@ function readAddress(
   }
 }
 
-function networkMatcher(networks: readonly Network[]): AddressMatcher {
-  const name = networks.map(([address, length]) => `${address.toString()}/${length}`).join();
-  return { name, matches: (address) => isInNetworks(address, networks) };
+function networkMatcher(network: Network): AddressMatcher {
+  const [start, length] = network;
+  const name = `${start.toString()}/${length}`;
+  return { name, matches: (address) => isInNetworks(address, [network]) };
 }
 
 /** The length of a mask such as 255.255.0.0. Undefined for what is no mask. */

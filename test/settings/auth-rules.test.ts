@@ -305,6 +305,18 @@ t.test('folding a name does not change which line it finds twice', (t) => {
   t.end();
 });
 
+t.test(
+  'a quoted address held several networks, and escaped the warning of clear text',
+  async (t) => {
+    for (const address of ['"0.0.0.0/0,10.0.0.0/8"', '"10.0.0.0/8 192.0.2.0/24"'])
+      t.throws(() => parseAuthRules(`host all all ${address} jwt`), {
+        sqlstate: '22023',
+        message: /^line 1 .*one address/,
+      });
+    t.equal(parseAuthRules('host all all "10.0.0.0/8" jwt').rules.length, 1);
+  },
+);
+
 t.test('valid rules that do other than they seem to are warned of', async (t) => {
   const end = '\nhostssl all all all jwt';
   const rows: [string, string, RegExp[]][] = [
