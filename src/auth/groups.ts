@@ -5,7 +5,7 @@
  * directory.
  */
 import { errorText, type PgError } from '../lib/errors.ts';
-import type { JsonObject } from '../lib/json.ts';
+import { isJsonObject, type JsonObject } from '../lib/json.ts';
 import { foldName, formatText, isUsableName, isUsableText } from '../lib/text.ts';
 import type { RoleRules } from '../settings/maps.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -170,14 +170,8 @@ function findMember(members: JsonObject, name: string): unknown {
   const [first = '', ...path] = name.split('.');
   let value: unknown = members.get(first);
   for (const part of path) {
-    if (
-      typeof value !== 'object' ||
-      value === null ||
-      Array.isArray(value) ||
-      !Object.hasOwn(value, part)
-    )
-      return undefined;
-    value = (value as Readonly<Record<string, unknown>>)[part];
+    if (!isJsonObject(value) || !Object.hasOwn(value, part)) return undefined;
+    value = value[part];
   }
   return path.length === 0 ? undefined : value;
 }

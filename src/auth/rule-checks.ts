@@ -12,22 +12,18 @@ import type { Token } from './token.ts';
  *
  * @returns the token's scope, for an explanation
  */
-export function checkScope(token: Token, { scope }: TokenPolicy): string {
+export function checkScope(token: Token, { scope }: TokenPolicy): readonly string[] {
   const granted = scopeOf(token);
   const missing = scope.filter((word) => !granted.includes(word));
-  if (missing.length === 0) return formatList(granted);
+  if (missing.length === 0) return granted;
   throw new CheckFailure('scope', {
     found: `${formatList(granted)}, without ${formatList(missing)}`,
     detail: `token issued with a scope of ${formatList(granted)}`,
   });
 }
 
-/**
- * Check 13, first half: each claim of the rule equals the token's, or is an element of it.
- *
- * @returns the names of the claims, for an explanation
- */
-export function checkClaims(token: Token, { claims }: TokenPolicy): string {
+/** Check 13, first half: each claim of the rule equals the token's, or is an element of it. */
+export function checkClaims(token: Token, { claims }: TokenPolicy): void {
   for (const [name, wanted] of claims) {
     const value = token.claims.get(name);
     const fits = Array.isArray(value) ? value.includes(wanted) : value === wanted;
@@ -36,7 +32,6 @@ export function checkClaims(token: Token, { claims }: TokenPolicy): string {
       throw new CheckFailure('claims', { found: `${found} ${formatText(name)}` });
     }
   }
-  return formatList([...claims.keys()]);
 }
 
 /** Check 13, second half: one of the rule's groups is among the token's. */

@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type pg from 'pg';
 import { errorText } from '../lib/errors.ts';
+import { isJsonObject, readJson } from '../lib/json.ts';
 import { sourceOf } from './values.ts';
 
 /** The options of the command and of its subcommands. */
@@ -168,17 +169,14 @@ async function readImport(file: string): Promise<string> {
 }
 
 function parseImport(content: string): ReadonlyMap<string, string | undefined> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(content);
-  } catch {
-    // The parser's message quotes the text, which may hold a sensitive value.
-    throw new Error('import: it is not JSON');
-  }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+  const reading = readJson(content);
+  if (!reading.valid) throw new Error('import: it is not JSON');
+  if (!isJsonObject(reading.value)) {
     throw new Error('import: it is no JSON object of names and values');
   }
-  return new Map(Object.entries(parsed).map(([name, value]) => [name, importValue(name, value)]));
+  return new Map(
+    Object.entries(reading.value).map(([name, value]) => [name, importValue(name, value)]),
+  );
 }
 
 function importValue(name: string, value: unknown): string | undefined {

@@ -8,8 +8,17 @@ import type { AuthRule, AuthRules } from './auth-rules.ts';
 /** The database of the console on a listener. */
 const CONSOLE = 'pgsso';
 
+/** Pairs of lines are compared, and the rules stay the same while other settings change. */
+const known = new WeakMap<AuthRules, readonly string[]>();
+
 /** One sentence or two for each line that the operator should look at. */
-export function authRuleWarnings({ rules }: AuthRules): readonly string[] {
+export function authRuleWarnings(rules: AuthRules): readonly string[] {
+  const warnings = known.get(rules) ?? warningsOf(rules);
+  known.set(rules, warnings);
+  return warnings;
+}
+
+function warningsOf({ rules }: AuthRules): readonly string[] {
   return [
     ...rules.flatMap((rule, index) => warnOfUnreachable(rule, rules.slice(0, index))),
     ...rules.filter(takesTokensInClearText).map(warnOfClearText),

@@ -3,6 +3,7 @@
  * stopped, repair. Every value is checked again when a file is read.
  */
 import { errorText } from '../../lib/errors.ts';
+import { isJsonObject, readJson } from '../../lib/json.ts';
 import { type ApiKey, checkApiKey } from '../api-keys.ts';
 import type { HistoryEntry } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
@@ -51,20 +52,16 @@ export function formatSettings({ stored, apiKeys, history }: SettingsFile): stri
  * @throws Error that names the setting if one is wrong
  */
 export function parseSettings(text: string): SettingsFile {
-  let file: unknown;
-  try {
-    file = JSON.parse(text);
-  } catch {
-    // The text of JSON.parse quotes the file, which may hold a sensitive value.
-    throw new Error('it is damaged: not JSON');
-  }
-  if (!isObject(file) || !isObject(file['settings']))
+  const reading = readJson(text);
+  if (!reading.valid) throw new Error('it is damaged: not JSON');
+  const file = reading.value;
+  if (!isJsonObject(file) || !isJsonObject(file['settings']))
     throw new Error('it is damaged: no "settings"');
   const { format, history = [], apiKeys = {} } = file;
   if (format !== FORMAT && format !== KEYS_FORMAT) {
     throw new Error(`its format is ${format}, and this program reads ${FORMAT} and ${KEYS_FORMAT}`);
   }
-  if (!isObject(apiKeys)) throw new Error('it is damaged: "apiKeys" is no object');
+  if (!isJsonObject(apiKeys)) throw new Error('it is damaged: "apiKeys" is no object');
   if (!Array.isArray(history)) throw new Error('it is damaged: "history" is no list');
   const stored = new Map<SettingName, StoredSetting>();
   for (const [given, entry] of Object.entries(file['settings']))
@@ -86,7 +83,7 @@ function formatApiKey({ user, digest, createdBy, createdAt, expiresAt }: ApiKey)
 }
 
 function parseApiKey(name: string, key: unknown): ApiKey {
-  const { user, sha256, createdBy, created, expires } = isObject(key) ? key : {};
+  const { user, sha256, createdBy, created, expires } = isJsonObject(key) ? key : {};
   const isText = [user, sha256, createdBy, created].every((member) => typeof member === 'string');
   // A key without `expires` was truncated. It must not mean "never expires".
   if (!isText || (expires !== null && typeof expires !== 'string')) {
@@ -105,7 +102,7 @@ function parseApiKey(name: string, key: unknown): ApiKey {
 }
 
 function parseChange(change: unknown): HistoryEntry {
-  const { name, value, user, at } = isObject(change) ? change : {};
+  const { name, value, user, at } = isJsonObject(change) ? change : {};
   const time = typeof at === 'string' ? Date.parse(at) : Number.NaN;
   const reset = value === null;
   if (
@@ -122,7 +119,7 @@ function parseChange(change: unknown): HistoryEntry {
 function parseEntry(given: string, entry: unknown): [SettingName, StoredSetting] {
   try {
     const name = findSetting(given);
-    const { value, user, at } = isObject(entry) ? entry : {};
+    const { value, user, at } = isJsonObject(entry) ? entry : {};
     const time = typeof at === 'string' ? Date.parse(at) : Number.NaN;
     if (typeof value !== 'string' || typeof user !== 'string' || Number.isNaN(time)) {
       throw new Error('it has no "value" and "user" that are strings, and "at" that is a time');
@@ -131,8 +128,4 @@ function parseEntry(given: string, entry: unknown): [SettingName, StoredSetting]
   } catch (error) {
     throw new Error(`setting ${given}: ${errorText(error)}`, { cause: error });
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
