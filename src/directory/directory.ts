@@ -131,9 +131,16 @@ export class Directory {
 
   async #prepare(request: DirectoryRequest, signal: AbortSignal): Promise<DirectoryOutcome> {
     const message = `JWT authorization: error assigning roles to user ${request.user}`;
-    const state = await this.#pool.read(message, (client) => readState(client, request), signal);
+    const read = () => this.#pool.read(message, (client) => readState(client, request), signal);
+    const state = await read();
     if (!needsChange(request, state)) return outcomeOf(state, false);
-    const makeChange = () => this.#pool.run(message, (client) => change(client, request), signal);
+    const isFirst = !this.#changing.isBusy(request.user);
+    const makeChange = async (): Promise<DirectoryOutcome> => {
+      // Of logins that come together, the first makes the change for all.
+      const now = isFirst ? state : await read();
+      if (!needsChange(request, now)) return outcomeOf(now, false);
+      return this.#pool.run(message, (client) => change(client, request), signal);
+    };
     return this.#changing.run(request.user, makeChange, signal);
   }
 

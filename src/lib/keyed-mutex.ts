@@ -51,6 +51,11 @@ export class Mutex {
 export class KeyedMutex {
   readonly #mutexes = new Map<string, Mutex>();
 
+  /** Whether work with this key runs or waits. */
+  isBusy(key: string): boolean {
+    return this.#mutexes.has(key);
+  }
+
   /** Runs the work after all work that came before with the same key; see {@link Mutex.run}. */
   async run<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const mutex = this.#mutexes.get(key) ?? new Mutex();

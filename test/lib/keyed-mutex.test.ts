@@ -47,9 +47,11 @@ t.test('a keyed mutex makes only work with the same key wait', async (t) => {
   const outcomes = works.map(({ run }, index) => mutex.run(index < 2 ? 'a' : 'b', run));
   await turnOfLoop();
   t.same(begun, ['a1', 'b1']);
+  t.equal(mutex.isBusy('a'), true);
   for (const { succeed } of works) succeed();
   t.same(await Promise.all(outcomes), ['a1', 'a2', 'b1']);
   t.same(begun, ['a1', 'b1', 'a2']);
+  t.equal(mutex.isBusy('a'), false);
 });
 
 t.test(
