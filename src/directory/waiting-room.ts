@@ -12,8 +12,8 @@ const LIMIT = 100;
 const SHARE = 10;
 
 /**
- * Milliseconds without an answer after which the limits hold. A login takes about a millisecond, but
- * a burst of them may keep a busy process from reading the answers.
+ * Milliseconds without an answer after which the limits hold. A login takes about a millisecond,
+ * but a burst of them may keep a busy process from reading the answers.
  */
 const PATIENCE_MS = 2000;
 

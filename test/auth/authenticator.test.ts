@@ -589,9 +589,8 @@ t.test('no refusal contains a part of the token', async (t) => {
   for (const { change } of refused) {
     const { token } = requestOf(change);
     const { message, detail, reason } = await refusalOf({ ...change, token });
-    for (const part of token.split('.').filter((part) => part.length > 8)) {
-      t.notOk([message, detail, reason].join().includes(part));
-    }
+    const parts = token.split('.').filter((part) => part.length > 8);
+    t.notOk(parts.some((part) => [message, detail, reason].join().includes(part)));
   }
 });
 

@@ -40,7 +40,8 @@ async function passesHere(algorithm: string, compact: string, key: KeyObject): P
     return true;
   } catch (error) {
     if (!(error instanceof CheckFailure)) throw error;
-    t.match(error.details.found, /does not verify: the signature is not by this key$/);
+    const why = /does not verify: the signature is not by this key$/;
+    if (!why.test(error.details.found)) throw error;
     return false;
   }
 }
@@ -77,19 +78,19 @@ function labelled(algorithm: string, signer: Signer): string {
 t.test('every algorithm with every key passes where node:crypto says so', async (t) => {
   for (const signed of ALGORITHMS) {
     const token = mintToken(testKey(signed), { sub: 'alice' });
+    const here: string[] = [];
+    const node: string[] = [];
     for (const algorithm of ALGORITHMS) {
       const relabelled = labelled(algorithm, signWith(testKey(signed)));
       for (const keyFor of ALGORITHMS) {
         const { publicKey } = testKey(keyFor);
-        const here = await passesHere(algorithm, relabelled, publicKey);
-        t.equal(
-          here,
-          passesNode(algorithm, relabelled, publicKey),
-          `${signed} as ${algorithm} by ${keyFor}`,
-        );
-        if (signed !== algorithm || signed !== keyFor) t.notOk(here);
+        const name = `as ${algorithm} by ${keyFor}`;
+        if (await passesHere(algorithm, relabelled, publicKey)) here.push(name);
+        if (passesNode(algorithm, relabelled, publicKey)) node.push(name);
       }
     }
+    t.strictSame(here, node, signed);
+    t.strictSame(here, [`as ${signed} by ${signed}`], signed);
     t.ok(await passesHere(signed, token, testKey(signed).publicKey), signed);
   }
 });

@@ -252,13 +252,12 @@ t.test('every algorithm of a key verifies, each with its own kind of key only', 
     const settings = withKeys({ ...verificationKey(key), kid: 'key' });
     const token = mintToken(key, CLAIMS, { kid: 'key' });
     t.match(await login({ token, settings }), { user: 'alice' }, algorithm);
+    const details = new Map<string, string | undefined>();
     for (const other of algorithms.filter((other) => other !== algorithm)) {
-      const refusal = await refusalOf({
-        token: mintToken(key, CLAIMS, { kid: 'key', alg: other }),
-        settings,
-      });
-      t.equal(refusal.detail, BAD_SIGNATURE, `${other} in the header of ${algorithm}`);
+      const token = mintToken(key, CLAIMS, { kid: 'key', alg: other });
+      details.set(other, (await refusalOf({ token, settings })).detail);
     }
+    t.strictSame(new Set(details.values()), new Set([BAD_SIGNATURE]), `not by ${algorithm}`);
   }
 });
 

@@ -154,9 +154,8 @@ t.test('the certificate is hashed with the hash function of its signature', (t) 
     t.same(endPointHash(bytes), hash && createHash(hash).update(bytes).digest(), name);
   }
   const whole = certificate(pss, der(0x30, der(0xa0, sha384)));
-  for (let length = 0; length < whole.length; length++) {
-    t.equal(endPointHash(whole.subarray(0, length)), undefined, `cut at byte ${length}`);
-  }
+  const cuts = Array.from(whole, (_, length) => endPointHash(whole.subarray(0, length)));
+  t.strictSame(new Set(cuts), new Set([undefined]), 'cut at any byte');
   t.end();
 });
 

@@ -85,12 +85,17 @@ t.test(
     t.equal((await logIn('alice')).error, undefined);
     proxy.freeze();
     const first = Array.from({ length: 10 }, () => timed(logIn('alice')));
-    await sleep(1200);
+    await sleep(2200);
     const flood = await Promise.all(Array.from({ length: 300 }, () => timed(logIn('alice'))));
-    for (const { error, ms } of flood) {
-      t.match(error, { code: 'directory_unavailable', reason: /10 logins of this user wait/ });
-      t.ok(ms < 1000, `${Math.round(ms)} ms`);
-    }
+    t.match(
+      flood.map(({ error }) => error),
+      flood.map(() => ({
+        code: 'directory_unavailable',
+        reason: /10 logins of this user wait/,
+      })),
+    );
+    const slowest = Math.max(...flood.map(({ ms }) => ms));
+    t.ok(slowest < 1000, `${Math.round(slowest)} ms`);
     const other = timed(logIn('bob'));
     t.match(await Promise.race([other, sleep(300)]), undefined, 'another user is let in');
     await Promise.all([...first, other]);
@@ -137,10 +142,10 @@ t.test('the waiting room', { buffered: true }, async (t) => {
   const answers: Promise<string>[] = [];
   for (let i = 0; i < 15; i++) answers.push(enter('alice'));
   t.equal(room.size, 15, 'a burst is let in');
-  clock.now = 1001;
+  clock.now = 2001;
   t.match(await enter('alice'), /no answer, and 10 logins of this user/);
   for (let i = 0; i < 85; i++) answers.push(enter(`user${i % 9}`));
-  clock.now = 2002;
+  clock.now = 4002;
   t.match(await enter('new'), /100 logins in all/);
   ends[20]?.();
   await answers[20];
@@ -151,7 +156,7 @@ t.test('the waiting room', { buffered: true }, async (t) => {
   await answers[0];
   answers.push(enter('alice'));
   t.equal(room.size, 100, 'a refusal by the database is an answer');
-  clock.now = 3003;
+  clock.now = 6003;
   ends[1]?.(unavailable('gone'));
   await answers[1];
   t.match(await enter('alice'), /of this user/, 'a failure is none');
