@@ -313,6 +313,11 @@ const table: Table = {
   },
 };
 
+/** The environment variables of all options. */
+export function serveVariables(): string[] {
+  return Object.values<Row<unknown>>(table).flatMap(({ variable }) => variable ?? []);
+}
+
 /** Adds the options to a command. */
 export function addServeOptions(command: Command): Command {
   for (const row of Object.values<Row<unknown>>(table)) {
