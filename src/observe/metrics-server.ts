@@ -47,7 +47,6 @@ export class MetricsServer {
     metrics: Metrics,
     unready: () => string | undefined,
   ): Promise<MetricsServer> {
-    metrics.watchProcess();
     const places = new Places();
     const server = createServer(
       {

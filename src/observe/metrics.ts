@@ -230,11 +230,21 @@ export class Metrics {
   }
 
   /**
-   * Adds the metrics of Node.js about the process, such as CPU time and memory. They are measured
-   * all the time, so only a process with a metrics server should call this.
+   * Adds the version, and the metrics of Node.js about the process, such as CPU time and memory.
+   * They are measured all the time, so only a process with a metrics server should call this.
    */
-  watchProcess(): void {
+  watchProcess(version: string): void {
+    const info = new Gauge({
+      name: 'pgsso_build_info',
+      help: 'Always 1; the labels say which version runs.',
+      labelNames: ['version', 'node'],
+      registers: [this.#registry],
+    });
+    info.set({ version, node: process.version }, 1);
     collectDefaultMetrics({ register: this.#registry });
+    // Sums of the metrics without `_total`. The name is a counter's, and they are none.
+    for (const name of ['handles', 'requests', 'resources'])
+      this.#registry.removeSingleMetric(`nodejs_active_${name}_total`);
   }
 
   /** Returns every metric in Prometheus's text format, and its media type. */

@@ -191,6 +191,7 @@ class Server implements RunningServer {
     const { metricsListen } = this.#options;
     if (!metricsListen) return;
     const { metrics } = this.#services;
+    metrics.watchProcess(version);
     this.#metricsServer = await MetricsServer.open(metricsListen, metrics, () => this.#unready());
     this.#closing.add('--metrics-listen', this.#metricsServer);
   }
