@@ -1,4 +1,4 @@
-/** The alert rules and the dashboard ask for metrics that exist, and the alerts do what they say. */
+/** Alert rules and dashboard ask for metrics that exist, and the alerts do what they say. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
