@@ -27,6 +27,8 @@ export function valuesFor(
     'server.jwt_authentication.issuers.configuration': issuer,
     'server.jwt_authentication.audience': 'pgsso',
     'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
+    // Tests with many logins take longer than the default of 15 s on a loaded machine.
+    'server.jwt_authentication.client.timeout': '10m',
     ...change,
   };
   const processDefaults = new Map(Object.entries(texts) as [SettingName, string][]);
