@@ -11,6 +11,9 @@ import { CheckFailure } from './refusals.ts';
 /** The longest password that a client may send, in bytes. Base64url has one byte a character. */
 const TOKEN_LIMIT = 65_535;
 
+/** Of a header that is only looked for, in characters. Those in use have some hundred. */
+const HEADER_LIMIT = 4096;
+
 /** The largest time value of ECMAScript, in seconds. A later date cannot be printed. */
 const DATE_LIMIT = 8.64e12;
 
@@ -55,6 +58,21 @@ export function parseToken(compact: string): Token {
   const algorithmAndKey = readHeader(parseObject('header', header));
   decodePart('signature', signature);
   return { compact, ...algorithmAndKey, ...readClaims(parseObject('payload', payload)) };
+}
+
+/**
+ * Whether a password of the database's own is meant to be a token: it has three parts, and the
+ * first one is a header. No more is decoded, and nothing is checked.
+ */
+export function isMeantAsToken(password: Buffer): boolean {
+  if (password.length > TOKEN_LIMIT) return false;
+  const [header = '', ...others] = password.toString('latin1').split('.', 4);
+  if (others.length !== 2 || header.length > HEADER_LIMIT) return false;
+  try {
+    return parseJsonObject(Buffer.from(header, 'base64url')).has('alg');
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 import { errorText, PgError } from '../lib/errors.ts';
 import { formatText } from '../lib/text.ts';
-import { parseErrorFields } from '../wire/messages.ts';
+import { addHint, parseErrorFields } from '../wire/messages.ts';
 
 const LOOK_INTO_THE_LOG = 'The cause is in the log of the front-end.';
 
@@ -17,8 +17,10 @@ export class BackendRefusal extends PgError {
   readonly routine: string | undefined;
   /** Whether CockroachDB says that the user may not log in. */
   readonly lacksLogin: boolean;
+  readonly #host: string;
 
-  constructor(raw: Buffer, host: string) {
+  /** @param more for the log, besides the message */
+  constructor(raw: Buffer, host: string, more?: string) {
     const { code, message, detail, hint, routine } = parseErrorFields(raw.subarray(5));
     super({
       code: 'backend_refusal',
@@ -27,12 +29,18 @@ export class BackendRefusal extends PgError {
       message: formatText(message),
       detail: detail === undefined ? undefined : formatText(detail),
       hint: hint === undefined ? undefined : formatText(hint),
-      reason: `${host}: ${formatText(message)}`,
+      reason: `${host}: ${formatText(message)}${more === undefined ? '' : `; ${more}`}`,
       fault: 'backend',
     });
+    this.#host = host;
     this.raw = raw;
     this.routine = routine;
     this.lacksLogin = message.endsWith('does not have login privilege');
+  }
+
+  /** The backend's own fields stay, and its hint comes first. */
+  override withHint(hint: string, reason: string): BackendRefusal {
+    return new BackendRefusal(addHint(this.raw, hint), this.#host, reason);
   }
 }
 

@@ -42,9 +42,9 @@ export interface NativeLoginOptions {
   readonly ahead?: OpenedAhead | undefined;
   /**
    * Called when the client has sent a password, or the last message of SCRAM. Until then it is no
-   * more than an open connection.
+   * more than an open connection. The password is undefined if it is not in clear text.
    */
-  readonly answered: () => void;
+  readonly answered: (password: Buffer | undefined) => void;
   readonly signal: AbortSignal;
 }
 
@@ -128,13 +128,15 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
         break;
       case AUTHENTICATION.cleartextPassword:
       case AUTHENTICATION.md5Password:
-      case AUTHENTICATION.saslContinue:
-        await ask(relay, request.bytes);
+      case AUTHENTICATION.saslContinue: {
+        const answer = await ask(relay, request.bytes);
+        const isClear = request.code === AUTHENTICATION.cleartextPassword;
         // Not earlier: the first message of SCRAM proves nothing, and a client that stops there may
         // still be dropped in favour of another.
-        relay.answered();
+        relay.answered(isClear ? answer.subarray(0, -1) : undefined);
         asked = true;
         break;
+      }
       case AUTHENTICATION.gssContinue:
         await sendToClient(relay, request.bytes);
         if (await clientIsNext(relay)) await relayAnswer(relay);
@@ -156,27 +158,31 @@ async function relayAuthentication(relay: Relay): Promise<Buffer> {
  */
 async function relaySasl(relay: Relay, request: AuthenticationRequest): Promise<void> {
   const mechanisms = parseMechanisms(request.data);
-  if (!mechanisms.includes(SCRAM_PLUS)) return ask(relay, request.bytes);
+  if (!mechanisms.includes(SCRAM_PLUS)) {
+    await ask(relay, request.bytes);
+    return;
+  }
   if (relay.clientTls) {
     await sendToClient(relay, authenticationCleartextPassword());
     const password = parsePassword(await readClientAnswer(relay));
-    relay.answered();
+    relay.answered(password);
     return performScram(relay.connection, request, password, relay.signal);
   }
   const others = mechanisms.filter((mechanism) => mechanism !== SCRAM_PLUS);
   const names = Buffer.from(`${others.join('\0')}\0\0`);
-  return ask(relay, formatMessage('R', int32(AUTHENTICATION.sasl), names));
+  await ask(relay, formatMessage('R', int32(AUTHENTICATION.sasl), names));
 }
 
-/** Sends a request to the client and relays the answer. */
-async function ask(relay: Relay, request: Buffer): Promise<void> {
+/** Sends a request to the client and relays the answer, whose body is returned. */
+async function ask(relay: Relay, request: Buffer): Promise<Buffer> {
   await sendToClient(relay, request);
-  await relayAnswer(relay);
+  return relayAnswer(relay);
 }
 
-async function relayAnswer(relay: Relay): Promise<void> {
+async function relayAnswer(relay: Relay): Promise<Buffer> {
   const answer = await readClientAnswer(relay);
   await write(relay.connection, formatMessage('p', answer), relay.signal);
+  return answer;
 }
 
 /**

@@ -51,6 +51,22 @@ export class PgError extends Error {
     this.reason = fields.reason;
     this.fault = fields.fault ?? 'client';
   }
+
+  /** The same error with one more hint for the client, and one more reason for the log. */
+  withHint(hint: string, reason: string): PgError {
+    return new PgError({
+      ...this,
+      message: this.message,
+      hint: join(this.hint, ' ', hint),
+      reason: join(this.reason ?? this.message, '; ', reason),
+      cause: this.cause,
+    });
+  }
+}
+
+/** One text behind another, if there is another. */
+function join(first: string | undefined, between: string, second: string): string {
+  return first === undefined ? second : first + between + second;
 }
 
 /**

@@ -26,6 +26,7 @@ import {
 import { forwardCancel } from './cancel.ts';
 import { asksForConsole, endProof, proofParameters } from './console-access.ts';
 import type { Admission, LoginAttempt, SessionServices } from './context.ts';
+import { ForgottenOption } from './forgotten-option.ts';
 import { endQuietly } from './lingering-close.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
 import { prepareUser } from './prepare-user.ts';
@@ -120,13 +121,17 @@ async function logInNatively(
   const { route, parameters } = destination(login, login.user, services);
   const clientTls = record.transport !== 'plain';
   const native = await limits.enterNative(address, signal, evict);
-  const answered = (): void => {
+  const forgotten = new ForgottenOption(login);
+  const answered = (password: Buffer | undefined): void => {
     permit.keep();
     native.keep();
+    forgotten.look(password);
   };
   try {
     const options = { parameters, client: channel, clientTls, answered, signal };
-    const backend = await route.logInNatively(options);
+    const backend = await route.logInNatively(options).catch((error: unknown) => {
+      throw forgotten.explain(error);
+    });
     if (!backend) return undefined;
     // A session's place is taken only now. Before, anybody could take them all.
     const place = placeFor(backend, services);

@@ -109,6 +109,24 @@ export function parseErrorFields(body: Buffer): ErrorFields {
   return message;
 }
 
+/** An ErrorResponse with one more hint, behind its own one. All other fields keep their bytes. */
+export function addHint(message: Buffer, hint: string): Buffer {
+  const fields: Buffer[] = [];
+  let own = '';
+  for (let at = 5; message[at] !== 0 && at < message.length; ) {
+    const end = message.indexOf(0, at) + 1;
+    if (end === 0) break;
+    const field = message.subarray(at, end);
+    if (field[0] === HINT) own = `${field.toString('utf8', 1, field.length - 1)} `;
+    else fields.push(field);
+    at = end;
+  }
+  return formatMessage('E', ...fields, cstring(`H${own}${hint}`), Buffer.from([0]));
+}
+
+/** The field H of an ErrorResponse. */
+const HINT = 0x48;
+
 /**
  * The code of an AuthenticationRequest and what follows it. pg-protocol's parser is not used: it
  * takes a cleartext request with a surplus byte, or an MD5 request with a short salt, for

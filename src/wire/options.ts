@@ -62,6 +62,29 @@ export function takeJwtOption(text: string): { enabled: boolean | undefined; res
   return decoded.enabled === undefined ? asSent : decoded;
 }
 
+/**
+ * Names that were meant to be {@link JWT_OPTION}: a part of it, or another one with CockroachDB's
+ * prefix, which no setting of a database has.
+ */
+const NEARLY_JWT_OPTION = /jwt[^a-z]?auth|crdb:/i;
+
+/**
+ * The name of a setting that seems to be a misspelling of {@link JWT_OPTION}.
+ *
+ * @param names of startup parameters
+ * @returns undefined if there is none
+ * @throws PgError 08P01 for too many words
+ */
+export function misspeltJwtOption(names: readonly string[], text: string): string | undefined {
+  const words = splitWords(percentDecode(bytesOf(text))).map(({ bytes, from, to }) =>
+    Buffer.from(bytes.subarray(from, to)).toString(),
+  );
+  const [found] = [...names, ...words]
+    .flatMap((word) => word.split('=', 1))
+    .filter((name) => NEARLY_JWT_OPTION.test(name));
+  return found;
+}
+
 function takeFrom(text: string): { enabled: boolean | undefined; rest: string } {
   const words = splitWords(bytesOf(text));
   const ours = namedOptions(words).filter((option) => isNamed(option, JWT_OPTION));

@@ -6,7 +6,14 @@
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
 import { int32 } from './messages.ts';
-import { dropOptions, JWT_OPTION, namesSetting, parseJwtValue, takeJwtOption } from './options.ts';
+import {
+  dropOptions,
+  JWT_OPTION,
+  misspeltJwtOption,
+  namesSetting,
+  parseJwtValue,
+  takeJwtOption,
+} from './options.ts';
 
 /**
  * Parameters of a startup packet. The work of a login grows with them, and a packet has room for
@@ -152,6 +159,8 @@ export interface LoginParameters {
   readonly database: Buffer | undefined;
   /** Whether the last `crdb:jwt_auth_enabled` is true: in the options, or as a parameter. */
   readonly tokenLogin: boolean;
+  /** What seems to be a misspelt `crdb:jwt_auth_enabled`, as sent; undefined if that is there. */
+  readonly misspelt: string | undefined;
   /** Whether the session would begin as another role than the user that logs in. */
   readonly namesRole: boolean;
   /** Whether the session would be a walsender, as `replication` asks for (manual 54.4). */
@@ -198,6 +207,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
     parameters.findLast(({ name }) => name.toLowerCase() === wanted)?.value;
   const options = takeJwtOption(last('options')?.toString('latin1') ?? '');
   const own = last(JWT_OPTION);
+  const hasOption = own !== undefined || options.enabled !== undefined;
   const forwarded = dropOptions(options.rest, WITHHELD);
   const others = parameters.filter(
     ({ name }) => !isDecisive(name.toLowerCase()) && !isWithheld(name.toLowerCase()),
@@ -206,6 +216,12 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
     user: last('user'),
     database: last('database'),
     tokenLogin: own === undefined ? (options.enabled ?? false) : parseJwtValue(own),
+    misspelt: hasOption
+      ? undefined
+      : misspeltJwtOption(
+          others.map(({ name }) => name),
+          forwarded,
+        ),
     namesRole:
       others.some(({ name }) => ROLES.includes(name.toLowerCase())) ||
       namesSetting(forwarded, ROLES),

@@ -150,6 +150,102 @@ t.test("the front-end's own passwords are never used for a native login", async 
   }
 });
 
+t.test('a token without the JWT option is refused with a hint at the option', async (t) => {
+  const secret = token('plain');
+  const meant = /^The password looks like a JSON web token\..*--crdb:jwt_auth_enabled=true.* jwt /;
+  const misspelt = (name: string): RegExp =>
+    new RegExp(`^"${name}" is not the option .*--crdb:jwt_auth_enabled=true.* jwt `);
+  const header = Buffer.from('{ "alg": 1 }').toString('base64url');
+  const rows: {
+    when: string;
+    front?: FrontEnd;
+    user?: string;
+    password?: string;
+    ssl?: pg.ClientConfig['ssl'];
+    options?: string;
+    code?: string;
+    hint: RegExp | undefined;
+  }[] = [
+    { when: 'the backend asks in clear text', hint: meant },
+    {
+      when: 'pgsso asks in clear text',
+      user: 'alice',
+      front: overTls,
+      ssl: clientSsl,
+      hint: meant,
+    },
+    { when: 'a header is enough', password: `${header}.b.c`, hint: meant },
+    { when: 'SCRAM shows no password', user: 'alice', hint: undefined },
+    { when: 'md5 shows no password', user: 'hashed', hint: undefined },
+    { when: 'two dots are no token', password: 'my.secret.word', hint: undefined },
+    { when: 'JSON is no header', password: 'e30.e30.e30', hint: undefined },
+    { when: 'five parts', password: `${secret}.a.b`, hint: undefined },
+    { when: 'a long header', password: `${header}${'A'.repeat(5000)}.b.c`, hint: undefined },
+    {
+      when: 'a part of the option',
+      password: 'wrong',
+      options: '-c geqo=off --jwt_auth=true',
+      hint: misspelt('--jwt_auth'),
+    },
+    {
+      when: 'another option of the prefix',
+      user: 'alice',
+      options: '-c crdb:jwt=true',
+      hint: misspelt('crdb:jwt'),
+    },
+    {
+      when: 'encoded',
+      options: '--crdb%3Ajwt-auth-enable%3Dtrue',
+      hint: misspelt('--crdb:jwt-auth-enable'),
+    },
+    {
+      when: 'the password is right, and the backend does not know the option',
+      password: 'pl\u00e4in',
+      options: '--crdb:jwt_auth=true',
+      code: '42704',
+      hint: misspelt('--crdb:jwt_auth'),
+    },
+    {
+      when: 'only names count',
+      options: '-c application_name=jwt_auth',
+      password: 'wrong',
+      hint: undefined,
+    },
+  ];
+  for (const row of rows) {
+    const { when, front = overTcp, user = 'plain', password = secret, ssl = false } = row;
+    const { options = '', code = '28P01', hint } = row;
+    const error = await whoAmI(front, user, password, { ssl, options }).catch((e) => e);
+    t.match(
+      { code: error.code, hint: String(error.hint) },
+      { code, hint: hint ?? 'undefined' },
+      when,
+    );
+  }
+});
+
+t.test('the log says that the JWT option was forgotten, and nothing of the token', async (t) => {
+  const front = await startFrontEnd(clear, tls);
+  t.teardown(() => front.close());
+  const secret = token('plain');
+  const refused = async (application_name: string, options: string): Promise<unknown> => {
+    await t.rejects(whoAmI(front, 'plain', secret, { options, application_name }));
+    return (await front.event({ applicationName: application_name }))['reason'];
+  };
+  t.match(
+    [await refused('first', ''), await refused('second', '--jwt_auth=1')],
+    [
+      /password authentication failed .*; the password is a JSON web token, and crdb:jwt_auth_enab/,
+      /password authentication failed .*; the client sent "--jwt_auth", which is not crdb:jwt_auth/,
+    ],
+  );
+  const logged = JSON.stringify(front.events);
+  t.strictSame(
+    secret.split('.').filter((part) => logged.includes(part)),
+    [],
+  );
+});
+
 t.test('user names of native logins are compared exactly and never folded', async (t) => {
   t.equal(await whoAmI(overTcp, 'MiXed', 'mixed'), 'MiXed');
   await t.rejects(whoAmI(overTcp, 'ALICE', 'correct horse'), { code: '28P01' });

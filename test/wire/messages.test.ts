@@ -10,9 +10,11 @@ import t from 'tap';
 import { PgError } from '../../src/lib/errors.ts';
 import { Framer, type Message } from '../../src/wire/framer.ts';
 import {
+  addHint,
   authenticationCleartextPassword,
   authenticationOk,
   errorResponse,
+  formatMessage,
   parseErrorFields,
   parseParameterStatus,
   parsePassword,
@@ -321,6 +323,23 @@ t.test('error fields of any shape are read to the end of the last whole one', as
   ];
   for (const [name, body, expected] of cases)
     t.match(parseErrorFields(Buffer.from(body, 'latin1')), expected, name);
+});
+
+t.test('a hint is added to an ErrorResponse of any shape', async (t) => {
+  const cases: [string, string, object][] = [
+    ['one without', 'SFATAL\0C28P01\0Mm\0Ra\0\0', { code: '28P01', routine: 'a', hint: 'new' }],
+    ['its own comes first', 'Hown\0Mm\0\0', { message: 'm', hint: 'own new' }],
+    ['no end of the list', 'Mm\0', { message: 'm', hint: 'new' }],
+    ['a field without an end', 'Mm\0Dd', { message: 'm', detail: undefined, hint: 'new' }],
+    ['an empty body', '', { hint: 'new' }],
+  ];
+  const found = cases.map(([, body]) =>
+    parseErrorFields(addHint(formatMessage('E', Buffer.from(body)), 'new').subarray(5)),
+  );
+  t.match(
+    found,
+    cases.map(([, , expected]) => expected),
+  );
 });
 
 t.test('any bytes as error fields come to an end, and whole fields are found', async () => {

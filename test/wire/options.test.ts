@@ -62,6 +62,29 @@ t.test('a malformed JWT option is refused with its own text', async (t) => {
     t.throws(() => takeJwtOption(text), { sqlstate, message }, text);
 });
 
+t.test('a misspelt JWT option is found by its name, and left to the backend', async (t) => {
+  const rows: [Record<string, string>, string | undefined][] = [
+    [{ options: '--jwt_auth_enabled=true' }, '--jwt_auth_enabled'],
+    [{ options: '-c geqo=off -c JWT-Auth=1' }, 'JWT-Auth'],
+    [{ options: '-c crdb:jwtauth_enabled=true' }, 'crdb:jwtauth_enabled'],
+    [{ options: '--crdb:jtw_auth_enabled=true' }, '--crdb:jtw_auth_enabled'],
+    [{ options: 'jwt_auth' }, 'jwt_auth'],
+    [{ options: '--crdb%3Ajwt_auth%3Dtrue' }, '--crdb:jwt_auth'],
+    [{ 'crdb:jwt_auth': 'true' }, 'crdb:jwt_auth'],
+    [{ options: '-c application_name=jwt_auth' }, undefined],
+    [{ options: '-c geqo=off', user: 'jwt_auth' }, undefined],
+    [{ options: '--crdb:jwt_auth_enabled=false --jwt_auth=1' }, undefined],
+    [{ options: '--jwt_auth=1', 'crdb:jwt_auth_enabled': 'true' }, undefined],
+    [{}, undefined],
+  ];
+  t.strictSame(
+    rows.map(([sent]) => readParameters(parameters(Object.entries(sent))).misspelt),
+    rows.map(([, found]) => found),
+  );
+  const { tokenLogin, others } = readParameters(parameters([['options', '--jwt_auth=1']]));
+  t.strictSame([tokenLogin, others[0]?.value.toString()], [false, '--jwt_auth=1']);
+});
+
 /** A word of the options with its escapes. */
 const escapedWord = fc
   .string({ minLength: 1, unit: fc.constantFrom(...'abc=:-_\\ \t%+"\'é') })
