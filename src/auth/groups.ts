@@ -5,7 +5,8 @@
  * directory.
  */
 import { errorText, type PgError } from '../lib/errors.ts';
-import { isJsonObject, type JsonObject } from '../lib/json.ts';
+import type { JsonObject } from '../lib/json.ts';
+import { findMember } from '../lib/json-path.ts';
 import { foldName, formatText, isUsableName, isUsableText } from '../lib/text.ts';
 import type { RoleRules } from '../settings/maps.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -153,27 +154,13 @@ async function askUserinfo(
   if (typeof subject !== 'string' || subject === '' || subject !== token.claims.get('sub')) {
     throw userinfoFailure('an answer of userinfo whose sub is not that of the token');
   }
-  const groups = toGroups(findMember(answer, key));
-  if (groups === undefined)
-    throw userinfoFailure(
-      `no claim ${claim} in the token, and no ${formatText(key)} in the answer of userinfo`,
-    );
-  return groups;
-}
-
-/**
- * The value of a claim. A claim of exactly that name comes first (those of Auth0 are URLs with
- * dots). Otherwise the name is a path with dots, as in Keycloak's `realm_access.roles`.
- */
-function findMember(members: JsonObject, name: string): unknown {
-  if (members.has(name)) return members.get(name);
-  const [first = '', ...path] = name.split('.');
-  let value: unknown = members.get(first);
-  for (const part of path) {
-    if (!isJsonObject(value) || !Object.hasOwn(value, part)) return undefined;
-    value = value[part];
-  }
-  return path.length === 0 ? undefined : value;
+  const value = findMember(answer, key);
+  // The issuer answered, and named no group: the user is in none, and loses its roles.
+  const groups = value === undefined ? [] : toGroups(value);
+  if (groups !== undefined) return groups;
+  throw userinfoFailure(
+    `no claim ${claim} in the token, and no groups in ${formatText(key)} of the answer of userinfo`,
+  );
 }
 
 /**

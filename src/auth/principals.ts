@@ -3,6 +3,7 @@
  * the principals, that is, the identities that the issuer vouches for. The identity map turns
  * principals into SQL users. A valid API key replaces both: its user is then the only one.
  */
+import { findMember } from '../lib/json-path.ts';
 import {
   foldName,
   formatList,
@@ -141,11 +142,11 @@ export function reserveNames(additional: readonly string[]): (folded: string) =>
 /**
  * Check 6: the value of the claim. Empty text and an empty list are refused.
  *
- * @param claim the claim's name; empty means `sub`
+ * @param claim the claim's name, a path or a JSON Pointer; empty means `sub`
  */
 function readClaim(token: Token, claim: string): unknown {
   const name = claim || 'sub';
-  const value = token.claims.get(name);
+  const value = findMember(token.claims, name);
   if (value === undefined || value === '' || (Array.isArray(value) && value.length === 0)) {
     throw new CheckFailure('claim', {
       found: `${value === undefined ? 'no claim' : 'an empty claim'} ${formatText(name)}`,
@@ -160,7 +161,7 @@ function readClaim(token: Token, claim: string): unknown {
  * that cannot be a principal is left out. It is refused if there is no other.
  */
 function readPrincipals(token: Token, claim: string, value: unknown): readonly string[] {
-  if (claim === 'email' && !isEmailVerified(token)) {
+  if ((claim === 'email' || claim === '/email') && !isEmailVerified(token)) {
     throw invalidPrincipal(
       token,
       value,

@@ -24,7 +24,6 @@ export class Userinfo {
   readonly #discovery: Discovery;
   readonly #limits: UserinfoLimits;
   readonly #waiting: Limiter;
-  readonly #closed = new AbortController();
 
   constructor(fetchJson: FetchJson, discovery: Discovery, limits: UserinfoLimits) {
     this.#fetchJson = fetchJson;
@@ -59,11 +58,6 @@ export class Userinfo {
     }
   };
 
-  /** Ends the lookups that are in progress. */
-  close(): void {
-    this.#closed.abort(new Error('the front-end is shutting down'));
-  }
-
   async #ask(
     issuer: string,
     token: string,
@@ -71,10 +65,7 @@ export class Userinfo {
     signal: AbortSignal,
   ): Promise<JsonObject> {
     const access = providerAccess(values);
-    const { userinfoEndpoint } = await orAborted(
-      this.#discovery.find(issuer, access, this.#closed.signal),
-      signal,
-    );
+    const { userinfoEndpoint } = await orAborted(this.#discovery.find(issuer, access), signal);
     if (userinfoEndpoint === undefined)
       throw new NoUserinfoEndpoint('the discovery document names no userinfo_endpoint');
     const { body } = await this.#fetchJson(userinfoEndpoint, {

@@ -40,7 +40,8 @@ export interface Clocks {
 
 /** Where an issuer's services are. */
 export interface ProviderDocument {
-  readonly jwksUri: string;
+  /** Undefined if the issuer names none: its tokens cannot be verified with fetched keys. */
+  readonly jwksUri: string | undefined;
   /** Undefined if the issuer has none, as with SPIFFE and Kubernetes. */
   readonly tokenEndpoint: string | undefined;
   /** Undefined if the issuer has none. */
@@ -89,6 +90,7 @@ export class Discovery {
   readonly #fetchJson: FetchJson;
   readonly #clocks: Clocks;
   readonly #entries: ExpiringCache<Entry>;
+  readonly #closed = new AbortController();
 
   constructor(fetchJson: FetchJson, clocks: Clocks) {
     this.#fetchJson = fetchJson;
@@ -97,18 +99,16 @@ export class Discovery {
   }
 
   /**
-   * The document of an issuer.
+   * The document of an issuer. A fetch serves all that wait for it, so that no login ends it.
    *
-   * @param signal ends the fetch for all that wait for it. It is that of the process, never that of
-   *   a login
-   * @throws HttpFailure; Error if the document is not the issuer's or lacks what is needed
+   * @throws HttpFailure; Error if the document is not the issuer's, or names an unsafe address
    */
-  find(issuer: string, access: ProviderAccess, signal: AbortSignal): Promise<ProviderDocument> {
+  find(issuer: string, access: ProviderAccess): Promise<ProviderDocument> {
     const { ca, allowInsecure } = access;
     const known = this.#entries.get(issuer);
     if (known?.ca === ca && known.allowInsecure === allowInsecure) return known.document;
     const isCurrent = (): boolean => this.#entries.get(issuer) === entry;
-    const document = this.#fetch(issuer, access, signal).then(
+    const document = this.#fetch(issuer, access).then(
       (fetched) => {
         if (isCurrent()) this.#entries.set(issuer, entry, fetched.lifetime);
         return fetched.document;
@@ -128,16 +128,17 @@ export class Discovery {
     this.#entries.delete(issuer);
   }
 
-  async #fetch(
-    issuer: string,
-    access: ProviderAccess,
-    signal: AbortSignal,
-  ): Promise<FetchedDocument> {
+  /** Ends the fetches in progress. */
+  close(): void {
+    this.#closed.abort(new Error('the front-end is shutting down'));
+  }
+
+  async #fetch(issuer: string, access: ProviderAccess): Promise<FetchedDocument> {
     const { now, monotonic } = this.#clocks;
     const since = monotonic();
     const { body, headers } = await this.#fetchJson(discoveryAddress(issuer), {
       ...access,
-      signal,
+      signal: this.#closed.signal,
     });
     const freshUntil = since + freshFor(headers, now());
     return { document: readDocument(issuer, body), lifetime: freshUntil - monotonic() };
@@ -153,21 +154,21 @@ function readDocument(issuer: string, body: unknown): ProviderDocument {
     const shown = typeof named === 'string' ? `"${formatText(named)}"` : 'no issuer';
     throw new Error(`the discovery document names ${shown} instead of "${formatText(issuer)}"`);
   }
-  if (typeof jwksUri !== 'string') throw new Error('the discovery document has no jwks_uri');
   return {
-    jwksUri: asSafeAsIssuer(issuer, jwksUri),
-    tokenEndpoint:
-      typeof tokenEndpoint === 'string' ? asSafeAsIssuer(issuer, tokenEndpoint) : undefined,
-    userinfoEndpoint:
-      typeof userinfoEndpoint === 'string' ? asSafeAsIssuer(issuer, userinfoEndpoint) : undefined,
+    jwksUri: readAddress(issuer, jwksUri),
+    tokenEndpoint: readAddress(issuer, tokenEndpoint),
+    userinfoEndpoint: readAddress(issuer, userinfoEndpoint),
   };
 }
 
 /**
+ * An address of the document. An empty one is none, as some providers write it.
+ *
  * An issuer on https may not name an address on plain http, not even on this host: it could reach
  * services that only this host can reach.
  */
-function asSafeAsIssuer(issuer: string, address: string): string {
+function readAddress(issuer: string, address: unknown): string | undefined {
+  if (typeof address !== 'string' || address === '') return undefined;
   if (address.length > ADDRESS_LIMIT) {
     throw new Error(
       `the discovery document names an address of more than ${ADDRESS_LIMIT} characters`,

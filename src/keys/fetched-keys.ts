@@ -156,13 +156,15 @@ export class FetchedKeys implements KeySource {
     const { fetchJson, discovery, now } = this.#options;
     const { signal } = this.#closed;
     const access = { ca, allowInsecure, timeout };
-    const source = jwksUri ?? (await discovery.find(issuer, access, signal)).jwksUri;
-    const since = now();
     try {
+      const source = jwksUri ?? (await discovery.find(issuer, access)).jwksUri;
+      if (source === undefined) throw new Error('the discovery document has no jwks_uri');
+      const since = now();
       const { body, headers } = await fetchJson(source, { ...access, signal });
       return { source, jwks: body, freshFor: freshFor(headers, since) };
     } catch (error) {
-      discovery.forget(issuer);
+      // The address in the document may be wrong by now.
+      if (jwksUri === undefined) discovery.forget(issuer);
       throw error;
     }
   }

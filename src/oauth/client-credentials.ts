@@ -44,7 +44,6 @@ export interface ClientCredentialsOptions {
 export class ClientCredentials {
   readonly #fetchJson: FetchJson;
   readonly #discovery: Discovery;
-  readonly #closed = new AbortController();
   readonly #limits: ExchangeLimits;
 
   constructor(fetchJson: FetchJson, discovery: Discovery, options: ClientCredentialsOptions) {
@@ -93,11 +92,6 @@ export class ClientCredentials {
     }
   };
 
-  /** Ends the lookups that are in progress. */
-  close(): void {
-    this.#closed.abort(new Error('the front-end is shutting down'));
-  }
-
   async #begin(applicant: Applicant, signal: AbortSignal): Promise<ExchangePermit> {
     try {
       return await this.#limits.begin(applicant, signal);
@@ -114,10 +108,7 @@ export class ClientCredentials {
     signal: AbortSignal,
   ): Promise<string> {
     const access = providerAccess(values);
-    const { tokenEndpoint } = await orAborted(
-      this.#discovery.find(issuer, access, this.#closed.signal),
-      signal,
-    );
+    const { tokenEndpoint } = await orAborted(this.#discovery.find(issuer, access), signal);
     if (tokenEndpoint === undefined) throw new Error('the issuer has no token endpoint');
     const audience = values['pgsso.client_credentials.audience'];
     const scope = values['pgsso.client_credentials.scope'];

@@ -55,8 +55,7 @@ export function openProviders<E extends KeyEvents>(
     events,
     async close() {
       fetched.close();
-      clientCredentials.close();
-      userinfo.close();
+      discovery.close();
       await http.close();
     },
   };

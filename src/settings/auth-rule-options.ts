@@ -3,8 +3,11 @@
  * their settings; the others only narrow what the settings accept. The names of PostgreSQL 18 and
  * of YugabyteDB are both understood.
  */
+import { errorText } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
+import { foldName } from '../lib/text.ts';
 import { type Field, invalidLine } from './auth-rule-syntax.ts';
+import { parseClaim } from './issuers.ts';
 import { quote } from './values.ts';
 
 /** What a rule takes of tokens. A member that is undefined leaves the settings in force. */
@@ -57,14 +60,9 @@ const OPTIONS: ReadonlyMap<string, keyof TokenPolicy> = new Map([
 /**
  * Reads the options of a line.
  *
- * @param fold folds a group's name as those of tokens are folded
  * @throws PgError 22023 that names the line
  */
-export function parsePolicy(
-  line: number,
-  fields: readonly Field[],
-  fold: (name: string) => string,
-): TokenPolicy {
+export function parsePolicy(line: number, fields: readonly Field[]): TokenPolicy {
   const policy: { -readonly [Name in keyof TokenPolicy]: TokenPolicy[Name] } = { ...noPolicy };
   const given = new Set<keyof TokenPolicy>();
   for (const field of fields) {
@@ -77,7 +75,7 @@ export function parsePolicy(
     if (given.has(member)) throw invalidLine(line, `the option ${name} is given twice`);
     if (value === '') throw invalidLine(line, `the option ${name} is empty`);
     given.add(member);
-    Object.assign(policy, { [member]: parseValue(line, name, member, value, fold) });
+    Object.assign(policy, { [member]: parseValue(line, name, member, value) });
   }
   return Object.freeze(policy);
 }
@@ -98,14 +96,14 @@ function parseValue(
   name: string,
   member: keyof TokenPolicy,
   value: string,
-  fold: (name: string) => string,
 ): TokenPolicy[keyof TokenPolicy] {
   switch (member) {
     case 'issuers':
     case 'audiences':
       return Object.freeze(listOf(value, ','));
     case 'groups':
-      return Object.freeze(listOf(value, ',').map(fold));
+      // As those of tokens are folded.
+      return Object.freeze(listOf(value, ',').map(foldName));
     case 'scope':
       return Object.freeze(listOf(value, ' '));
     case 'claims':
@@ -114,7 +112,15 @@ function parseValue(
       return parseFold(line, value);
     default:
       if (/\s/.test(value)) throw invalidLine(line, `the option ${name} has white space in it`);
-      return value;
+      return member === 'claim' ? checkClaim(line, value) : value;
+  }
+}
+
+function checkClaim(line: number, value: string): string {
+  try {
+    return parseClaim(value);
+  } catch (error) {
+    throw invalidLine(line, errorText(error));
   }
 }
 

@@ -165,7 +165,7 @@ function parseRule(
   if (method !== 'jwt' && optionFields.length > 0) {
     throw invalidLine(line, `options are for jwt lines, and the method is ${method}`);
   }
-  const policy = method === 'jwt' ? parsePolicy(line, optionFields, foldName) : noPolicy;
+  const policy = method === 'jwt' ? parsePolicy(line, optionFields) : noPolicy;
   const isDatabase = databaseMatcher(line, databaseField, budget);
   const isUser = userMatcher(line, userField, budget);
   return {

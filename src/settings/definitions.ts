@@ -4,10 +4,16 @@
  * settings. Settings that begin with `pgsso.` exist only here.
  */
 
-import { errorText } from '../lib/errors.ts';
+import { errorText, type PgError } from '../lib/errors.ts';
 import { type Network, parseNetworks } from '../lib/network.ts';
 import { parseAuthRules } from './auth-rules.ts';
-import { parseAudiences, parseCertificates, parseIssuerAddress, parseIssuers } from './issuers.ts';
+import {
+  parseAudiences,
+  parseCertificates,
+  parseClaim,
+  parseIssuerAddress,
+  parseIssuers,
+} from './issuers.ts';
 import { parseKeySet } from './jwks.ts';
 import { parseIdentityRules, parseRoleRules } from './maps.ts';
 import { parseProvisioningPattern } from './pattern.ts';
@@ -40,9 +46,10 @@ export interface Definition<T> {
   /**
    * Parses and checks a text.
    *
+   * @param name of the setting, for the error of a number that is too large or too small
    * @throws PgError 22023
    */
-  parse(text: string): Parsed<T>;
+  parse(text: string, name: string): Parsed<T>;
 }
 
 /** Networks of a list. Each refusal is compared with all of them, in a tenth of a millisecond. */
@@ -77,8 +84,12 @@ export const definitions = {
       'the audiences of which a token must name at least one: one audience or a JSON array',
     parse: parseAudiences,
   }),
-  'server.jwt_authentication.claim': string({
-    description: 'the claim that names the principal; empty for the subject (sub)',
+  'server.jwt_authentication.claim': structured({
+    description:
+      'the claim that names the principal; empty for the subject (sub). A path such as ' +
+      'realm_access.user or a JSON Pointer such as /kubernetes.io/serviceaccount/uid reaches ' +
+      'into nested claims',
+    parse: parseClaim,
   }),
   'server.jwt_authentication.api_key_claim': string({
     description:
@@ -107,17 +118,19 @@ export const definitions = {
     description:
       "whether the user's roles follow the groups that the identity provider names at each login",
   }),
-  'server.jwt_authentication.group_claim': string({
+  'server.jwt_authentication.group_claim': structured({
     default: 'groups',
     description:
-      "the claim that holds the user's groups; a path such as realm_access.roles reaches " +
-      'into nested claims',
+      "the claim that holds the user's groups; a path such as realm_access.roles or a JSON " +
+      'Pointer reaches into nested claims',
+    parse: parseClaim,
   }),
-  'server.jwt_authentication.userinfo_group_key': string({
+  'server.jwt_authentication.userinfo_group_key': structured({
     default: 'groups',
     description:
       "the member of the userinfo endpoint's answer that holds the user's groups when the " +
       'token names none',
+    parse: parseClaim,
   }),
   'security.provisioning.jwt.enabled': boolean({
     description: 'whether a user who logs in with a valid token and does not exist is created',
@@ -269,9 +282,9 @@ function integer(row: Row & { readonly default: string }): Definition<number> {
     ...common(row),
     type: 'i',
     default: row.default,
-    parse(text) {
+    parse(text, name) {
       const value = parseInteger(text);
-      if (value < 0) throw invalidSetting(`cannot be set to a negative value: ${value}`);
+      if (value < 0) throw outOfRange(name, `a negative value: ${value}`);
       return { value, text: String(value) };
     },
   };
@@ -290,21 +303,20 @@ function duration({
     ...common(row),
     type: 'd',
     default: row.default,
-    parse(text) {
-      const value = parseDuration(text);
-      if (value < 0)
-        throw invalidSetting(`cannot be set to a negative duration: ${formatDuration(value)}`);
-      if (value < minimum)
-        throw invalidSetting(
-          `cannot be set to less than ${formatDuration(minimum)}: ${formatDuration(value)}`,
-        );
-      if (value > maximum)
-        throw invalidSetting(
-          `cannot be set to more than ${formatDuration(maximum)}: ${formatDuration(value)}`,
-        );
-      return { value, text: formatDuration(value) };
+    parse(given, name) {
+      const value = parseDuration(given);
+      const text = formatDuration(value);
+      if (value < 0) throw outOfRange(name, `a negative duration: ${text}`);
+      if (value < minimum) throw outOfRange(name, `less than ${formatDuration(minimum)}: ${text}`);
+      if (value > maximum) throw outOfRange(name, `more than ${formatDuration(maximum)}: ${text}`);
+      return { value, text };
     },
   };
+}
+
+/** CockroachDB's words. */
+function outOfRange(name: string, what: string): PgError {
+  return invalidSetting(`invalid value for ${name}: cannot be set to ${what}`);
 }
 
 function common({ description, aliases = [], sensitive }: Row) {

@@ -6,6 +6,7 @@
  */
 import type { PgError } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
+import { POINTER_LIMIT, parsePointer } from '../lib/json-path.ts';
 import { parsePemCertificates } from '../lib/pem.ts';
 import { invalidSetting, quote } from './values.ts';
 
@@ -47,6 +48,21 @@ export function parseAudiences(text: string): readonly string[] {
     );
   }
   return audiences;
+}
+
+/**
+ * Checks the name of a claim: a claim, a path with dots, or a JSON Pointer, which begins with `/`.
+ *
+ * @throws PgError 22023 for a pointer that can find nothing
+ */
+export function parseClaim(text: string): string {
+  if (text.startsWith('/') && parsePointer(text) === undefined) {
+    throw invalidSetting(
+      `the JSON Pointer ${quote(text)} has more than ${POINTER_LIMIT} members, ` +
+        'or a ~ that is neither ~0 nor ~1',
+    );
+  }
+  return text;
 }
 
 /**

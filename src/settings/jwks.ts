@@ -86,13 +86,12 @@ const keyTypes: ReadonlyMap<string, KeyType> = new Map([
 ]);
 
 /**
- * The keys of one JWK or of a JWK set that an operator sets; the empty text is the empty set. One
- * bad key refuses the whole text, since the operator can correct it.
+ * The keys of one JWK or of a JWK set that an operator sets. One bad key refuses the whole text,
+ * since the operator can correct it.
  *
  * @throws PgError 22023
  */
 export function parseKeySet(text: string): KeySet {
-  if (text === '') return Object.freeze([]);
   const reading = readJson(text);
   if (!reading.valid) throw invalid(reading.problem);
   const json = reading.value;
@@ -109,19 +108,21 @@ export function parseKeySet(text: string): KeySet {
 }
 
 /**
- * The keys of a JWK set that an issuer publishes. A key that cannot be used is left out, since the
- * set may hold keys for other purposes (RFC 7517, 5: "implementations SHOULD ignore JWKs …"). A set
- * of a thousand keys takes more than a second, so that other work gets its turn meanwhile.
+ * The keys of a JWK set, or the one JWK, that an issuer publishes. A key that cannot be used is
+ * left out, since the set may hold keys for other purposes (RFC 7517, 5: "implementations SHOULD
+ * ignore JWKs …"). A set of a thousand keys takes more than a second, so that other work gets its
+ * turn meanwhile.
  *
- * @throws Error if the JSON is not a set
+ * @throws Error if the JSON is neither
  */
 export async function parsePublishedKeys(json: unknown): Promise<PublishedKeys> {
   if (!isJsonObject(json)) throw new Error('the key set is not a JSON object');
   const keys: VerificationKey[] = [];
   const skipped: string[] = [];
   const candidates = new Candidates();
+  const isOneKey = !('keys' in json) && typeof json['kty'] === 'string';
   const members = readMembers(
-    json,
+    isOneKey ? { keys: [json] } : json,
     PUBLISHED_LIMIT,
     (problem) => new Error(`the key set is not valid: ${problem}`),
   );

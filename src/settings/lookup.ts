@@ -58,7 +58,7 @@ export function parseSetting<N extends SettingName>(
   try {
     if (text.length > VALUE_LIMIT)
       throw invalidSetting(`the value is longer than ${VALUE_LIMIT} characters`);
-    return definition.parse(text) as Parsed<SettingValue<N>>;
+    return definition.parse(text, name) as Parsed<SettingValue<N>>;
   } catch (error) {
     if (!(error instanceof PgError)) throw error;
     const { code, sqlstate, message, hint } = error;

@@ -91,7 +91,7 @@ export function parseDuration(text: string): number {
   if (milliseconds === undefined || !Number.isSafeInteger(milliseconds)) {
     throw notParsed(
       text,
-      'duration',
+      'interval',
       "whole milliseconds, such as 250ms, 15s, 1m30s, '15 seconds' or '00:00:15'",
     );
   }

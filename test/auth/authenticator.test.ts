@@ -208,6 +208,24 @@ const refused: readonly Refused[] = [
     }),
   ),
   {
+    when: 'the address is not verified, and found by a pointer',
+    change: { claims: { email: 'alice', email_verified: false }, settings: claim('/email') },
+    check: 'principal',
+    detail: invalidClaim('alice'),
+  },
+  {
+    when: 'a pointer finds nothing',
+    change: { claims: { a: { b: 'alice' } }, settings: claim('/a/c') },
+    check: 'claim',
+    detail: 'token does not contain a claim for /a/c',
+  },
+  {
+    when: 'a pointer finds an object',
+    change: { claims: { a: { b: { c: 'alice' } } }, settings: claim('/a/b') },
+    check: 'principal',
+    detail: invalidClaim('{"c":"alice"}'),
+  },
+  {
     when: 'the identity map yields nothing but an unusable name',
     change: { settings: { 'server.identity_map.configuration': rulesOf(() => long) } },
     check: 'principal',
@@ -497,6 +515,24 @@ t.test('a login passes', async (t) => {
       'by a claim with the name of a built-in property',
       { claims: { constructor: 'alice' }, settings: claim('constructor') },
       { user: 'alice' },
+    ],
+    [
+      'by a JSON Pointer',
+      {
+        user: 'u-1',
+        claims: { 'kubernetes.io': { serviceaccount: { uid: 'u-1' } } },
+        settings: claim('/kubernetes.io/serviceaccount/uid'),
+      },
+      { user: 'u-1' },
+    ],
+    [
+      'by a path',
+      {
+        user: 'bob',
+        claims: { access: { users: ['alice', 'bob'] } },
+        settings: claim('access.users'),
+      },
+      { user: 'bob' },
     ],
     ['with the claim sub by name', { settings: claim('sub') }, { user: 'alice' }],
     ['with a name of 63 bytes', { user: 'x'.repeat(63), claims: { sub: 'x'.repeat(63) } }, {}],

@@ -32,7 +32,7 @@ t.test('import is all or nothing, and takes what export writes', async (t) => {
   );
   t.match(bad, {
     status: 1,
-    stderr: /^pgsso: cannot be set to more than 1m0s.*pgsso\.clock_tolerance'\n$/,
+    stderr: /^pgsso: invalid value for .*: cannot be set to more than 1m0s.*clock_tolerance'\n$/,
   });
   t.match(await settings(['get', 'server.jwt_authentication.claim']), { stdout: 'email\n' });
   for (const text of ['nonsense', '[]', '{"a": null'])

@@ -31,7 +31,7 @@ const frontEnd = await startFrontEnd(backend, {
   settings: {
     'server.jwt_authentication.issuers.configuration': provider.issuer,
     'server.jwt_authentication.audience': AUDIENCE,
-    'server.jwt_authentication.jwks': '',
+    'server.jwt_authentication.jwks': '{"keys":[]}',
     'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
     'pgsso.client_credentials.issuer': provider.issuer,
   },

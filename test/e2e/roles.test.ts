@@ -149,6 +149,16 @@ for (const [version, starting] of servers) {
           ['writers'],
           'no role is revoked if the issuer does not answer',
         );
+        another.behaviour = (request, response, ordinary) => {
+          if (request.url !== '/userinfo') return ordinary();
+          response
+            .writeHead(200, { 'content-type': 'application/json' })
+            .end(JSON.stringify({ sub: 'asked', name: 'no groups' }));
+        };
+        t.match(await refused(front.port, 'asked', { iss: another.issuer }), {
+          message: 'JWT authorization: empty group list',
+        });
+        t.strictSame(await rolesOf('asked'), [], 'an answer without groups revokes all roles');
       },
     );
 

@@ -5,6 +5,7 @@
 
 import type { Test } from 'tap';
 import t from 'tap';
+import { providerAccess } from '../../src/keys/discovery.ts';
 import type { SettingName } from '../../src/settings/definitions.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { DISCOVERY, JWKS, misbehave, startIssuer, type TestIssuer } from '../support/issuer.ts';
@@ -157,6 +158,7 @@ t.test('a discovery document must name the issuer and the address of its keys', 
     [{ issuer: 'https://evil.example' }, /names "https:\/\/evil.example" instead of "http/],
     [{ issuer: undefined }, /names no issuer/],
     [{ jwks_uri: undefined }, /has no jwks_uri/],
+    [{ jwks_uri: '' }, /has no jwks_uri/],
     [{ jwks_uri: 'ftp://127.0.0.1/keys' }, /begins with ftp: instead of https:/],
     [{ jwks_uri: 'not an address' }, /not a URL/],
     [
@@ -505,6 +507,51 @@ t.test('no login fails during a rotation with overlap', async (t) => {
   t.equal(await world.login(world.token(NEXT)), 'alice');
   t.equal(await world.login(world.token(KEY)), 'invalid_token', 'after it was withdrawn');
   t.strictSame(world.details('keysChanged').at(-1), { added: [], removed: ['one'], skipped: [] });
+});
+
+t.test('one key may stand in place of a set', async (t) => {
+  const { issuer, world } = await setUp(t);
+  let body: unknown = publicJwk(KEY);
+  issuer.behaviour = (request, response, ordinary) => {
+    if (request.url !== JWKS) ordinary();
+    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  };
+  t.equal(await world.login(world.token(KEY)), 'alice');
+  for (const other of [{}, { error: 'busy' }, { kty: 7 }, { keys: publicJwk(NEXT) }]) {
+    body = other;
+    world.advance(HOUR);
+    await world.fetches(world.details('fetched').length + world.details('fetchFailed').length + 1);
+    t.equal(await world.login(world.token(KEY)), 'alice', 'what is neither replaces no key');
+  }
+  t.match(world.details('fetchFailed'), [{ reason: /not valid: its keys are not an array/ }]);
+  body = { ...publicJwk(KEY), kty: 'oct', k: 'c2VjcmV0' };
+  world.advance(HOUR);
+  await world.fetches(world.details('fetched').length + world.details('fetchFailed').length + 1);
+  t.match(world.details('keysChanged').at(-1), { skipped: [/is symmetric/] });
+});
+
+t.test('a key set that fails is looked for again where the document says', async (t) => {
+  const { issuer, world } = await setUp(t);
+  issuer.document = { jwks_uri: `${issuer.issuer}/old` };
+  t.equal(await world.login(world.token(KEY)), 'keys_unavailable');
+  issuer.document = {};
+  world.advance(MINUTE);
+  await world.fetches(2);
+  t.equal(await world.login(world.token(KEY)), 'alice');
+  const before = issuer.count(DISCOVERY);
+
+  const mapped = await setUp(t, (other) => map(other, `${other.issuer}/none`));
+  const { world: fixed } = mapped;
+  const { discovery } = fixed;
+  const { ca, timeout, allowInsecure } = providerAccess(fixed.values);
+  await discovery.find(mapped.issuer.issuer, { ca, timeout, allowInsecure });
+  t.equal(await fixed.login(fixed.token(KEY)), 'keys_unavailable');
+  await discovery.find(mapped.issuer.issuer, { ca, timeout, allowInsecure });
+  t.strictSame(
+    [before, mapped.issuer.count(DISCOVERY)],
+    [2, 1],
+    'an address of the settings says nothing against the document',
+  );
 });
 
 t.test('an unusable key is skipped and reported, and the set is used', async (t) => {

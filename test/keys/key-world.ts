@@ -54,6 +54,7 @@ export class KeyWorld {
   values: SettingValues;
   readonly happened: Happened[] = [];
   readonly #waiting = new Set<() => void>();
+  readonly discovery: Discovery;
   readonly fetched: FetchedKeys;
   readonly verified = new VerifiedTokens(() => this.now + this.clockError);
   readonly authenticator: Authenticator;
@@ -72,7 +73,8 @@ export class KeyWorld {
     const clocks = { now, monotonic: () => this.now };
     this.#client = new JsonClient(environment);
     const fetch = fetchJson ?? this.#client.fetchJson;
-    const discovery = new Discovery(fetch, clocks);
+    this.discovery = new Discovery(fetch, clocks);
+    const { discovery } = this;
     const tell =
       (name: keyof KeyEvents) =>
       (...details: unknown[]): void => {

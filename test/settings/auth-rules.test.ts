@@ -239,6 +239,7 @@ const refused: readonly (readonly [string, RegExp])[] = [
   ['host all all all jwt audience=a,b', /a value with commas is quoted/],
   ['host all all all jwt audience=', /is empty/],
   ['host all all all jwt fold=maybe', /fold is yes or no/],
+  ['host all all all jwt claim=/a~2', /line 1 .*the JSON Pointer "\/a~2" has more than 10 members/],
   ['host all all all jwt claims=[1]', /claims is a JSON object/],
   ['host all all all jwt claims="{""a"":[1]}"', /neither text, number nor boolean/],
   ['host all a all jwt fold=no\nhost all b all jwt', /line 2 .*fold differs from line 1/],
