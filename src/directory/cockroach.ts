@@ -55,6 +55,7 @@ SELECT username AS user, substring(options::text FROM 'PROVISIONSRC=([^,}]*)') A
 FROM [SHOW USERS]
 WHERE options::text LIKE '%PROVISIONSRC=%' OR array_length(member_of, 1) > 0
 ORDER BY 1`,
+  provisionedQuery: undefined,
   create: (user, origin) => [
     `CREATE USER ${escapeIdentifier(user)} WITH PROVISIONSRC ${escapeLiteral(origin)}`,
   ],

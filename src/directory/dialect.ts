@@ -38,6 +38,12 @@ export interface Dialect {
    * for none), `roles`.
    */
   readonly usersQuery: string;
+  /**
+   * The query whether the user whose name is the bytes `$1` was created at the first login:
+   * `provisioned`, in no row if there is no such user. Undefined if the database itself takes no
+   * password of such a user.
+   */
+  readonly provisionedQuery: { readonly name: string; readonly text: string } | undefined;
   /** The statements that create a user; they run in a transaction. */
   create(user: string, origin: string, facts: DirectoryFacts): readonly string[];
   /** The statement that grants a role to a user. */

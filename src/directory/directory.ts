@@ -83,6 +83,11 @@ interface RolesRow {
   readonly roles: readonly RoleFacts[];
 }
 
+const ORIGIN_UNREADABLE = 'the origin of the user cannot be read';
+
+/** NAMEDATALEN − 1. PostgreSQL cuts a longer name between bytes (ProcessStartupPacket). */
+const NAME_BYTES = 63;
+
 const CREATION_FAILED = 'JWT provisioning: failed to create role';
 
 /** Milliseconds for all that one login needs, with the wait for a connection and for its turn. */
@@ -142,6 +147,28 @@ export class Directory {
       return this.#pool.run(message, (client) => change(client, request), signal);
     };
     return this.#changing.run(request.user, makeChange, signal);
+  }
+
+  /**
+   * Whether a user was created at the first login with a token, and the database would take a
+   * password of it all the same.
+   *
+   * @param user the bytes of the startup packet
+   * @throws as {@link Directory.prepare}
+   */
+  async wasProvisioned(user: Buffer, signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
+    const name = user.subarray(0, NAME_BYTES);
+    const read = async ({ client, facts }: DirectoryClient): Promise<boolean> => {
+      const query = facts.dialect.provisionedQuery;
+      if (!query) return false;
+      const { rows } = await client.query<{ provisioned: boolean }>({ ...query, values: [name] });
+      return rows[0]?.provisioned ?? false;
+    };
+    const found = this.#waiting.run(name.toString('latin1'), () =>
+      this.#inTime((deadline) => this.#pool.read(ORIGIN_UNREADABLE, read, deadline)),
+    );
+    return orAborted(found, signal);
   }
 
   /**

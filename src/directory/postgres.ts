@@ -77,6 +77,13 @@ FROM pg_catalog.pg_roles r, LATERAL (
 ) ours
 WHERE ${IS_PERSON} OR pg_catalog.cardinality(ours.roles) > 0
 ORDER BY 1`,
+  provisionedQuery: {
+    name: 'pgsso-provisioned',
+    // The server compares the bytes of a startup packet, whatever the encoding of the database.
+    text: `
+SELECT COALESCE(${IS_PERSON}, false) AS provisioned FROM pg_catalog.pg_roles r
+WHERE r.rolname = pg_catalog.convert_from($1::bytea, pg_catalog.getdatabaseencoding())::name`,
+  },
   create(user, origin, { severalGrantors }) {
     const name = escapeIdentifier(user);
     return [

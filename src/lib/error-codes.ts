@@ -64,6 +64,7 @@ export const errorCodes = {
   not_utf8: '22021',
   null_parameter: '22004',
   out_of_descriptors: '53000',
+  provisioned_user: '28000',
   rejected_by_rule: '28000',
   rules_changed: '28000',
   repeated_request: '08P01',

@@ -29,7 +29,7 @@ import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { ForgottenOption } from './forgotten-option.ts';
 import { endQuietly } from './lingering-close.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
-import { prepareUser } from './prepare-user.ts';
+import { checkNativeUser, prepareUser } from './prepare-user.ts';
 
 /**
  * Logs a client in.
@@ -134,7 +134,7 @@ async function logInNatively(
     });
     if (!backend) return undefined;
     // A session's place is taken only now. Before, anybody could take them all.
-    const place = placeFor(backend, services);
+    const place = await placeFor(backend, login.user, services, signal);
     return await admit(attempt, channel, login, services, place, 'native', async () => backend);
   } finally {
     native.release();
@@ -142,8 +142,14 @@ async function logInNatively(
 }
 
 /** The place of a session whose connection to the backend is there already. */
-function placeFor({ channel }: BackendSession, { limits }: SessionServices): Permit {
+async function placeFor(
+  { channel }: BackendSession,
+  user: Buffer,
+  { limits, directory }: SessionServices,
+  signal: AbortSignal,
+): Promise<Permit> {
   try {
+    await checkNativeUser(user, directory, signal);
     return limits.enterSession();
   } catch (error) {
     channel.destroy();

@@ -7,8 +7,11 @@ import type { Identity } from '../auth/identity.ts';
 import { creationRefusal, mayBeCreated } from '../auth/refusals.ts';
 import type { Directory, DirectoryOutcome } from '../directory/directory.ts';
 import { unavailable } from '../directory/pool.ts';
+import { PgError } from '../lib/errors.ts';
+import { formatText } from '../lib/text.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import type { SettingValues } from '../settings/snapshot.ts';
+import { JWT_OPTION } from '../wire/options.ts';
 
 /**
  * Creates the user and changes the user's roles, as far as the settings ask for it, and notes in
@@ -44,6 +47,29 @@ export async function prepareUser(
   note(record, outcome);
   if (noGroups) throw noGroups;
   if (provisions && !outcome.exists) throw creationRefusal(identity, values);
+}
+
+/**
+ * Refuses a user that an identity provider created and that logs in without a token. PostgreSQL
+ * lets such a user set a password of its own, which would outlive its account at the identity
+ * provider. It is asked behind the backend's own login, so that strangers neither ask nor learn it.
+ *
+ * @throws PgError 28000; 57P03 if the directory is away; the signal's reason
+ */
+export async function checkNativeUser(
+  user: Buffer,
+  directory: Directory | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!(await directory?.wasProvisioned(user, signal))) return;
+  throw new PgError({
+    code: 'provisioned_user',
+    message:
+      `user "${formatText(user.toString())}" was created by an identity provider ` +
+      'and logs in with a token',
+    hint: `Send options=--${JWT_OPTION}=true and a token as the password.`,
+    reason: "the comment on the role says so: 'jwt_token:…'; --directory",
+  });
 }
 
 function note(

@@ -407,6 +407,61 @@ for (const [version, starting] of servers) {
       },
     );
 
+    t.test('a user that a token made has no native login, whatever its password', async (t) => {
+      const { port, event } = await start(PROVISION);
+      const without = await startFrontEnd(backend);
+      t.teardown(() => without.close());
+      const long = 'l'.repeat(63);
+      for (const user of ['leaver', long])
+        await run(port, user, {}, `ALTER ROLE "${user}" PASSWORD 'own'`);
+      await database.query("ALTER ROLE byhand PASSWORD 'own'");
+      await database.reload({ hba: ['local all pgsso_directory trust', 'local all all password'] });
+      const native = async (user: string, password = 'own', at = port): Promise<string> => {
+        const config = { host: '127.0.0.1', port: at, user, password, database: 'postgres' };
+        return query(config, 'SELECT session_user AS who').then(
+          ({ rows }) => rows[0].who,
+          (error: pg.DatabaseError) => `${error.code}: ${error.message}`,
+        );
+      };
+      const made = (user: string): string =>
+        `28000: user "${user}" was created by an identity provider and logs in with a token`;
+      t.strictSame(
+        {
+          leaver: await native('leaver'),
+          // The server cuts the name.
+          cut: await native(`${long}xyz`),
+          console: await query(
+            { host: '127.0.0.1', port, user: 'leaver', password: 'own', database: 'pgsso' },
+            'SHOW USERS',
+          ).catch(({ message }) => message),
+          byhand: await native('byhand'),
+          // Who does not know the password learns nothing of the user.
+          wrong: await native('leaver', 'wrong'),
+          without: await native('leaver', 'own', without.port),
+        },
+        {
+          leaver: made('leaver'),
+          cut: made(`${long}xyz`),
+          console: made('leaver').slice('28000: '.length),
+          byhand: 'byhand',
+          wrong: '28P01: password authentication failed for user "leaver"',
+          without: 'leaver',
+        },
+      );
+      t.match(await event({ code: 'provisioned_user' }), {
+        user: 'leaver',
+        fault: 'client',
+        reason: /the comment on the role says so.*--directory/,
+      });
+      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT 0');
+      await database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgsso_directory'",
+      );
+      t.match(await native('byhand'), /^57P03: the directory of users and roles is not available/);
+      await database.query('ALTER ROLE pgsso_directory CONNECTION LIMIT -1');
+      await database.reload({ hba: ['local all all trust', 'host all all all trust'] });
+    });
+
     t.test(
       'a missing or unfit directory refuses the start, and an unreachable one is a warning',
       async (t) => {
