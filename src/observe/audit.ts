@@ -64,10 +64,13 @@ export class Audit {
   readonly #log: Log;
   readonly #metrics: Metrics;
   readonly #sums: RefusalSums;
+  readonly #logsSessions: () => boolean;
 
-  constructor(log: Log, metrics: Metrics) {
+  /** @param logsSessions whether accepted logins and the ends of sessions are logged */
+  constructor(log: Log, metrics: Metrics, logsSessions: () => boolean = () => true) {
     this.#log = log;
     this.#metrics = metrics;
+    this.#logsSessions = logsSessions;
     this.#sums = new RefusalSums((group, count) =>
       this.#log[levelOf(group)](
         { event: 'login', ...group, count },
@@ -78,8 +81,9 @@ export class Audit {
 
   /** A login is accepted and its session begins. `durationMs` is the time that the login took. */
   accepted(login: LoginRecord, durationMs: number): void {
-    this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
     this.#metrics.login({ outcome: 'accepted', method: login.method, durationMs });
+    if (!this.#logsSessions()) return;
+    this.#log.info({ event: 'login', outcome: 'accepted', ...login, durationMs }, 'login accepted');
   }
 
   /** A login is refused. An error that is not a PgError is a bug and is logged with its stack. */
@@ -105,6 +109,7 @@ export class Audit {
   /** A session has ended. */
   ended(login: LoginRecord, end: SessionEndRecord): void {
     this.#metrics.sessionEnded();
+    if (!this.#logsSessions()) return;
     this.#log.info({ event: 'session_end', ...login, ...end }, 'session ended');
   }
 

@@ -97,7 +97,11 @@ export async function openServices(
     sessions: registry,
   });
   closing.add('console', console);
-  const audit = new Audit(log, metrics);
+  const audit = new Audit(
+    log,
+    metrics,
+    () => settings.current.values['server.auth_log.sql_sessions.enabled'],
+  );
   closing.add('audit', audit);
   const issuers = () => providers.keys.describe(settings.current.values);
   metrics.watchIssuers(() => ({ now: Date.now(), issuers: issuers() }));

@@ -147,6 +147,11 @@ export const definitions = {
       'user, address, method (native, jwt or reject), options; empty for host all all all native',
     parse: parseAuthRules,
   }),
+  'server.auth_log.sql_sessions.enabled': boolean({
+    default: 'true',
+    description:
+      'whether accepted logins and the ends of sessions are logged; refused logins always are',
+  }),
   'pgsso.clock_tolerance': duration({
     default: '5s',
     maximum: MINUTE,
@@ -269,7 +274,7 @@ function boolean(row: Row): Definition<boolean> {
   return {
     ...common(row),
     type: 'b',
-    default: 'false',
+    default: row.default ?? 'false',
     parse(text) {
       const value = parseBoolean(text);
       return { value, text: String(value) };

@@ -280,6 +280,20 @@ t.test('a client that leaves at the password prompt is not logged as refused', a
   );
 });
 
+t.test('a setting silences accepted logins and their ends, and no refusal', async (t) => {
+  const outcomes = async (enabled: string): Promise<unknown[]> => {
+    const settings = { 'server.auth_log.sql_sessions.enabled': enabled };
+    const front = await startFrontEnd(clear, { settings });
+    await whoAmI(front, 'alice', 'correct horse');
+    await whoAmI(front, 'alice', 'wrong').catch(() => undefined);
+    await front.close();
+    const events = front.events.filter(({ user }) => user === 'alice');
+    return events.map(({ event, outcome }) => outcome ?? event).sort();
+  };
+  t.strictSame(await outcomes('true'), ['accepted', 'refused', 'session_end']);
+  t.strictSame(await outcomes('false'), ['refused']);
+});
+
 t.test('native logins can be denied', async (t) => {
   const denying = await startFrontEnd(clear, { ...withPasswords, nativeLogins: 'deny' });
   t.teardown(() => denying.close());

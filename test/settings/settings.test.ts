@@ -79,6 +79,7 @@ t.test('the table has every setting of the contract, with its default', async (t
       'security.provisioning.jwt.enabled': ['b', 'false'],
       'server.identity_map.configuration': ['s', ''],
       'server.host_based_authentication.configuration': ['s', ''],
+      'server.auth_log.sql_sessions.enabled': ['b', 'true'],
       'pgsso.clock_tolerance': ['d', '5s'],
       'pgsso.role_map.configuration': ['s', ''],
       'pgsso.provisioning.pattern': ['s', ''],
