@@ -80,7 +80,7 @@ export class Authenticator {
     values: LoginSettings,
     signal: AbortSignal,
   ): Promise<Identity> {
-    const exchanged = await this.#exchange(request, values, signal);
+    const exchanged = request.isBearer ? request : await this.#exchange(request, values, signal);
     try {
       const identity = await this.examine(exchanged, values, signal, ignorePassed);
       this.#noteUse(identity, values);

@@ -6,10 +6,11 @@
 import type { PgError } from '../lib/errors.ts';
 import { RULES_SETTING } from '../settings/auth-rule-syntax.ts';
 import type { AuthRule, AuthRules, RuleQuery } from '../settings/auth-rules.ts';
+import { bearerSettings } from '../settings/oauthbearer.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import type { Authenticator } from './authenticator.ts';
 import type { Identity, LoginRequest } from './identity.ts';
-import { type Check, CheckFailure, type CheckName, checks, refusal } from './refusals.ts';
+import { CheckFailure, type CheckName, checkInForce, checks, refusal } from './refusals.ts';
 import { describeRule, findRule, isRefusedByRules, ruleInForce } from './rules.ts';
 
 /** The result of one check. */
@@ -54,33 +55,35 @@ export async function explainLogin(
   signal: AbortSignal,
   client?: ExplainedClient,
 ): Promise<Explanation> {
+  let settings = values;
   const passed = new Map<CheckName, string>();
   let found: AuthRule | undefined;
   try {
     const query = client && { ...client.query, user: request.user };
     found = query && findRule(client.rules, query);
     const rule = query && found && ruleInForce(client.rules, query, found);
+    if (found?.method === 'oauth') settings = bearerSettings(values);
     const identity = await authenticator.examine(
       { ...request, rule },
-      values,
+      settings,
       signal,
       (check, what) => void passed.set(check, what()),
     );
     return {
-      checks: [...ruleRow(found), ...listChecks(values, passed, undefined)],
+      checks: [...ruleRow(found), ...listChecks(settings, passed, undefined)],
       identity,
       refusal: undefined,
     };
   } catch (error) {
     if (isRefusedByRules(error)) {
-      const checks = [failedRuleRow(error), ...listChecks(values, passed, undefined)];
+      const checks = [failedRuleRow(error), ...listChecks(settings, passed, undefined)];
       return { checks, identity: undefined, refusal: error };
     }
     if (!(error instanceof CheckFailure)) throw error;
     return {
-      checks: [...ruleRow(found), ...listChecks(values, passed, error)],
+      checks: [...ruleRow(found), ...listChecks(settings, passed, error)],
       identity: undefined,
-      refusal: refusal(error, values),
+      refusal: refusal(error, settings),
     };
   }
 }
@@ -106,7 +109,7 @@ function listChecks(
 ): ExplainedCheck[] {
   // The keys of the table are in the order of the checks.
   return (Object.keys(checks) as CheckName[]).map((name) => {
-    const check: Check = checks[name];
+    const check = checkInForce(name, values);
     const failed = failure?.check === name;
     return {
       check: name,

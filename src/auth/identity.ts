@@ -8,6 +8,8 @@ import type { TokenPolicy } from '../settings/auth-rule-options.ts';
 export interface LoginRequest {
   /** The text of the PasswordMessage. Not empty: an empty password is refused earlier. */
   readonly token: string;
+  /** Whether it came as a token, and so cannot be the secret of an OAuth client. */
+  readonly isBearer?: boolean;
   /** The startup parameter `user` as it was sent. Undefined or empty if there was none. */
   readonly user: string | undefined;
   /**

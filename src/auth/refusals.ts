@@ -8,6 +8,7 @@ import type { ErrorCode } from '../lib/error-codes.ts';
 import { type Fault, PgError } from '../lib/errors.ts';
 import { formatList, formatText } from '../lib/text.ts';
 import { RULES_SETTING } from '../settings/auth-rule-syntax.ts';
+import { nameInForce } from '../settings/oauthbearer.ts';
 import type { ProvisioningPattern } from '../settings/pattern.ts';
 import type { LoginSettings, SettingValues } from '../settings/snapshot.ts';
 import type { Identity } from './identity.ts';
@@ -211,9 +212,28 @@ export class CheckFailure extends Error {
   }
 }
 
+/** The row of a check. A login by OAUTHBEARER may be decided by settings of its own. */
+export function checkInForce(name: CheckName, values: LoginSettings): Check {
+  const check: Check = checks[name];
+  if (!values.derived) return check;
+  return {
+    ...check,
+    ...(name === 'enabled' && bearerNotEnabled),
+    decidedBy: check.decidedBy
+      ?.split(', ')
+      .map((setting) => nameInForce(values, setting))
+      .join(', '),
+  };
+}
+
+const bearerNotEnabled = {
+  code: 'oauthbearer_not_enabled',
+  message: 'OAUTHBEARER authentication: not enabled',
+} as const;
+
 /** The refusal as the client sees it, with the full reason for the log. */
 export function refusal({ check: name, details }: CheckFailure, values: LoginSettings): PgError {
-  const check: Check = checks[name];
+  const check = checkInForce(name, values);
   const { found, detail, fault = 'client', cause } = details;
   const decidedBy = check.decidedBy === undefined ? '' : `; decided by ${check.decidedBy}`;
   return new PgError({

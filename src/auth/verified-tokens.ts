@@ -38,7 +38,8 @@ export class VerifiedTokens {
   }
 
   /** Whether the token's signature was verified with this key set under these settings. */
-  has(compact: string, keys: KeySet, values: LoginSettings): boolean {
+  has(compact: string, keys: KeySet, settings: LoginSettings): boolean {
+    const values = snapshotOf(settings);
     const digest = digestOf(compact);
     const entry = this.#tokens.get(digest);
     if (entry?.keys === keys && entry.values === values && this.#now() < entry.expiresAt)
@@ -48,12 +49,18 @@ export class VerifiedTokens {
   }
 
   /** Remembers a token whose signature has just been verified, until it expires. */
-  add(compact: string, verified: Verified): void {
+  add(compact: string, { keys, values: settings, expiresAt }: Verified): void {
+    const values = snapshotOf(settings);
     // Entries of another snapshot can no longer be found, and would keep it in memory.
-    if (this.#values !== verified.values) this.#tokens.clear();
-    this.#values = verified.values;
-    this.#tokens.set(digestOf(compact), verified, verified.expiresAt - this.#now());
+    if (this.#values !== values) this.#tokens.clear();
+    this.#values = values;
+    this.#tokens.set(digestOf(compact), { keys, values, expiresAt }, expiresAt - this.#now());
   }
+}
+
+/** Which keys there are is compared apart. So a token may be known from any way to log in. */
+function snapshotOf(values: LoginSettings): LoginSettings {
+  return values.derived?.from ?? values;
 }
 
 /**

@@ -10,8 +10,9 @@ import { noEvents } from '../keys/key-source.ts';
 import { errorText } from '../lib/errors.ts';
 import type { ServeOptions } from '../server/options.ts';
 import { openProviders } from '../server/providers.ts';
+import { waysToLogIn } from '../settings/oauthbearer.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
-import { buildSnapshot, type SettingValues } from '../settings/snapshot.ts';
+import { buildSnapshot, type LoginSettings, type SettingValues } from '../settings/snapshot.ts';
 import { readStoredState } from '../settings/store/last-snapshot.ts';
 import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
@@ -84,10 +85,12 @@ async function checkSettings({
 
 /** The settings with which every token is refused. */
 function lockedOut(values: SettingValues): string[] {
-  if (!values['server.jwt_authentication.enabled']) {
+  const ways = waysToLogIn(values).filter((way) => way['server.jwt_authentication.enabled']);
+  if (ways.length === 0) {
     return ['server.jwt_authentication.enabled is false: every token is refused'];
   }
-  return missingSettings(values).map((name) => `${name} is empty: every token is refused`);
+  const missing = new Set(ways.flatMap(missingSettings));
+  return [...missing].map((name) => `${name} is empty: every token is refused`);
 }
 
 /** Fetches the keys of each issuer, as a login would. Nothing is stored. */
@@ -95,14 +98,14 @@ async function checkIssuers(
   values: SettingValues,
   environment: NodeJS.ProcessEnv,
 ): Promise<Finding[]> {
-  if (!values['server.jwt_authentication.jwks_auto_fetch.enabled']) return [];
+  const origins = originsOf(values);
+  if (origins.length === 0) return [];
   const providers = openProviders({ environment, maxLogins: 1 }, noKeyStore, noEvents);
   const { signal } = new AbortController();
-  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
-  const findings = issuers.map(async (issuer): Promise<Finding> => {
+  const findings = origins.map(async ({ issuer, way }): Promise<Finding> => {
     const say = about(`issuer ${issuer}`);
     try {
-      const { length } = await providers.keys.keysFor(issuer, values, signal);
+      const { length } = await providers.keys.keysFor(issuer, way, signal);
       return length > 0
         ? say('ok', `${length} keys`)
         : say('error', 'it has no key that can be used');
@@ -115,4 +118,17 @@ async function checkIssuers(
   } finally {
     await providers.close();
   }
+}
+
+/** The issuers whose keys are fetched, each with the settings of a way to log in that says so. */
+function originsOf(values: SettingValues): { issuer: string; way: LoginSettings }[] {
+  const distinct = new Map<string, { issuer: string; way: LoginSettings }>();
+  for (const way of waysToLogIn(values)) {
+    if (!way['server.jwt_authentication.jwks_auto_fetch.enabled']) continue;
+    const { issuers, jwksUris } = way['server.jwt_authentication.issuers.configuration'];
+    for (const issuer of issuers) {
+      distinct.set(`${issuer} ${jwksUris?.get(issuer)}`, { issuer, way });
+    }
+  }
+  return [...distinct.values()];
 }

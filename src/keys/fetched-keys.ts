@@ -8,6 +8,7 @@ import type { FetchJson } from '../http/json-client.ts';
 import { Limiter } from '../lib/limiter.ts';
 import { formatText, formatValues } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
+import { waysToLogIn } from '../settings/oauthbearer.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 import { type Discovery, discoveryAddress, freshFor, providerAccess } from './discovery.ts';
 import {
@@ -77,12 +78,12 @@ export class FetchedKeys implements KeySource {
 
   /** Whether the keys of each issuer are present, or a fetch of them has failed. */
   wereTried(values: LoginSettings): boolean {
-    return this.#current(values).every(({ wasTried }) => wasTried);
+    return this.#due(values).every(({ wasTried }) => wasTried);
   }
 
   /** Forgets the origins that the settings no longer name, and starts the fetches that are due. */
   renew(values: LoginSettings): void {
-    const current = new Set(this.#current(values));
+    const current = new Set(this.#due(values));
     this.#forgetAllBut(current);
     for (const issuer of current) issuer.renew(keyTimes(values));
   }
@@ -93,14 +94,9 @@ export class FetchedKeys implements KeySource {
    * @param values returns the settings in force. Nothing is fetched while they turn fetching off
    */
   start(values: () => LoginSettings): void {
-    const renew = (): void => {
-      const current = values();
-      if (current['server.jwt_authentication.jwks_auto_fetch.enabled']) this.renew(current);
-      else this.#forgetAllBut(new Set());
-    };
+    const renew = (): void => this.renew(values());
     this.#timer = setInterval(renew, RENEWAL_MS).unref();
-    if (!values()['server.jwt_authentication.jwks_auto_fetch.enabled']) return;
-    void Promise.all(this.#current(values()).map((issuer) => issuer.loaded())).then(renew);
+    void Promise.all(this.#due(values()).map((issuer) => issuer.loaded())).then(renew);
   }
 
   /** Ends the fetches in progress. Logins that wait for them are refused. */
@@ -116,6 +112,13 @@ export class FetchedKeys implements KeySource {
       issuer.retire();
       this.#issuers.delete(name);
     }
+  }
+
+  /** The keys that are to be fetched, for whatever way to log in. */
+  #due(values: LoginSettings): readonly IssuerKeys[] {
+    return waysToLogIn(values)
+      .filter((way) => way['server.jwt_authentication.jwks_auto_fetch.enabled'])
+      .flatMap((way) => this.#current(way));
   }
 
   #current(values: LoginSettings): readonly IssuerKeys[] {

@@ -5,6 +5,7 @@
 import type { Fault } from '../lib/errors.ts';
 import { formatValues } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
+import { nameInForce, waysToLogIn } from '../settings/oauthbearer.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
 
 /**
@@ -103,7 +104,7 @@ export const staticKeys: KeySource = {
     const keyIds = formatValues(keys.map(({ kid }) => kid ?? ''));
     return values['server.jwt_authentication.issuers.configuration'].issuers.map((issuer) => ({
       issuer,
-      source: 'server.jwt_authentication.jwks',
+      source: nameInForce(values, 'server.jwt_authentication.jwks'),
       keyCount: keys.length,
       keyIds,
       fetchedAt: undefined,
@@ -122,7 +123,12 @@ export function keysBySetting(fetched: KeySource): KeySource {
   return {
     keysFor: (issuer, values, signal) => sourceFor(values).keysFor(issuer, values, signal),
     refresh: (issuer, values, signal) => sourceFor(values).refresh(issuer, values, signal),
-    describe: (values) => sourceFor(values).describe(values),
+    describe(values) {
+      const states = waysToLogIn(values).flatMap((way) => sourceFor(way).describe(way));
+      // The same issuer may be there for each way to log in, and its keys from the same source.
+      const distinct = new Map(states.map((state) => [`${state.source} ${state.issuer}`, state]));
+      return [...distinct.values()];
+    },
   };
 }
 

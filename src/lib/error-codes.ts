@@ -6,6 +6,7 @@
 export const errorCodes = {
   active_transaction: '25001',
   admin_shutdown: '57P01',
+  authorization_identity: '0A000',
   backend_did_not_admit: '28000',
   backend_lost: '08006',
   backend_protocol_violation: '08P01',
@@ -45,9 +46,11 @@ export const errorCodes = {
   malformed_backend_message: '08P01',
   malformed_bind: '08P01',
   malformed_message: '08P01',
+  malformed_oauthbearer: '08P01',
   malformed_option: '08P01',
   malformed_parameter: '22P03',
   malformed_password: '08P01',
+  malformed_sasl_response: '08P01',
   malformed_startup: '08P01',
   malformed_token: '28000',
   missing_alpn: '08P01',
@@ -63,6 +66,9 @@ export const errorCodes = {
   not_supported: '0A000',
   not_utf8: '22021',
   null_parameter: '22004',
+  oauth_discovery: '28000',
+  oauth_not_configured: 'XX000',
+  oauthbearer_not_enabled: '28000',
   out_of_descriptors: '53000',
   provisioned_user: '28000',
   rejected_by_rule: '28000',
@@ -104,6 +110,7 @@ export const errorCodes = {
   userinfo_failed: '28000',
   value_too_long: '22023',
   wrong_parameter_count: '08P01',
+  wrong_sasl_mechanism: '08P01',
 } as const satisfies Record<string, string>;
 
 /** The name of an error. */

@@ -20,6 +20,8 @@ export interface LoginRecord {
   /** TLS version, or `plain`. */
   transport?: string | undefined;
   method?: 'token' | 'native' | undefined;
+  /** How the token came, if not as the password. */
+  mechanism?: 'OAUTHBEARER';
   user?: string | undefined;
   database?: string | undefined;
   applicationName?: string | undefined;

@@ -201,10 +201,9 @@ class Server implements RunningServer {
     if (this.#state !== 'listening') return this.#state === 'starting' ? 'starting' : 'draining';
     const { settings, fetchedKeys } = this.#services;
     const { values } = settings.current;
-    const isFetching = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
-    return isFetching && !fetchedKeys.wereTried(values)
-      ? 'the keys of an issuer have not been fetched yet'
-      : undefined;
+    return fetchedKeys.wereTried(values)
+      ? undefined
+      : 'the keys of an issuer have not been fetched yet';
   }
 
   /**

@@ -17,6 +17,7 @@ import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { closeWithError } from './lingering-close.ts';
 import { logIn } from './login.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
+import { BearerFailure, endExchange, isDiscovery } from './oauthbearer.ts';
 import { splice, type Traffic } from './splice.ts';
 
 /** How long, in ms, the cancel request of a session that is ended may take. */
@@ -119,12 +120,13 @@ function noteAccepted(record: LoginRecord, durationMs: number, services: Session
 /** Tells the client why, and writes the audit event. A client that is gone is not told. */
 async function refuse(
   { connection, record }: LoginAttempt,
-  error: unknown,
+  thrown: unknown,
   durationMs: number,
   services: SessionServices,
 ): Promise<void> {
   const { audit, metrics } = services;
   const { socket } = connection.channel;
+  const error = thrown instanceof BearerFailure ? thrown.refusal : thrown;
   const isGone = error instanceof Abandoned || (socket.destroyed && !(error instanceof PgError));
   const isSilent = record.method === undefined && isTimeout(error);
   if (isGone || isSilent) {
@@ -136,15 +138,22 @@ async function refuse(
     record.delayedMs = delay;
     metrics.refusalDelayed();
   }
-  audit.refused(record, error, durationMs);
+  if (isDiscovery(error)) audit.abandoned(record, error.reason ?? error.message);
+  else audit.refused(record, error, durationMs);
   if (delay > 0) await waitBeforeRefusal(connection.channel, delay, services);
-  const answer = error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error));
-  await closeWithError(socket, answer);
+  await closeWithError(socket, await lastMessage(thrown, connection.channel));
+}
+
+/** The message that ends the connection. A failure of OAUTHBEARER is told in two steps. */
+async function lastMessage(error: unknown, channel: MessageChannel): Promise<Buffer> {
+  if (error instanceof BearerFailure) return endExchange(channel, error);
+  return error instanceof BackendRefusal ? error.raw : errorResponse(asPgError(error));
 }
 
 /** Whether a refusal counts for the throttle: a client's mistake, or a password that was wrong. */
 function throttledBy(error: unknown): boolean {
   if (error instanceof BackendRefusal) return error.sqlstate.startsWith('28');
+  if (isDiscovery(error)) return false;
   return error instanceof PgError && error.fault === 'client';
 }
 

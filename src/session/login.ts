@@ -4,7 +4,7 @@
  * the log.
  */
 import { emptyGroupsRefusal } from '../auth/groups.ts';
-import type { Identity, RuleInForce } from '../auth/identity.ts';
+import type { Identity, LoginRequest, RuleInForce } from '../auth/identity.ts';
 import { superuserRefusal } from '../auth/refusals.ts';
 import { findRule, ruleInForce } from '../auth/rules.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -14,6 +14,7 @@ import type { Permit } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginRecord } from '../observe/audit.ts';
 import type { AuthRule, AuthRules, RuleQuery } from '../settings/auth-rules.ts';
+import type { SettingValues } from '../settings/snapshot.ts';
 import { type MessageChannel, readAnswer } from '../wire/channel.ts';
 import { PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
 import { authenticationCleartextPassword, parsePassword } from '../wire/messages.ts';
@@ -29,6 +30,7 @@ import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { ForgottenOption } from './forgotten-option.ts';
 import { endQuietly } from './lingering-close.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
+import { exchangeBearer } from './oauthbearer.ts';
 import { checkNativeUser, prepareUser } from './prepare-user.ts';
 
 /**
@@ -72,20 +74,14 @@ async function logInWithToken(
   first: AuthRule,
   services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, address, permit, signal } = attempt;
+  const { record, signal } = attempt;
   if (login.replication && services.replication === 'deny') throw replicationDenied();
-  await channel.write(authenticationCleartextPassword(), signal);
-  const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
-  if (answer === undefined) return undefined;
-  const token = parsePassword(answer).toString();
-  permit.keep();
-  if (token === '') throw emptyPassword(record.user ?? '');
-
-  const { values } = services.settings.current;
-  const rule = currentRule(attempt, login, first, services);
-  const user = login.user?.toString();
-  const request = { token, user, namesRole: login.namesRole, address, rule };
-  const identity = await services.authenticator.authenticate(request, values, signal);
+  const byOAuth = !login.tokenLogin && first.method === 'oauth';
+  const decided = byOAuth
+    ? await decideByOAuth(attempt, channel, login, first, services)
+    : await decideByPassword(attempt, channel, login, first, services);
+  if (!decided) return undefined;
+  const { identity, values } = decided;
   identify(record, identity);
   if (asksForConsole(login)) {
     // A console login changes no roles, but a user without groups is refused too.
@@ -105,6 +101,78 @@ async function logInWithToken(
     backend.channel.destroy();
     throw refused;
   });
+}
+
+/** The outcome of the decision, with the settings that it was made by. */
+interface Decided {
+  readonly identity: Identity;
+  readonly values: SettingValues;
+}
+
+/** The token is the password. */
+async function decideByPassword(
+  attempt: LoginAttempt,
+  channel: MessageChannel,
+  login: LoginParameters,
+  first: AuthRule,
+  services: SessionServices,
+): Promise<Decided | undefined> {
+  const { record, permit, signal } = attempt;
+  await channel.write(authenticationCleartextPassword(), signal);
+  const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
+  if (answer === undefined) return undefined;
+  const token = parsePassword(answer).toString();
+  permit.keep();
+  if (token === '') throw emptyPassword(record.user ?? '');
+  const { values } = services.settings.current;
+  const request = requestOf(attempt, login, first, services);
+  const identity = await services.authenticator.authenticate({ ...request, token }, values, signal);
+  return { identity, values };
+}
+
+/** The token comes by SASL OAUTHBEARER. */
+async function decideByOAuth(
+  attempt: LoginAttempt,
+  channel: MessageChannel,
+  login: LoginParameters,
+  first: AuthRule,
+  services: SessionServices,
+): Promise<Decided | undefined> {
+  const { record, permit, signal } = attempt;
+  record.mechanism = 'OAUTHBEARER';
+  let { values } = services.settings.current;
+  const identity = await exchangeBearer({
+    channel,
+    rule: first,
+    user: login.user?.toString(),
+    settings: () => {
+      values = services.settings.current.values;
+      return values;
+    },
+    answered: () => permit.keep(),
+    decide: (token, settings) => {
+      const request = requestOf(attempt, login, first, services);
+      return services.authenticator.authenticate(
+        { ...request, token, isBearer: true },
+        settings,
+        signal,
+      );
+    },
+    signal,
+  });
+  return identity && { identity, values };
+}
+
+/** What is known of a login besides its token. */
+function requestOf(
+  attempt: LoginAttempt,
+  login: LoginParameters,
+  first: AuthRule,
+  services: SessionServices,
+): Omit<LoginRequest, 'token'> {
+  const { address } = attempt;
+  const rule = currentRule(attempt, login, first, services);
+  return { user: login.user?.toString(), namesRole: login.namesRole, address, rule };
 }
 
 /** A login without a token: the backend decides, as long as it asks the client for a credential. */

@@ -3,7 +3,7 @@
  * tokens that travel in clear text, and operators who are shut out.
  */
 import { RULES_SETTING } from './auth-rule-syntax.ts';
-import type { AuthRule, AuthRules } from './auth-rules.ts';
+import { type AuthRule, type AuthRules, takesTokens } from './auth-rules.ts';
 
 /** The database of the console on a listener. */
 const CONSOLE = 'pgsso';
@@ -55,7 +55,7 @@ function covers(rule: AuthRule, other: AuthRule): boolean {
 }
 
 function takesTokensInClearText({ method, type, address }: AuthRule): boolean {
-  return method === 'jwt' && type !== 'hostssl' && (address === 'all' || address.endsWith('/0'));
+  return takesTokens(method) && type !== 'hostssl' && (address === 'all' || address.endsWith('/0'));
 }
 
 function warnOfClearText({ line, address }: AuthRule): string {

@@ -28,8 +28,13 @@ const TYPES = ['host', 'hostssl', 'hostnossl'] as const;
 type RuleType = (typeof TYPES)[number];
 
 /** How a client that a rule matches may log in. */
-const METHODS = ['native', 'jwt', 'reject'] as const;
+const METHODS = ['native', 'jwt', 'oauth', 'reject'] as const;
 export type RuleMethod = (typeof METHODS)[number];
+
+/** Whether a line of this method takes tokens alone, and so may have options about them. */
+export function takesTokens(method: RuleMethod): boolean {
+  return method !== 'native' && method !== 'reject';
+}
 
 /** What is known of a client when a rule is looked for. */
 export interface RuleQuery {
@@ -162,10 +167,10 @@ function parseRule(
   const { network, others } = readAddress(line, addressField, rest);
   const [methodField, ...optionFields] = others;
   const method = readMethod(line, methodField);
-  if (method !== 'jwt' && optionFields.length > 0) {
-    throw invalidLine(line, `options are for jwt lines, and the method is ${method}`);
+  if (!takesTokens(method) && optionFields.length > 0) {
+    throw invalidLine(line, `options are for lines of tokens, and the method is ${method}`);
   }
-  const policy = method === 'jwt' ? parsePolicy(line, optionFields) : noPolicy;
+  const policy = takesTokens(method) ? parsePolicy(line, optionFields) : noPolicy;
   const isDatabase = databaseMatcher(line, databaseField, budget);
   const isUser = userMatcher(line, userField, budget);
   return {
@@ -378,7 +383,7 @@ function cutName(name: string): string {
 function checkFolding(rules: readonly AuthRule[]): void {
   const folding = new Map<string, AuthRule>();
   for (const rule of rules) {
-    if (rule.method !== 'jwt') continue;
+    if (!takesTokens(rule.method)) continue;
     const place = `${rule.databases} ${rule.address}`;
     const other = folding.get(place) ?? rule;
     folding.set(place, other);

@@ -132,6 +132,44 @@ export const definitions = {
       'token names none',
     parse: parseClaim,
   }),
+  'server.oauthbearer_authentication.enabled': boolean({
+    description:
+      'whether clients with SASL OAUTHBEARER, as libpq 18 has it, may log in where a line of ' +
+      'server.host_based_authentication.configuration has the method oauth',
+  }),
+  'server.oauthbearer_authentication.issuers': structured({
+    description:
+      'whose tokens are taken by OAUTHBEARER, and where clients without one get it: the first ' +
+      'one; empty for server.jwt_authentication.issuers.configuration',
+    parse: parseIssuers,
+  }),
+  'server.oauthbearer_authentication.audience': structured({
+    description:
+      'the audiences of which a token by OAUTHBEARER must name at least one; empty for ' +
+      'server.jwt_authentication.audience',
+    parse: parseAudiences,
+  }),
+  'server.oauthbearer_authentication.jwks': structured({
+    default: '{"keys":[]}',
+    description:
+      'the public keys that verify tokens by OAUTHBEARER; without a key, and while ' +
+      'server.oauthbearer_authentication.jwks_auto_fetch.enabled is false, the keys are those ' +
+      'of server.jwt_authentication, fetched or not',
+    parse: parseKeySet,
+  }),
+  'server.oauthbearer_authentication.jwks_auto_fetch.enabled': boolean({
+    description: 'whether the keys that verify tokens by OAUTHBEARER are fetched from the issuer',
+  }),
+  'server.oauthbearer_authentication.claim': string({
+    description:
+      'the claim that names the principal in a token by OAUTHBEARER; empty for ' +
+      'server.jwt_authentication.claim',
+  }),
+  'server.oauthbearer_authentication.scope': string({
+    description:
+      'the scope that clients of OAUTHBEARER are told to ask for; empty for openid; the option ' +
+      'scope of a rule counts instead',
+  }),
   'security.provisioning.jwt.enabled': boolean({
     description: 'whether a user who logs in with a valid token and does not exist is created',
   }),
@@ -144,7 +182,8 @@ export const definitions = {
   'server.host_based_authentication.configuration': structured({
     description:
       "how clients may log in, one rule a line as in PostgreSQL's pg_hba.conf: type, database, " +
-      'user, address, method (native, jwt or reject), options; empty for host all all all native',
+      'user, address, method (native, jwt, oauth or reject), options; empty for host all all all ' +
+      'native',
     parse: parseAuthRules,
   }),
   'server.auth_log.sql_sessions.enabled': boolean({

@@ -11,6 +11,14 @@ export type SettingValues = { readonly [N in SettingName]: SettingValue<N> } & {
   readonly apiKeys: ApiKeys;
 };
 
+/** Says how the settings of a login differ from those of a snapshot. */
+export interface Derivation {
+  /** The settings of the snapshot. */
+  readonly from: LoginSettings;
+  /** The name of a setting that another one stands in place of, and the name of that one. */
+  readonly replaced: ReadonlyMap<string, string>;
+}
+
 /**
  * The values that a login decision reads. A check that needs another setting adds it here. The
  * values of any snapshot have this type.
@@ -37,7 +45,17 @@ export type LoginSettings = Pick<
   | 'pgsso.client_credentials.issuer'
   | 'pgsso.client_credentials.audience'
   | 'pgsso.client_credentials.scope'
->;
+  | 'server.oauthbearer_authentication.enabled'
+  | 'server.oauthbearer_authentication.issuers'
+  | 'server.oauthbearer_authentication.audience'
+  | 'server.oauthbearer_authentication.jwks'
+  | 'server.oauthbearer_authentication.jwks_auto_fetch.enabled'
+  | 'server.oauthbearer_authentication.claim'
+  | 'server.oauthbearer_authentication.scope'
+> & {
+  /** Absent for a login whose token is the password. */
+  readonly derived?: Derivation;
+};
 
 /** A value that an operator set. */
 export interface StoredSetting {

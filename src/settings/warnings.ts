@@ -3,10 +3,13 @@
  * They are sent as a WARNING of SET, logged at each start, and sent with SHOW ISSUERS. CockroachDB
  * does not warn of them.
  */
+
+import { RULES_SETTING } from './auth-rule-syntax.ts';
 import { authRuleWarnings } from './auth-rule-warnings.ts';
 import type { SettingName } from './definitions.ts';
+import { nameInForce, waysToLogIn } from './oauthbearer.ts';
 import { isAnchored } from './pattern.ts';
-import type { SettingValues } from './snapshot.ts';
+import type { LoginSettings, SettingValues } from './snapshot.ts';
 import { quote } from './values.ts';
 
 /** How a rule of the role map is written. */
@@ -17,15 +20,17 @@ const LISTED_LINES = 10;
 
 /** One or two sentences for each problem that the operator should look at. */
 export function settingWarnings(values: SettingValues): readonly string[] {
-  const lockedOut = values['server.jwt_authentication.enabled'] ? missingSettings(values) : [];
+  const lockedOut = waysToLogIn(values)
+    .filter((way) => way['server.jwt_authentication.enabled'])
+    .flatMap(missingSettings);
   return [
-    ...lockedOut.map((name) => `${name} is empty: no token is let in`),
+    ...[...new Set(lockedOut)].map((name) => `${name} is empty: no token is let in`),
     ...doubtfulSettings(values),
   ];
 }
 
 /** The empty settings without which no token is accepted. */
-export function missingSettings(values: SettingValues): readonly SettingName[] {
+export function missingSettings(values: LoginSettings): readonly SettingName[] {
   const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
   const empty: readonly [SettingName, boolean][] = [
     [
@@ -46,27 +51,30 @@ export function missingSettings(values: SettingValues): readonly SettingName[] {
 
 /** Warnings of settings that let in more users than the operator may expect. */
 export function doubtfulSettings(values: SettingValues): readonly string[] {
+  const ways = waysToLogIn(values);
   return [
-    ...warnOfSharedKeys(values),
-    ...warnOfUnmappedIssuers(values),
+    ...new Set(ways.flatMap(warnOfSharedKeys)),
+    ...new Set(ways.flatMap(warnOfUnmappedIssuers)),
+    ...warnOfUnusedMethods(values),
     ...warnOfRoleMap(values),
     ...warnOfLooseExpressions(values),
     ...authRuleWarnings(values['server.host_based_authentication.configuration']),
   ];
 }
 
-function warnOfSharedKeys(values: SettingValues): string[] {
+function warnOfSharedKeys(values: LoginSettings): string[] {
   const { issuers } = values['server.jwt_authentication.issuers.configuration'];
   const fetched = values['server.jwt_authentication.jwks_auto_fetch.enabled'];
   if (issuers.length < 2 || fetched || values['server.jwt_authentication.jwks'].length === 0)
     return [];
   return [
-    `there are ${issuers.length} issuers and one set of keys in server.jwt_authentication.jwks: ` +
+    `there are ${issuers.length} issuers and one set of keys in ` +
+      `${nameInForce(values, 'server.jwt_authentication.jwks')}: ` +
       'whoever holds the private part of any of these keys can sign for each issuer',
   ];
 }
 
-function warnOfUnmappedIssuers(values: SettingValues): string[] {
+function warnOfUnmappedIssuers(values: LoginSettings): string[] {
   const { issuers } = values['server.jwt_authentication.issuers.configuration'];
   const map = values['server.identity_map.configuration'];
   if (issuers.length < 2) return [];
@@ -76,6 +84,19 @@ function warnOfUnmappedIssuers(values: SettingValues): string[] {
       (issuer) =>
         `issuer ${quote(issuer)} has no rule in server.identity_map.configuration: ` +
         'its tokens can name any user',
+    );
+}
+
+/** Lines whose method is turned off: whoever they match is refused. */
+function warnOfUnusedMethods(values: SettingValues): string[] {
+  const { rules } = values[RULES_SETTING];
+  if (values['server.oauthbearer_authentication.enabled']) return [];
+  return rules
+    .filter(({ method }) => method === 'oauth')
+    .map(
+      ({ line }) =>
+        `line ${line} of ${RULES_SETTING} has the method oauth, and ` +
+        'server.oauthbearer_authentication.enabled is false: it lets nobody in',
     );
 }
 

@@ -142,6 +142,7 @@ export class MessageChannel {
  * message, such as a second startup packet, may be read as one that never comes.
  *
  * @param limit the longest body, in bytes
+ * @param kind what is expected, for the error
  * @returns the body of the answer; undefined when the client has left, as psql does to ask its user
  *   for the password
  * @throws PgError 08P01 for another message, with PostgreSQL's own text; as
@@ -151,13 +152,14 @@ export async function readAnswer(
   channel: MessageChannel,
   limit: number,
   signal: AbortSignal,
+  kind: 'password' | 'SASL' = 'password',
 ): Promise<Buffer | undefined> {
   const type = await channel.peek(signal);
   if (type === undefined || type === FRONTEND.terminate) return undefined;
   if (type !== FRONTEND.password) {
     throw new PgError({
       code: 'unexpected_message',
-      message: `expected password response, got message type ${type}`,
+      message: `expected ${kind} response, got message type ${type}`,
     });
   }
   return (await channel.message(limit, signal))?.body;

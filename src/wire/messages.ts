@@ -28,6 +28,16 @@ export function authenticationCleartextPassword(): Buffer {
   return formatMessage('R', int32(AUTHENTICATION.cleartextPassword));
 }
 
+/** AuthenticationSASL: offers one mechanism. */
+export function authenticationSasl(mechanism: string): Buffer {
+  return formatMessage('R', int32(AUTHENTICATION.sasl), cstring(mechanism), Buffer.from([0]));
+}
+
+/** AuthenticationSASLContinue. */
+export function authenticationSaslContinue(challenge: string): Buffer {
+  return formatMessage('R', int32(AUTHENTICATION.saslContinue), Buffer.from(challenge));
+}
+
 /**
  * NegotiateProtocolVersion: the newest version that the front-end supports, and the `_pq_.` options
  * that it does not know.

@@ -79,6 +79,13 @@ export function settingsOf(change: Partial<LoginSettings> = {}): LoginSettings {
     'pgsso.client_credentials.issuer': '',
     'pgsso.client_credentials.audience': '',
     'pgsso.client_credentials.scope': '',
+    'server.oauthbearer_authentication.enabled': false,
+    'server.oauthbearer_authentication.issuers': { issuers: [], jwksUris: undefined },
+    'server.oauthbearer_authentication.audience': [],
+    'server.oauthbearer_authentication.jwks': [],
+    'server.oauthbearer_authentication.jwks_auto_fetch.enabled': false,
+    'server.oauthbearer_authentication.claim': '',
+    'server.oauthbearer_authentication.scope': '',
     ...change,
   };
 }

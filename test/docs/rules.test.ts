@@ -30,6 +30,13 @@ const logins: readonly [string, readonly [Partial<RuleQuery>, string | undefined
     ],
   ],
   [
+    'psql 18 for people, tokens for programs',
+    [
+      [{ address: '10.20.1.1' }, 'jwt', 1],
+      [{}, 'oauth', 2],
+    ],
+  ],
+  [
     'People with tokens, services with passwords',
     [
       [{ user: 'svc_mail', address: '10.20.1.1' }, 'native', 1],

@@ -18,6 +18,11 @@ import { parsePublishedKeys } from '../../src/settings/jwks.ts';
 import { findSetting, parseSetting } from '../../src/settings/lookup.ts';
 import { parseIdentityRules, parseRoleRules } from '../../src/settings/maps.ts';
 import { parseSettings } from '../../src/settings/store/file-format.ts';
+import {
+  bearerToken,
+  parseBearerMessage,
+  parseInitialResponse,
+} from '../../src/wire/oauthbearer.ts';
 import { parseFirstPacket, readParameters } from '../../src/wire/startup.ts';
 import { authenticatorOf, CLAIMS, KEY, requestOf, settingsOf } from '../auth/login.ts';
 import { assembleToken, encode, publicJwk, signNothing, signWith } from '../support/tokens.ts';
@@ -186,6 +191,28 @@ export const targets: readonly Target[] = [
       return () => {
         const packet = parseFirstPacket(body);
         if (packet.kind === 'startup') readParameters(packet.parameters);
+      };
+    },
+  },
+  {
+    // The first message of OAUTHBEARER, with the choice of the mechanism.
+    name: 'oauthbearer',
+    errors: [PgError],
+    boundMs: BOUND_MS,
+    longest: 65_535,
+    seeds: [
+      'OAUTHBEARER\0\0\0\0\x1bn,,\x01auth=Bearer abc.d_e==\x01\x01',
+      'OAUTHBEARER\0\xff\xff\xff\xff',
+      'n,,\x01host=db\x01port=1\x01auth=\x01\x01',
+    ],
+    words: ['\x01', '\0', 'n,,', 'y,,', 'p=', 'a=', 'auth=', 'Bearer ', 'bearer  ', '=', 'host='],
+    prepare: (text) => {
+      const body = latin1(text);
+      return () => {
+        bearerToken(text);
+        if (text.startsWith('n')) return bearerToken(parseBearerMessage(body));
+        const message = parseInitialResponse(body);
+        return message && bearerToken(parseBearerMessage(message));
       };
     },
   },

@@ -6,7 +6,9 @@
 import type { Test } from 'tap';
 import t from 'tap';
 import { providerAccess } from '../../src/keys/discovery.ts';
+import { keysBySetting } from '../../src/keys/key-source.ts';
 import type { SettingName } from '../../src/settings/definitions.ts';
+import { bearerSettings } from '../../src/settings/oauthbearer.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { DISCOVERY, JWKS, misbehave, startIssuer, type TestIssuer } from '../support/issuer.ts';
 import { publicJwk, testKey } from '../support/tokens.ts';
@@ -68,6 +70,42 @@ t.test('the keys of an issuer are discovered', async (t) => {
     },
   ]);
   t.strictSame(world.details('keysChanged'), [{ added: ['one'], removed: [], skipped: [] }]);
+});
+
+t.test('the keys of an issuer that only OAUTHBEARER has are fetched and renewed', async (t) => {
+  const other = await startIssuer([NEXT]);
+  t.teardown(() => other.close());
+  const { issuer, world } = await setUp(t, {
+    'server.oauthbearer_authentication.enabled': 'true',
+    'server.oauthbearer_authentication.issuers': other.issuer,
+  });
+  world.fetched.start(() => world.values);
+  await world.fetches(2);
+  world.fetched.renew(world.values);
+  t.ok(world.fetched.wereTried(world.values));
+  t.strictSame(
+    [issuer.requests, other.requests],
+    [
+      [DISCOVERY, JWKS],
+      [DISCOVERY, JWKS],
+    ],
+  );
+  t.match(keysBySetting(world.fetched).describe(world.values), [
+    { issuer: issuer.issuer, keyIds: ['one'] },
+    { issuer: other.issuer, keyIds: ['two'] },
+  ]);
+  const bearer = bearerSettings(world.values);
+  const request = {
+    token: world.token(NEXT, { iss: other.issuer }),
+    user: 'alice',
+    namesRole: false,
+  };
+  const { signal } = new AbortController();
+  t.match(await world.authenticator.authenticate(request, bearer, signal), { user: 'alice' });
+  await t.rejects(world.authenticator.authenticate(request, world.values, signal), {
+    code: 'invalid_issuer',
+  });
+  t.equal(other.requests.length, 2, 'nothing was forgotten and fetched again');
 });
 
 t.test('with an issuer_jwks_map nothing is discovered', async (t) => {

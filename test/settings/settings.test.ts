@@ -18,7 +18,17 @@ const GROUPS = 'server.jwt_authentication.authorization.enabled';
 const AUTO_FETCH = 'server.jwt_authentication.jwks_auto_fetch.enabled';
 const ENABLED = 'server.jwt_authentication.enabled';
 const AUDIENCE = 'server.jwt_authentication.audience';
+const RULES = 'server.host_based_authentication.configuration';
+const BEARER_AREA = 'server.oauthbearer_authentication';
+const BEARER = `${BEARER_AREA}.enabled` as const;
 const TOLERANCE = 'pgsso.clock_tolerance';
+
+/** Settings with which tokens are let in, once a way to log in is turned on. */
+const USABLE = {
+  [ISSUERS]: 'a',
+  [AUDIENCE]: 'x',
+  [JWKS]: keySetText(testKey('ES256')),
+} as const;
 
 type Texts = Partial<Record<SettingName, string>>;
 
@@ -76,6 +86,13 @@ t.test('the table has every setting of the contract, with its default', async (t
       'server.jwt_authentication.authorization.enabled': ['b', 'false'],
       'server.jwt_authentication.group_claim': ['s', 'groups'],
       'server.jwt_authentication.userinfo_group_key': ['s', 'groups'],
+      'server.oauthbearer_authentication.enabled': ['b', 'false'],
+      'server.oauthbearer_authentication.issuers': ['s', ''],
+      'server.oauthbearer_authentication.audience': ['s', ''],
+      'server.oauthbearer_authentication.jwks': ['s', '{"keys":[]}'],
+      'server.oauthbearer_authentication.jwks_auto_fetch.enabled': ['b', 'false'],
+      'server.oauthbearer_authentication.claim': ['s', ''],
+      'server.oauthbearer_authentication.scope': ['s', ''],
       'security.provisioning.jwt.enabled': ['b', 'false'],
       'server.identity_map.configuration': ['s', ''],
       'server.host_based_authentication.configuration': ['s', ''],
@@ -325,6 +342,45 @@ t.test('settings that let in more users than they seem to are warned of', async 
       'a space in a group of the role map',
       { ...GROUPS_OF_TWO, [ROLES]: 'domain admins r' },
       [/^line 1 of .* is for "domain", which is not an issuer: it has no effect$/],
+    ],
+    [
+      'oauth lines while OAUTHBEARER is off',
+      { [RULES]: 'hostssl all all all oauth' },
+      [/^line 1 of .* has the method oauth, and .*\.enabled is false: it lets nobody in$/],
+    ],
+    [
+      'oauth lines without TLS',
+      { [RULES]: 'host all all all oauth', [BEARER]: 'true', ...USABLE },
+      [/^line 1 of .* takes tokens from any address without TLS/],
+    ],
+    [
+      'OAUTHBEARER without an audience',
+      { [BEARER]: 'true', ...USABLE, [AUDIENCE]: '' },
+      [/^server\.jwt_authentication\.audience is empty: no token is let in$/],
+    ],
+    [
+      'OAUTHBEARER with a key for two issuers',
+      {
+        [BEARER]: 'true',
+        ...USABLE,
+        [`${BEARER_AREA}.issuers`]: '["a","b"]',
+        [MAP]: 'a x y\nb x y',
+      },
+      [/^there are 2 issuers and one set of keys in server\.jwt_authentication\.jwks/],
+    ],
+    [
+      'OAUTHBEARER with a key of its own for two issuers, of which one has no rule',
+      {
+        [BEARER]: 'true',
+        ...USABLE,
+        [`${BEARER_AREA}.issuers`]: '["a","b"]',
+        [`${BEARER_AREA}.jwks`]: keySetText(testKey('ES256')),
+        [MAP]: 'a x y',
+      },
+      [
+        /^there are 2 issuers and one set of keys in server\.oauthbearer_authentication\.jwks/,
+        /^issuer "b" has no rule/,
+      ],
     ],
     ['a loose expression', { [MAP]: 'a x y\na /^x y' }, [/line 2 .* not anchored/]],
   ];
