@@ -5,6 +5,7 @@
  */
 
 import { type Command, Option } from 'commander';
+import { loadEnvFile } from './env-file.ts';
 import type { ExplainOptions } from './explained-login.ts';
 import { collect, parseAddress, parseUserName, repeatable } from './values.ts';
 
@@ -29,6 +30,11 @@ export function addExplainCommand(program: Command): void {
       new Option(
         '--user <NAME>',
         'the user of the startup message; without it, the one that the token yields',
+      ),
+    )
+    .addOption(
+      new Option('--env-file <FILE>', 'as for serve: the environment of the service').argParser(
+        loadEnvFile,
       ),
     )
     .addOption(

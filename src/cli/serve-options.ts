@@ -7,6 +7,7 @@ import { type Command, Option } from 'commander';
 import { backendAuths } from '../backend/url.ts';
 import { LOG_LEVELS, type ServeOptions } from '../server/options.ts';
 import type { ListenAddress } from '../session/listener.ts';
+import { loadEnvFile } from './env-file.ts';
 import {
   collect,
   collectLines,
@@ -34,6 +35,7 @@ type Renamed =
 
 /** The options as commander parses them, by their flags in camel case. */
 export interface ParsedOptions extends Omit<ServeOptions, Renamed> {
+  readonly envFile?: string;
   readonly listen?: readonly ListenAddress[];
   readonly route?: readonly string[];
   readonly settings?: string;
@@ -71,6 +73,15 @@ type Table = {
 const DEFAULT_LISTEN: ListenAddress = { host: '127.0.0.1', port: 26257 };
 
 const table: Table = {
+  envFile: {
+    group: 'Where:',
+    flags: '--env-file <FILE>',
+    description:
+      'reads variables from a file, one NAME=VALUE a line, as EnvironmentFile= of systemd; they ' +
+      'win over those of the process, and options win over both',
+    // Commander reads the variables of options when it has parsed them all.
+    parse: loadEnvFile,
+  },
   listen: {
     group: 'Where:',
     flags: '--listen <HOST:PORT>',
@@ -328,7 +339,7 @@ export function addServeOptions(command: Command): Command {
 
 /** Turns parsed options into those of the server. */
 export function readServeOptions(command: Command, parsed: ParsedOptions): ServeOptions {
-  const { listen, route, set, reservedUser, admin, viewer, settings, ...rest } = parsed;
+  const { listen, route, set, reservedUser, admin, viewer, settings, envFile: _, ...rest } = parsed;
   return {
     ...rest,
     listen: listen ?? [DEFAULT_LISTEN],
