@@ -171,7 +171,8 @@ t.test('the waiting room', { buffered: true }, async (t) => {
 
 t.test('a burst of logins of one user is served in full', async (t) => {
   const { logIn, close } = await openDirectory();
-  const logins = await Promise.all(Array.from({ length: 100 }, () => logIn('bob')));
+  // More than the share of one user; a loaded core serves these within the 5 s of a login.
+  const logins = await Promise.all(Array.from({ length: 40 }, () => logIn('bob')));
   t.strictSame(
     logins.filter(({ error }) => error !== undefined),
     [],
