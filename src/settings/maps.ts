@@ -18,7 +18,7 @@
  * rule is for the groups of all issuers, and is warned of.
  */
 import { errorText } from '../lib/errors.ts';
-import { compilePattern, PATTERN_LENGTH_LIMIT, type Pattern, suggestRange } from './pattern.ts';
+import { type Pattern, PatternCompiler, type PatternLimits, suggestRange } from './pattern.ts';
 import { invalidSetting, quote } from './values.ts';
 
 /** One line of the identity map. */
@@ -61,22 +61,14 @@ interface MapRule {
   match(text: string): string | undefined;
 }
 
-/** What the expressions of a map may cost. */
-interface MapBudget {
-  /** The number of expressions. One takes about a millisecond to compile, and blocks all logins. */
-  readonly patterns: number;
-  /** Instructions of all expressions. Each takes about 20 ns for each character of a text. */
-  readonly instructions: number;
-}
-
 /** A login that tries all expressions on 50 characters stays within a tenth of a second. */
-const IDENTITY_BUDGET: MapBudget = { patterns: 1000, instructions: 100_000 };
+const IDENTITY_LIMITS: PatternLimits = { patterns: 1000, instructions: 100_000 };
 
 /**
  * A login tries the rules on up to a thousand groups. With that many groups of 20 characters it
  * stays within two seconds.
  */
-const ROLE_BUDGET: MapBudget = { patterns: 200, instructions: 5000 };
+const ROLE_LIMITS: PatternLimits = { patterns: 200, instructions: 5000 };
 
 /** Stands for the first capture group. */
 const CAPTURE = '\\1';
@@ -89,7 +81,7 @@ const noRules: readonly IdentityRule[] = Object.freeze([]);
  * @throws PgError 22023 that names the line
  */
 export function parseIdentityRules(text: string): IdentityRules {
-  const rules = parseMapRules(text, [3], IDENTITY_BUDGET).map(
+  const rules = parseMapRules(text, [3], IDENTITY_LIMITS).map(
     ({ issuer = '', line, pattern, match }): IdentityRule =>
       Object.freeze({ issuer, line, match, ...(pattern !== undefined && { pattern }) }),
   );
@@ -112,33 +104,29 @@ export function parseIdentityRules(text: string): IdentityRules {
  * @throws PgError 22023 that names the line
  */
 export function parseRoleRules(text: string): RoleRules {
-  return parseMapRules(text, [2, 3], ROLE_BUDGET);
+  return parseMapRules(text, [2, 3], ROLE_LIMITS);
 }
 
 /** @param counts how many columns a line may have */
 function parseMapRules(
   text: string,
   counts: readonly number[],
-  budget: MapBudget,
+  limits: PatternLimits,
 ): readonly MapRule[] {
-  const rest = { ...budget };
+  const compiler = new PatternCompiler(limits);
   return Object.freeze(
     text.split('\n').flatMap((line, index) => {
-      const rule = parseLine(line, index + 1, counts, rest, budget);
+      const rule = parseLine(line, index + 1, counts, compiler);
       return rule === undefined ? [] : [Object.freeze(rule)];
     }),
   );
 }
 
-/** What the rest of the map may still cost. */
-type Remaining = { -readonly [K in keyof MapBudget]: MapBudget[K] };
-
 function parseLine(
   text: string,
   line: number,
   counts: readonly number[],
-  rest: Remaining,
-  budget: MapBudget,
+  compiler: PatternCompiler,
 ): MapRule | undefined {
   // Only ASCII white space separates columns, as in CockroachDB. A pasted no-break space is part
   // of a column, and the line does not parse.
@@ -158,7 +146,7 @@ function parseLine(
     const literal = source.toLowerCase();
     return { ...common, match: (given) => (given.toLowerCase() === literal ? target : undefined) };
   }
-  const pattern = compile(source.slice(1), line, rest, budget);
+  const pattern = compile(source.slice(1), line, compiler);
   checkCapture(target, pattern.groups, line);
   return {
     ...common,
@@ -167,23 +155,12 @@ function parseLine(
   };
 }
 
-function compile(source: string, line: number, rest: Remaining, budget: MapBudget): Pattern {
-  const refuse = (problem: string, hint?: string) =>
-    invalidSetting(`unable to parse line ${line}: ${problem}`, hint);
-  if (source.length > PATTERN_LENGTH_LIMIT)
-    throw refuse(`the expression is longer than ${PATTERN_LENGTH_LIMIT} characters`);
-  rest.patterns -= 1;
-  if (rest.patterns < 0) throw refuse(`there are more than ${budget.patterns} expressions`);
-  let pattern: Pattern;
+function compile(source: string, line: number, compiler: PatternCompiler): Pattern {
   try {
-    pattern = compilePattern(source);
+    return compiler.compile(source, 'any case');
   } catch (error) {
-    throw refuse(errorText(error), suggestRange(error));
+    throw invalidSetting(`unable to parse line ${line}: ${errorText(error)}`, suggestRange(error));
   }
-  rest.instructions -= pattern.size;
-  if (rest.instructions < 0)
-    throw refuse('the expressions up to here are too large to be matched at each login');
-  return pattern;
 }
 
 function checkCapture(target: string, groups: number, line: number): void {

@@ -6,13 +6,17 @@
 
 import { RE2JS } from 're2js';
 import { errorText } from '../lib/errors.ts';
+import { CHARACTER_CLASS, GROUP, NOTHING, patternCost, QUOTATION } from './pattern-cost.ts';
 import { invalidSetting } from './values.ts';
 
-/**
- * Characters. RE2 unrolls `x{1000}`, so the compiled form can be a hundred times longer than the
- * text.
- */
-export const PATTERN_LENGTH_LIMIT = 4096;
+/** Characters. */
+const LENGTH_LIMIT = 4096;
+
+/** Steps to compile one expression: a tenth of a second, in which all sessions wait. */
+const COST_LIMIT = 20_000;
+
+/** The same for all expressions of a setting: half a second, a second at worst. */
+const TOTAL_COST_LIMIT = 100_000;
 
 /** Instructions. A name has at most 63 bytes, so a match stays within some milliseconds. */
 const PROVISIONING_SIZE_LIMIT = 10_000;
@@ -21,7 +25,7 @@ const PROVISIONING_SIZE_LIMIT = 10_000;
 export interface Pattern {
   /** The number of capture groups. */
   readonly groups: number;
-  /** Instructions of the program. A match takes about 20 ns for each of them and each character. */
+  /** Instructions of the program. */
   readonly size: number;
   /**
    * The first capture group of the first match; empty if there is no such group or it took no part
@@ -38,15 +42,64 @@ export interface ProvisioningPattern {
   allows(user: string): boolean;
 }
 
-/**
- * Compiles an expression. It matches anywhere in a text unless it is anchored.
- *
- * @throws Error with RE2's message, which quotes the expression as it was written
- */
-export function compilePattern(
-  source: string,
-  letters: 'any case' | 'exact case' = 'any case',
-): Pattern {
+/** Whether upper and lower case match each other. */
+type Letters = 'any case' | 'exact case';
+
+/** What the expressions of one setting may cost. */
+export interface PatternLimits {
+  /** The number of expressions. */
+  readonly patterns: number;
+  /** Instructions of all expressions. Each takes about 20 ns for each character of a text. */
+  readonly instructions: number;
+}
+
+/** Compiles the expressions of one setting, as long as they stay within limits. */
+export class PatternCompiler {
+  readonly #limits: PatternLimits;
+  #patterns = 0;
+  #instructions = 0;
+  #cost = 0;
+
+  constructor(limits: PatternLimits) {
+    this.#limits = limits;
+  }
+
+  /**
+   * Compiles an expression. It matches anywhere in a text unless it is anchored.
+   *
+   * @throws Error with RE2's message, which quotes the expression as it was written, or with the
+   *   limit that it exceeds
+   */
+  compile(source: string, letters: Letters): Pattern {
+    const { patterns, instructions } = this.#limits;
+    this.#patterns += 1;
+    if (this.#patterns > patterns) throw new Error(`there are more than ${patterns} expressions`);
+    if (source.length > LENGTH_LIMIT)
+      throw new Error(`the expression is longer than ${LENGTH_LIMIT} characters`);
+    const cost = patternCost(source);
+    this.#cost += cost;
+    if (cost > COST_LIMIT)
+      throw new Error(
+        `the expression is too large: its repetitions and ranges take ${cost} steps to compile, ` +
+          `at most ${COST_LIMIT} are possible`,
+      );
+    if (this.#cost > TOTAL_COST_LIMIT)
+      throw new Error(
+        `the expressions up to here are too large: they take ${this.#cost} steps to compile, ` +
+          `at most ${TOTAL_COST_LIMIT} are possible`,
+      );
+    const pattern = compilePattern(source, letters);
+    this.#instructions += pattern.size;
+    if (this.#instructions > instructions)
+      throw new Error(
+        'the expressions up to here are too large to be matched at each login: ' +
+          `${this.#instructions} instructions, at most ${instructions} are possible`,
+      );
+    return pattern;
+  }
+}
+
+function compilePattern(source: string, letters: Letters): Pattern {
   let expression: RE2JS;
   try {
     expression = RE2JS.compile(source, letters === 'any case' ? RE2JS.CASE_INSENSITIVE : 0);
@@ -73,12 +126,9 @@ export function compilePattern(
 export function parseProvisioningPattern(text: string): ProvisioningPattern | undefined {
   const source = text.trim();
   if (source === '') return undefined;
-  if (source.length > PATTERN_LENGTH_LIMIT)
-    throw invalidSetting(`the expression is longer than ${PATTERN_LENGTH_LIMIT} characters`);
+  const limits = { patterns: 1, instructions: PROVISIONING_SIZE_LIMIT };
   try {
-    const pattern = compilePattern(source);
-    if (pattern.size > PROVISIONING_SIZE_LIMIT)
-      throw new Error('the expression is too large to be matched at each login');
+    const pattern = new PatternCompiler(limits).compile(source, 'any case');
     return Object.freeze({ source, allows: (user: string) => pattern.capture(user) !== undefined });
   } catch (error) {
     throw invalidSetting(errorText(error), suggestRange(error));
@@ -98,15 +148,6 @@ export function suggestRange(error: unknown): string | undefined {
     : `a range begins with its lower end: ${to}-${from} was probably meant`;
 }
 
-/** A quotation, `\Q…\E`; the end may be missing. */
-const QUOTATION = String.raw`\\Q[\s\S]*?(?:\\E|$)`;
-
-/** A character class, `[…]`. */
-const CHARACTER_CLASS = String.raw`\[\^?\]?(?:\\[\s\S]|\[:\^?[a-z]+:\]|[^\]\\])*\]`;
-
-/** Flags, which may be none, and the openings of a group with a name and of one with flags. */
-const GROUP = String.raw`\(\?[a-zA-Z-]*\)|\(\?P?<\w+>|\(\?[a-zA-Z-]*:`;
-
 /**
  * One piece of an expression: a quotation, an escape, a character class, flags, the opening of a
  * group, or a character. The alternatives differ in their first characters, so the scan is linear.
@@ -115,12 +156,6 @@ const PIECE = new RegExp(
   String.raw`${QUOTATION}|\\[\s\S]|${CHARACTER_CLASS}|${GROUP}|[\s\S]`,
   'gu',
 );
-
-/**
- * Pieces that match nothing. A repetition behind such a piece applies to the piece before it, so
- * that `^(?i)*` makes the anchor optional.
- */
-const NOTHING = /^(?:\(\?[a-zA-Z-]*\)|\\Q(?:\\E)?|\\E)$/;
 
 /**
  * Whether every match reaches from the beginning of the text to its end. The check looks at the

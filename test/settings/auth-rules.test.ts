@@ -256,7 +256,28 @@ t.test('a thousand lines are enough, and expressions have a budget', async (t) =
   const lines = Array.from({ length: 1001 }, (_, i) => `host all u${i} all jwt`).join('\n');
   t.throws(() => parseAuthRules(lines), { message: /line 1001 .*more than 1000 rules/ });
   const heavy = Array.from({ length: 50 }, () => 'host all /(a{100}){10} all jwt').join('\n');
-  t.throws(() => parseAuthRules(heavy), { message: /too large/ });
+  t.throws(() => parseAuthRules(heavy), { message: /line 20 .*too large to be matched at each/ });
+  try {
+    parseAuthRules('host all /^[9-0]$ all jwt');
+    t.fail('a reversed range was taken');
+  } catch (error) {
+    t.match(error, { message: /line 1 .*`9-0`/, hint: /0-9 was probably meant/ });
+  }
+  t.throws(() => parseAuthRules(`host all /${'a'.repeat(4097)} all jwt`), {
+    message: /line 1 .*longer than 4096 characters/,
+  });
+  t.throws(() => parseAuthRules('host all all all jwt\nhost all "/(x{0,1000}){20}" all jwt'), {
+    message: /line 2 .*the expression is too large/,
+  });
+  const names = (count: number): string => Array.from({ length: count }, (_, i) => `n${i}`).join();
+  const values = (count: number): string => `host all all all jwt groups="${names(count)}"`;
+  t.equal(parseAuthRules(`host ${names(4999)} ${names(5001)} all jwt`).rules.length, 1);
+  for (const text of [
+    `host all all all jwt\nhost ${names(5000)} ${names(4999)} all jwt`,
+    `${values(5000)}\n${values(5000)}`,
+  ]) {
+    t.throws(() => parseAuthRules(text), { message: /line 2 .*more than 10000 names/ });
+  }
 });
 
 t.test('no spelling of a name avoids a reject', (t) => {

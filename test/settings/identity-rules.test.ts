@@ -6,6 +6,7 @@ import t from 'tap';
 import { PgError } from '../../src/lib/errors.ts';
 import { parseIdentityRules } from '../../src/settings/maps.ts';
 import { isAnchored } from '../../src/settings/pattern.ts';
+import { patternCost } from '../../src/settings/pattern-cost.ts';
 
 function namesOf(map: string, principal: string, issuer = 'iss'): (string | undefined)[] {
   return parseIdentityRules(map)
@@ -90,6 +91,70 @@ t.test('the cost of a map is bounded', async (t) => {
     namesOf('iss /^(a|a)*$ x', `${'a'.repeat(5000)}b`)[0],
     undefined,
     'and a match takes linear time',
+  );
+});
+
+t.test('an expression that takes long to compile is refused before it is', async (t) => {
+  const costly: Record<string, string> = {
+    'a repetition that may be absent': 'x{0,1000}'.repeat(200),
+    'a group that is repeated': `(${'a'.repeat(1980)}){1000}`,
+    'repetitions of repetitions': '((a{30}){30}){30}',
+    'ranges of many letters': '[b-\\x{1e000}]'.repeat(40),
+    'many ranges in one class': `[${'b-\u{1e000}'.repeat(400)}]`,
+    'classes of Unicode': '\\pL'.repeat(500),
+    'classes in a class': `[^${'\\PN'.repeat(500)}]`,
+    'behind flags': `(${'a'.repeat(100)})(?i){1000}`,
+    'without an end': '('.repeat(500) + 'x{0,1000}'.repeat(150),
+  };
+  const found = Object.entries(costly).map(([, source]) => refusalOf(`iss /${source} u`).message);
+  t.match(
+    found,
+    found.map(
+      () => /^unable to parse line 1: the expression is too large: .* take \d+ steps .* 20000 /,
+    ),
+  );
+  const fine = ['^[\\w.-]+@example\\.com$', '[^\\x{80}-\\x{10ffff}]', '\\p{Lu}{3,20}', 'x{1000}'];
+  t.ok(fine.every((source) => patternCost(source) < 3000));
+  const lines = 'iss /[b-\\x{1e000}] u\n'.repeat(100);
+  t.match(
+    refusalOf(lines).message,
+    /^unable to parse line 82: the expressions up to here are too /,
+  );
+});
+
+t.test('the cost of an expression is at least its size', async () => {
+  const words = [
+    ...['a', 'K', 'é', '.', '[a-z]', '[^b]', '\\pL', '\\w', '\\Qab\\E', '\\x{41}', '^', '$'],
+    ...[
+      '(',
+      ')',
+      '(?:',
+      '(?i)',
+      '(?P<n>',
+      '|',
+      '*',
+      '+',
+      '?',
+      '*?',
+      '{2}',
+      '{3,}',
+      '{0,7}',
+      '{2,4}?',
+    ],
+  ];
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom(...words), { maxLength: 25 }), (pieces) => {
+      const source = pieces.join('');
+      const cost = patternCost(source);
+      if (cost > 20_000) return true;
+      try {
+        return RE2JS.compile(source, RE2JS.CASE_INSENSITIVE).programSize() <= cost;
+      } catch {
+        // Not an expression, which RE2 says.
+        return true;
+      }
+    }),
+    { numRuns: 2000 },
   );
 });
 
