@@ -20,7 +20,8 @@ import { makeAuthority } from '../test/support/certificates.ts';
 import { token } from '../test/support/front-end.ts';
 import { startPostgres } from '../test/support/postgres.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
-import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { startBenchFrontEnd } from './front-end.ts';
+import type { Program } from './programs.ts';
 import { median, shuffle, spread } from './statistics.ts';
 
 const { values: flags } = parseArgs({
@@ -39,7 +40,7 @@ const READY_FOR_QUERY = 0x5a;
 interface Way {
   readonly name: string;
   login(): Promise<void>;
-  readonly frontEnd?: BenchFrontEnd;
+  readonly frontEnd?: Program;
 }
 
 /** The figures of one round. */

@@ -2,22 +2,13 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AUDIENCE, ISSUER } from '../test/support/front-end.ts';
 import { keySetText, testKey } from '../test/support/tokens.ts';
-
-/** A running front-end. */
-export interface BenchFrontEnd {
-  readonly port: number;
-  /** Resident memory, in kB. */
-  residentKb(): number;
-  /** User and system CPU time so far, in seconds. */
-  cpuSeconds(): number;
-  stop(): Promise<void>;
-}
+import { type Program, usage } from './programs.ts';
 
 /** The command line of this build. */
 const OWN_CLI = fileURLToPath(new URL('../src/cli.js', import.meta.url));
@@ -31,7 +22,7 @@ export async function startBenchFrontEnd(
   backend: string,
   options: readonly string[] = [],
   cli = OWN_CLI,
-): Promise<BenchFrontEnd> {
+): Promise<Program> {
   const dataDir = mkdtempSync(join(tmpdir(), 'pgsso-bench-'));
   const settings = {
     'server.jwt_authentication.enabled': 'true',
@@ -69,17 +60,11 @@ export async function startBenchFrontEnd(
     child.once('exit', () => reject(new Error(`the front-end did not start: ${log}`)));
   });
   return {
+    name: 'pgsso',
     port,
-    residentKb: () =>
-      Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]),
-    cpuSeconds() {
-      // Behind the name in parentheses, utime and stime are the 12th and 13th field, in ticks of
-      // 10 ms (proc(5)).
-      const [, fields = ''] = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ');
-      const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
-      return (user + system) / 100;
-    },
+    ...usage(child.pid ?? 0),
     async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill('SIGTERM');
       child.kill('SIGTERM');
       await once(child, 'exit');

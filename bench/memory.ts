@@ -4,11 +4,11 @@
  * a login in progress, 30 kB for an idle session, nothing for a refused password of 64 kB.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import { BACKEND } from '../src/wire/constants.ts';
 import { token } from '../test/support/front-end.ts';
 import { password, RawClient, tokenStartup } from '../test/support/raw-client.ts';
-import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { startBenchFrontEnd } from './front-end.ts';
+import { memorySlope } from './slope.ts';
 import { startStubBackend } from './stub-backend.ts';
 
 const FROM = 1000;
@@ -39,29 +39,14 @@ process.exit(0);
 
 async function slope(what: string, open: (client: RawClient) => Promise<void>): Promise<void> {
   const frontEnd = await startBenchFrontEnd(backend, limits);
-  const clients: RawClient[] = [];
-  const grow = async (count: number): Promise<number> => {
-    while (clients.length < count)
-      clients.push(
-        ...(await Promise.all(Array.from({ length: 50 }, () => connect(frontEnd, open)))),
-      );
-    await sleep(1500);
-    return frontEnd.residentKb();
+  const connect = async (): Promise<RawClient> => {
+    const client = await RawClient.connect(frontEnd.port);
+    await open(client);
+    return client;
   };
-  const first = await grow(FROM);
-  const second = await grow(TO);
-  console.log('  %s  %s', what.padEnd(34), ((second - first) / (TO - FROM)).toFixed(1).padStart(6));
-  for (const client of clients) client.close();
+  const kb = await memorySlope(frontEnd, connect, FROM, TO);
+  console.log('  %s  %s', what.padEnd(34), kb.toFixed(1).padStart(6));
   await frontEnd.stop();
-}
-
-async function connect(
-  frontEnd: BenchFrontEnd,
-  open: (client: RawClient) => Promise<void>,
-): Promise<RawClient> {
-  const client = await RawClient.connect(frontEnd.port);
-  await open(client);
-  return client;
 }
 
 /** Waves of refused logins. What the last waves add is what a refused login leaves. */

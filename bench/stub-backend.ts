@@ -23,6 +23,9 @@ const greeting = Buffer.concat([
   readyForQuery('I'),
 ]);
 
+/** The length of a message in which a stub sends bulk. */
+export const MESSAGE_BYTES = 8192;
+
 /**
  * Starts the stub on a free port of the loopback address.
  *

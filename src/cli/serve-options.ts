@@ -6,6 +6,7 @@
 import { type Command, Option } from 'commander';
 import { backendAuths } from '../backend/url.ts';
 import { LOG_LEVELS, type ServeOptions } from '../server/options.ts';
+import { COPY_OPTIONS } from '../session/copy-choice.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import { loadEnvFile } from './env-file.ts';
 import {
@@ -281,6 +282,16 @@ const table: Table = {
     parse: parseDelay,
     default: 300_000,
     defaultText: '5m',
+  },
+  copy: {
+    group: 'Limits:',
+    flags: '--copy <HOW>',
+    description:
+      'how bytes pass after the login: auto, by handles of sockets where this Node.js allows ' +
+      'it; streams, by documented calls only',
+    variable: 'PGSSO_COPY',
+    choices: COPY_OPTIONS,
+    default: 'auto',
   },
   drainDelay: {
     group: 'Limits:',

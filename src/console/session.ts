@@ -10,6 +10,7 @@ import type { KeySource } from '../keys/key-source.ts';
 import { PgError } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import type { CopyChoice } from '../session/copy-choice.ts';
 import type { SessionRegistry } from '../session/registry.ts';
 import type { ApiKeyChange } from '../settings/api-keys.ts';
 import { REDACTED, type SettingChange } from '../settings/changes.ts';
@@ -32,6 +33,8 @@ export interface ConsoleServices {
   readonly directory: Directory | undefined;
   readonly apiKeyUses: ApiKeyUses;
   readonly sessions: SessionRegistry;
+  /** How the bytes of sessions are copied. */
+  readonly copy: Pick<CopyChoice, 'name'>;
   readonly metrics: Metrics;
   readonly operators: Operators;
   readonly version: string;

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { RouteOptions } from '../backend/routes.ts';
 import type { LogFormat, LogLevel } from '../observe/log.ts';
 import type { ClientTlsOptions } from '../session/client-tls.ts';
+import type { CopyOption } from '../session/copy-choice.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import type { DirectoryOptions } from './directory.ts';
 import type { SettingsOptions } from './settings.ts';
@@ -50,6 +51,8 @@ export interface ServeOptions
   readonly replication: 'deny' | 'allow';
   /** A peer that takes no byte for so long while bytes wait for it is gone; 0: never. */
   readonly tcpUserTimeout: number;
+  /** How the bytes of sessions are copied. */
+  readonly copy: CopyOption;
   /** How long connections are still accepted after a drain has begun. */
   readonly drainDelay: number;
   /** How long a drain waits for the sessions. */

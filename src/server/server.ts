@@ -108,7 +108,8 @@ class Server implements RunningServer {
     this.#closing.add('files', { close: () => this.#reloads.settled() });
     this.#state = 'listening';
     const listen = this.addresses.map(({ host, port }) => `${host}:${port}`);
-    this.#log.info({ event: 'start', version, listen }, 'ready for connections');
+    const copy = this.#services.copy.name;
+    this.#log.info({ event: 'start', version, listen, copy }, 'ready for connections');
   }
 
   reload(): Promise<void> {

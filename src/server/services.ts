@@ -19,6 +19,7 @@ import { Metrics } from '../observe/metrics.ts';
 import { CancelKeys } from '../session/cancel.ts';
 import { ClientCertificate } from '../session/client-tls.ts';
 import type { SessionServices } from '../session/context.ts';
+import { chooseCopy } from '../session/copy-choice.ts';
 import { Limits } from '../session/limits.ts';
 import type { ListenAddress } from '../session/listener.ts';
 import type { ClientTls } from '../session/negotiate.ts';
@@ -82,6 +83,9 @@ export async function openServices(
   const { settings, settingsLogin } = await openSettings(options, dataDir, directory, log);
   closing.add(options.settingsUrl === undefined ? '--data-dir' : '--settings', settings);
   await warnOfSystem(options, opened.certificate, log);
+  const copy = await chooseCopy(options.copy);
+  if (copy.problem !== undefined)
+    log.warn({ event: 'start', option: '--copy', reason: copy.problem }, 'copied by streams');
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
   const throttle = new Throttle();
@@ -95,6 +99,7 @@ export async function openServices(
     keys: providers.keys,
     apiKeyUses: authentication.apiKeyUses,
     sessions: registry,
+    copy,
   });
   closing.add('console', console);
   const audit = new Audit(
@@ -114,6 +119,7 @@ export async function openServices(
     replication,
     loginTimeout,
     tcpUserTimeout,
+    copy,
     limits: new Limits(options, log, metrics),
     throttle,
     registry,

@@ -234,7 +234,7 @@ async function runSession(
   login: LoginRecord,
   services: SessionServices,
 ): Promise<void> {
-  const { audit, registry, cancelKeys, metrics, tcpUserTimeout } = services;
+  const { audit, registry, cancelKeys, metrics, tcpUserTimeout, copy } = services;
   const started = performance.now();
   const fromClient = client.release();
   const fromBackend = backend.channel.release();
@@ -253,10 +253,11 @@ async function runSession(
     },
   });
   const forgetKey = cancelKeys.add(backend);
-  const running = splice(client.socket, backend.channel.socket, traffic, tcpUserTimeout);
-  client.socket.write(Buffer.concat([backend.greeting, fromBackend]));
-  if (fromClient.length > 0) backend.channel.socket.write(fromClient);
-  const { endedBy, error } = await running;
+  const { endedBy, error } = await splice(client.socket, backend.channel.socket, traffic, {
+    copy: copy.start,
+    peerTimeout: tcpUserTimeout,
+    ahead: { toClient: Buffer.concat([backend.greeting, fromBackend]), toBackend: fromClient },
+  });
   forget();
   forgetKey();
   counted();

@@ -13,6 +13,7 @@ import type { SettingsSnapshot } from '../settings/snapshot.ts';
 import type { MessageChannel } from '../wire/channel.ts';
 import type { CancelKeys } from './cancel.ts';
 import type { ConsoleAccess, ServeConsole } from './console-access.ts';
+import type { CopyChoice } from './copy-choice.ts';
 import type { Limits } from './limits.ts';
 import type { ClientConnection } from './negotiate.ts';
 import type { SessionRegistry } from './registry.ts';
@@ -33,6 +34,8 @@ export interface SessionServices {
   readonly loginTimeout: number;
   /** A peer that takes no byte for so long while bytes wait for it is gone; 0: never. */
   readonly tcpUserTimeout: number;
+  /** How the bytes of sessions are copied. */
+  readonly copy: CopyChoice;
   readonly limits: Limits;
   readonly throttle: Throttle;
   readonly registry: SessionRegistry;

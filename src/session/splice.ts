@@ -3,6 +3,7 @@
  * our own is written, because it could land inside a message.
  */
 import type { Socket } from 'node:net';
+import { atEnd, type Copy, type Progress, type StartCopy } from './copy.ts';
 
 /** How a session ended. */
 export interface SpliceEnd {
@@ -26,6 +27,19 @@ const CLIENT_CLOSE_MS = 1000;
 /** How long, in ms, a client may leave a dead backend's last bytes unread. */
 const CLIENT_STALL_MS = 30_000;
 
+/** What a session is spliced with. */
+interface SpliceOptions {
+  /** How bytes are copied. */
+  readonly copy: StartCopy;
+  /**
+   * A peer that takes no byte for so long while bytes wait for it is gone, in milliseconds; 0:
+   * never.
+   */
+  readonly peerTimeout: number;
+  /** Sent to each side ahead of what the other sends from now on. */
+  readonly ahead: { readonly toClient: Buffer; readonly toBackend: Buffer };
+}
+
 /**
  * Copies both ways until both sockets are closed. A client's FIN is passed on behind its last byte,
  * and the other direction goes on: PostgreSQL answers a query whose sender has sent FIN. A
@@ -33,32 +47,41 @@ const CLIENT_STALL_MS = 30_000;
  * at once.
  *
  * @param traffic is counted up while bytes pass
- * @param peerTimeout a peer that takes no byte for so long while bytes wait for it is gone, in
- *   milliseconds; 0: never
  */
 export async function splice(
   client: Socket,
   backend: Socket,
   traffic: Traffic,
-  peerTimeout: number,
+  { copy, peerTimeout, ahead }: SpliceOptions,
 ): Promise<SpliceEnd> {
   let end: SpliceEnd | undefined;
   const ended = (endedBy: SpliceEnd['endedBy'], error?: Error): void => {
     end ??= { endedBy, error };
   };
-  const stopSending = copy(client, backend, peerTimeout, (bytes) => {
-    traffic.toBackend += bytes;
-  });
-  copy(backend, client, peerTimeout, (bytes) => {
-    traffic.toClient += bytes;
-  });
+  const start = (from: Socket, to: Socket, first: Buffer, counter: keyof Traffic): Copy => {
+    const stalled = (): void => void to.destroy(new PeerStalled(peerTimeout));
+    const watch = new ProgressWatch(peerTimeout, stalled);
+    to.once('close', () => watch.stop());
+    return copy(from, to, first, {
+      counted: (bytes) => {
+        traffic[counter] += bytes;
+      },
+      held: (progress) => watch.start(progress),
+      freed: () => watch.stop(),
+    });
+  };
+  const up = start(client, backend, ahead.toBackend, 'toBackend');
+  const down = start(backend, client, ahead.toClient, 'toClient');
 
   atEnd(client, () => ended('client'));
   atEnd(backend, () => {
     ended('backend');
-    stopSending();
-    client.setTimeout(CLIENT_STALL_MS, () => client.destroy());
+    up.drop();
+    const stall = new ProgressWatch(CLIENT_STALL_MS, () => void client.destroy());
+    if (down.waiting() > 0) stall.start(down);
+    client.once('close', () => stall.stop());
     client.once('finish', () => {
+      stall.stop();
       backend.destroy();
       const overdue = setTimeout(() => client.destroy(), CLIENT_CLOSE_MS);
       client.once('close', () => clearTimeout(overdue));
@@ -72,67 +95,38 @@ export async function splice(
 }
 
 /**
- * Copies one direction. Returns a function that stops it: the source is then read to its end, and
- * what it still sends is dropped.
- */
-function copy(
-  from: Socket,
-  to: Socket,
-  peerTimeout: number,
-  count: (bytes: number) => void,
-): () => void {
-  const watch = watchProgress(to, peerTimeout);
-  const resume = (): void => {
-    watch.stop();
-    from.resume();
-  };
-  const pass = (chunk: Buffer): void => {
-    count(chunk.length);
-    if (to.write(chunk)) return;
-    from.pause();
-    watch.start();
-    to.once('drain', resume);
-  };
-  from.on('data', pass);
-  atEnd(from, () => {
-    to.end();
-    if (to.writableLength > 0) watch.start();
-  });
-  from.resume();
-  return () => {
-    from.off('data', pass);
-    from.resume();
-  };
-}
-
-/**
- * Destroys a socket whose peer takes no byte for the time while bytes wait for it. The kernel gives
- * up such a connection only after 15 minutes (Linux, tcp_retries2), and the backend keeps its locks
+ * Reports a receiver that takes no byte for the time while bytes wait for it. The kernel gives up
+ * such a connection only after 15 minutes (Linux, tcp_retries2), and the backend keeps its locks
  * for so long.
  */
-function watchProgress(socket: Socket, limit: number): { start(): void; stop(): void } {
-  let timer: NodeJS.Timeout | undefined;
-  let taken = 0;
-  const stop = (): void => clearTimeout(timer);
-  const check = (): void => {
-    const now = bytesTaken(socket);
-    if (now > taken) {
-      taken = now;
-      timer = setTimeout(check, limit);
-    } else if (socket.writableLength > 0) {
-      socket.destroy(new PeerStalled(limit));
-    }
-  };
-  socket.once('close', stop);
-  return {
-    start() {
-      if (limit === 0) return;
-      stop();
-      taken = bytesTaken(socket);
-      timer = setTimeout(check, limit);
-    },
-    stop,
-  };
+class ProgressWatch {
+  readonly #limit: number;
+  readonly #stalled: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param limit in milliseconds; 0: never */
+  constructor(limit: number, stalled: () => void) {
+    this.#limit = limit;
+    this.#stalled = stalled;
+  }
+
+  start(copy: Progress): void {
+    if (this.#limit === 0) return;
+    this.stop();
+    this.#await(copy);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #await(copy: Progress): void {
+    const before = copy.taken();
+    this.#timer = setTimeout(() => {
+      if (copy.taken() > before) this.#await(copy);
+      else if (copy.waiting() > 0) this.#stalled();
+    }, this.#limit);
+  }
 }
 
 /** The end of a session whose peer took nothing any more. */
@@ -142,23 +136,6 @@ class PeerStalled extends Error {
   constructor(limit: number) {
     super(`the peer took no byte for ${limit} ms while bytes waited for it, --tcp-user-timeout`);
   }
-}
-
-/** As much of a socket's handle as Node.js itself looks at for its time-outs. */
-interface WriteQueue {
-  readonly _handle?: { readonly writeQueueSize?: number } | null;
-}
-
-/** How many of the bytes written to a socket the kernel has taken. */
-function bytesTaken(socket: Socket): number {
-  const queued = (socket as unknown as WriteQueue)._handle?.writeQueueSize ?? 0;
-  return socket.bytesWritten - socket.writableLength - queued;
-}
-
-/** Calls back when the peer has sent FIN, also if that was read during the login already. */
-function atEnd(socket: Socket, call: () => void): void {
-  if (socket.readableEnded) call();
-  else socket.once('end', call);
 }
 
 /**

@@ -61,6 +61,7 @@ export async function makeConsole(): Promise<World> {
     directory: undefined,
     apiKeyUses,
     sessions: new SessionRegistry(),
+    copy: { name: 'handles' },
     metrics: new Metrics(NOW),
     operators: new Operators(['alice'], ['vera']),
     version: '1.2.3',

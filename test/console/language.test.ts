@@ -428,6 +428,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
     'sessions.running': 0,
     'sessions.ended': 0,
     'bytes.to_backend': 0,
+    'sessions.copy': 'handles',
     'bytes.to_client': 0,
     'settings.version': 1,
     'settings.problem': undefined,
@@ -463,6 +464,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
     'login_ms.max': 20.3,
     'sessions.ended': 1,
     'bytes.to_backend': 13,
+    'sessions.copy': 'handles',
     'bytes.to_client': 24,
   });
 });

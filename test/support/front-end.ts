@@ -63,6 +63,7 @@ export const testOptions: Omit<ServeOptions, 'dataDir'> = {
   nativeLogins: 'allow',
   replication: 'deny',
   tcpUserTimeout: 300_000,
+  copy: 'auto',
   drainDelay: 0,
   admins: [],
   viewers: [],

@@ -71,7 +71,7 @@ export const showStats: Rule = {
     tag: 'SHOW',
     columns: textColumns('name', 'value'),
     requires: { right: 'view', to: 'show statistics' },
-    async run({ services: { metrics, sessions, settings, now } }) {
+    async run({ services: { metrics, sessions, copy, settings, now } }) {
       const { startedAt, accepted, refused, refusalsDelayed, loginMs, sessionsEnded, bytes } =
         await metrics.figures();
       const rows: Cell[][] = [
@@ -87,6 +87,7 @@ export const showStats: Rule = {
         ['login_ms.max', loginMs?.max],
         ['sessions.running', sessions.list().length],
         ['sessions.ended', sessionsEnded],
+        ['sessions.copy', copy.name],
         ['bytes.to_backend', bytes.toBackend],
         ['bytes.to_client', bytes.toClient],
         ['settings.version', settings.current.version],
