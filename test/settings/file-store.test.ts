@@ -32,6 +32,7 @@ import {
   newSecret,
   noApiKeys,
 } from '../../src/settings/api-keys.ts';
+import { definitions } from '../../src/settings/definitions.ts';
 import type { SettingsSnapshot } from '../../src/settings/snapshot.ts';
 import { FileStore } from '../../src/settings/store/file-store.ts';
 import { nodeCommand } from '../support/node-command.ts';
@@ -117,6 +118,25 @@ t.test(
     }
   },
 );
+
+t.test('a change parses no stored setting again, and its own value once', async (t) => {
+  const place = await makePlace(t);
+  const map = 'server.identity_map.configuration';
+  const store = await place.open();
+  const set = (text: string) => store.change([{ kind: 'set', name: map, text }], 'alice');
+  await set('iss /^a$ b');
+  const { parse } = definitions[map];
+  const calls = t.capture(definitions[map], 'parse', parse);
+  await store.change([setClaim('email')], 'alice');
+  t.equal((await store.change([setClaim('sub')], 'alice')).states[map].text, 'iss /^a$ b');
+  t.equal(calls().length, 0);
+  t.match((await set('iss /^c$ d')).values[map].rules, [{ pattern: '^c$' }]);
+  t.match((await set('iss /^e$ f')).values[map].rules, [{ pattern: '^e$' }]);
+  t.equal(calls().length, 2);
+  for (let attempt = 0; attempt < 2; attempt++)
+    await t.rejects(set('no rule'), { message: /unable to parse line 1/ });
+  t.equal(calls().length, 2, 'an error is not remembered');
+});
 
 t.test('only the owner can read the file', async (t) => {
   const place = await makePlace(t);
@@ -382,10 +402,16 @@ t.test(
   },
 );
 
-t.test('a change after close is refused', async (t) => {
-  const store = await (await makePlace(t)).open();
-  await store.close();
-  await t.rejects(store.change([setClaim('email')], 'alice'), { message: /shutting down/ });
+t.test('a change that comes when the store is being closed is refused', async (t) => {
+  const place = await makePlace(t);
+  const store = await place.open();
+  const begun = [store.change([setClaim('a')], 'alice'), store.change([setClaim('b')], 'alice')];
+  const closing = store.close();
+  await t.rejects(store.change([setClaim('c')], 'alice'), { message: /shutting down/ });
+  await closing;
+  await t.rejects(store.change([setClaim('d')], 'alice'), { message: /shutting down/ });
+  t.equal((await Promise.all(begun)).length, 2, 'what came before is finished');
+  t.equal((await place.open()).current.values[CLAIM], 'b');
 });
 
 t.test('the data directory is deleted and comes back', async (t) => {

@@ -28,7 +28,7 @@ import {
   writeGeneration,
 } from './settings-files.ts';
 import { SnapshotHolder } from './snapshot-holder.ts';
-import { type SettingsStore, settingsClosed, type Vet, vetWithoutDirectory } from './store.ts';
+import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 import { Turns } from './turns.ts';
 
 /** What a file store is made with. */
@@ -69,7 +69,6 @@ export class FileStore implements SettingsStore {
   #isNotified = false;
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
-  #closed = false;
 
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
@@ -126,7 +125,6 @@ export class FileStore implements SettingsStore {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
     clearInterval(this.#poll);
     this.#watcher?.close();
     await this.#turns.close((workIsOver) => workIsOver);
@@ -134,10 +132,7 @@ export class FileStore implements SettingsStore {
 
   async #write(changed: ReadonlySet<SettingName>, edit: Edit): Promise<SettingsSnapshot> {
     try {
-      return await this.#turns.run(async (signal) => {
-        if (this.#closed) throw settingsClosed();
-        return this.#writeNext(changed, edit, signal);
-      });
+      return await this.#turns.run((signal) => this.#writeNext(changed, edit, signal));
     } catch (error) {
       throw error instanceof PgError ? error : notChanged(error);
     }
@@ -185,7 +180,7 @@ export class FileStore implements SettingsStore {
       } catch (error) {
         if (!this.#turns.isClosed) this.#holder.report(error);
       }
-    } while (this.#isNotified && !this.#closed);
+    } while (this.#isNotified && !this.#turns.isClosed);
     this.#looking = false;
   }
 

@@ -98,9 +98,7 @@ export class PostgresStore implements SettingsStore {
     const last = await readLastSnapshot(options.directory);
     const store = new PostgresStore(options, last ?? { stored: new Map(), apiKeys: noApiKeys });
     try {
-      await store.#turns.run((signal) =>
-        store.#connection.use((client) => store.#read(client), signal),
-      );
+      await store.#use((client) => store.#read(client));
     } catch (error) {
       if (!last) {
         await store.close();
@@ -154,9 +152,7 @@ export class PostgresStore implements SettingsStore {
 
   async history(name?: SettingName): Promise<readonly HistoryEntry[]> {
     try {
-      return await this.#turns.run((signal) =>
-        this.#connection.use((client) => readHistory(client, name), signal),
-      );
+      return await this.#use((client) => readHistory(client, name));
     } catch (error) {
       if (error instanceof PgError) throw error;
       throw storeFailed(
@@ -170,6 +166,11 @@ export class PostgresStore implements SettingsStore {
     clearInterval(this.#timer);
     await this.#turns.close((workIsOver) => this.#connection.close(workIsOver));
     clearTimeout(this.#soon);
+  }
+
+  /** Reads in its turn. */
+  #use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    return this.#turns.run((signal) => this.#connection.use(work, signal));
   }
 
   async #commit(
@@ -220,9 +221,7 @@ export class PostgresStore implements SettingsStore {
     this.#looking = true;
     this.#isNotified = false;
     try {
-      await this.#turns.run((signal) =>
-        this.#connection.use((client) => this.#read(client), signal),
-      );
+      await this.#use((client) => this.#read(client));
     } catch (error) {
       if (!this.#turns.isClosed) this.#holder.report(error);
     }

@@ -31,21 +31,15 @@ const TEMPORARY_MS = 60_000;
  * @throws Error that names the file, and the setting that cannot be read
  */
 export async function readNewest(directory: string): Promise<Generation> {
-  for (let missing = 0; ; ) {
-    const number = await newestNumber(directory);
-    if (number === 0) return { number, stored: new Map(), apiKeys: noApiKeys, history: [] };
-    const path = pathOf(directory, number);
+  const newest = await withNewest(directory, async (path, number): Promise<Generation> => {
+    const text = await readFile(path, 'utf8');
     try {
-      return { number, ...parseSettings(await readFile(path, 'utf8')) };
+      return { number, ...parseSettings(text) };
     } catch (error) {
-      // The file was removed because there is a newer one. A link that leads nowhere stays.
-      if (isErrno(error, 'ENOENT') && number !== missing) {
-        missing = number;
-        continue;
-      }
       throw new Error(`${path}: ${errorText(error)}`, { cause: error });
     }
-  }
+  });
+  return newest ?? { number: 0, stored: new Map(), apiKeys: noApiKeys, history: [] };
 }
 
 /**
@@ -84,12 +78,28 @@ export async function writeGeneration(
  * whenever the settings differ; it is empty if there is no file.
  */
 export async function readFingerprint(directory: string): Promise<string> {
+  const fingerprint = await withNewest(directory, async (path, number) => {
+    const { size, mtimeMs, ino } = await stat(path);
+    return [number, size, mtimeMs, ino].join();
+  });
+  return fingerprint ?? '';
+}
+
+/**
+ * Reads of the file with the highest number. If that is removed meanwhile, there is a newer one.
+ *
+ * @returns undefined if there is no file
+ * @throws what the work throws; for a link that leads nowhere, its ENOENT
+ */
+async function withNewest<T>(
+  directory: string,
+  work: (path: string, number: number) => Promise<T>,
+): Promise<T | undefined> {
   for (let missing = 0; ; ) {
     const number = await newestNumber(directory);
-    if (number === 0) return '';
+    if (number === 0) return undefined;
     try {
-      const { size, mtimeMs, ino } = await stat(pathOf(directory, number));
-      return [number, size, mtimeMs, ino].join();
+      return await work(pathOf(directory, number), number);
     } catch (error) {
       if (!isErrno(error, 'ENOENT') || number === missing) throw error;
       missing = number;

@@ -24,24 +24,26 @@ const CLOSED_MS = CLOSE_MS + 1000;
 export class Turns {
   readonly #mutex = new Mutex();
   readonly #closing = new AbortController();
+  #isClosed = false;
 
   constructor() {
     // Each work that runs or waits listens for the end.
     setMaxListeners(0, this.#closing.signal);
   }
 
-  /** Whether the store is closed. */
+  /** Whether the store is being closed, or is closed. */
   get isClosed(): boolean {
-    return this.#closing.signal.aborted;
+    return this.#isClosed;
   }
 
   /**
    * Runs work in its turn. It is never begun if its deadline passes before.
    *
    * @param work ends when its signal aborts
-   * @throws what the work throws; the reason of its signal, 57P01 if the store is closed
+   * @throws what the work throws; the reason of its signal; 57P01 if the store is being closed
    */
-  run<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async run<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw settingsClosed();
     const text = `no answer within ${DEADLINE_MS / 1000} s`;
     return withDeadline(DEADLINE_MS, text, this.#closing.signal, (signal) =>
       this.#mutex.run(() => work(signal), signal),
@@ -54,6 +56,7 @@ export class Turns {
    * @param release frees the store's resources when the work is over
    */
   async close(release: (workIsOver: Promise<void>) => Promise<void>): Promise<void> {
+    this.#isClosed = true;
     const giveUp = setTimeout(() => this.#closing.abort(settingsClosed()), CLOSE_MS);
     await overWithin(CLOSED_MS, release(this.#mutex.settled()));
     clearTimeout(giveUp);
