@@ -4,7 +4,7 @@
  * plain text.
  */
 
-import { X509Certificate } from 'node:crypto';
+import { constants, X509Certificate } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { errorText, UsageError } from '../lib/errors.ts';
@@ -23,6 +23,15 @@ export interface ClientTlsOptions {
 /** Mode bits of a private key that only its owner reads, and of one that a group of root reads. */
 const OTHERS = 0o077;
 const OTHERS_OF_ROOT = 0o037;
+
+/**
+ * As PostgreSQL has it (be_tls_init): TLS 1.2 is the lowest, and a client cannot negotiate again,
+ * which has been a way to burn the server's CPU (CVE-2011-1473) and to inject bytes (CVE-2009-3555).
+ */
+export const TLS_OPTIONS = {
+  minVersion: 'TLSv1.2',
+  secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+} as const;
 
 /** The certificate and key files. They are read at the start and again on request. */
 export class ClientCertificate {
@@ -61,7 +70,7 @@ export class ClientCertificate {
     const { bytes: key, isShared } = await readPem('--tls-key', tlsKey);
     try {
       new X509Certificate(cert);
-      this.#context = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+      this.#context = createSecureContext({ cert, key, ...TLS_OPTIONS });
     } catch (error) {
       throw new Error(`--tls-cert ${tlsCert} with --tls-key ${tlsKey}: ${errorText(error)}`, {
         cause: error,
