@@ -12,6 +12,7 @@ import { dirname, join, normalize } from 'node:path';
  */
 const ROOMS = [
   'cli',
+  'client',
   'check',
   'server',
   'console',

@@ -9,9 +9,14 @@
 import { Command, CommanderError } from 'commander';
 import { addCaCommand } from './cli/ca.ts';
 import { addCheckCommand } from './cli/check.ts';
+import { addCompletionCommand } from './cli/completion.ts';
+import { addConnectCommand } from './cli/connect.ts';
 import { addExplainCommand } from './cli/explain.ts';
+import { addLoginCommands } from './cli/login.ts';
+import { addPsqlCommand, placeArguments } from './cli/psql.ts';
 import { addServeCommand } from './cli/serve.ts';
 import { addSettingsCommand } from './cli/settings.ts';
+import { addTokenCommand } from './cli/token.ts';
 import { errorText, UsageError } from './lib/errors.ts';
 import { version } from './server/options.ts';
 
@@ -39,9 +44,14 @@ addCheckCommand(program);
 addCaCommand(program);
 addSettingsCommand(program);
 addExplainCommand(program);
+addLoginCommands(program);
+addTokenCommand(program);
+addPsqlCommand(program);
+addConnectCommand(program);
+addCompletionCommand(program);
 
 try {
-  await program.parseAsync();
+  await program.parseAsync(placeArguments(process.argv));
 } catch (error) {
   // Commander writes its own errors. Help and the version are errors with exit code 0.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;

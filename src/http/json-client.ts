@@ -16,6 +16,9 @@ const BODY_LIMIT = 1024 * 1024;
 /** Used for a time limit of 0, so that no request waits for ever. */
 const LONGEST_MS = 300_000;
 
+/** For a request of a library, in milliseconds. A person waits for it. */
+const LIBRARY_MS = 30_000;
+
 /** The `error` of an OAuth 2.0 answer (RFC 6749, 5.2), if it is short enough for a log line. */
 const OAUTH_ERROR = /^[\w.:-]{1,64}$/;
 
@@ -36,6 +39,15 @@ export interface JsonRequest extends ProviderAccess {
   readonly form?: URLSearchParams;
   /** Ends the request. */
   readonly signal: AbortSignal;
+}
+
+/** A request as a library makes it: POST with a form, or GET. */
+export interface LibraryRequest {
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+  /** Ends the request. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An answer with status 200. */
@@ -106,6 +118,42 @@ export class JsonClient {
       const status =
         error instanceof HttpFailure && error.status !== undefined ? { status: error.status } : {};
       throw new HttpFailure(`${shown}: ${errorText(error)}`, { cause: error, ...status });
+    }
+  };
+
+  /**
+   * The `fetch` of a library that speaks with an identity provider by itself. Addresses, TLS,
+   * proxies, redirects, size and time are limited as for {@link fetchJson}; the answer may have any
+   * status and content.
+   *
+   * @throws HttpFailure if no complete answer arrives in time; the signal's reason
+   */
+  readonly fetch = async (url: string, request: LibraryRequest): Promise<Response> => {
+    const address = checkAddress(url, false);
+    const { method, headers, body, signal = new AbortController().signal } = request;
+    try {
+      return await withDeadline(
+        LIBRARY_MS,
+        `no complete answer within ${LIBRARY_MS} ms`,
+        signal,
+        async (within) => {
+          const answer = await send(address, {
+            dispatcher: this.#dispatcherFor(address, ''),
+            signal: within,
+            method: method === 'POST' ? 'POST' : 'GET',
+            headers: { ...headers, 'user-agent': 'pgsso' },
+            ...(method === 'POST' && { body: String(body ?? '') }),
+          });
+          const bytes = await answer.body.arrayBuffer();
+          const type = String(answer.headers['content-type'] ?? '');
+          const init = { status: answer.statusCode, headers: { 'content-type': type } };
+          return new Response(bytes.byteLength === 0 ? null : bytes, init);
+        },
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      const shown = formatText(address.origin + address.pathname);
+      throw new HttpFailure(`${shown}: ${errorText(error)}`, { cause: error });
     }
   };
 

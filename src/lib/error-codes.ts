@@ -6,6 +6,7 @@
 export const errorCodes = {
   active_transaction: '25001',
   admin_shutdown: '57P01',
+  another_user: '28000',
   authorization_identity: '0A000',
   backend_did_not_admit: '28000',
   backend_lost: '08006',
@@ -59,6 +60,7 @@ export const errorCodes = {
   native_login_unearned: '28000',
   native_logins_denied: '28000',
   no_rule: '28000',
+  no_client_token: '28000',
   no_directory: '55000',
   no_mapped_name: '28000',
   no_userinfo_endpoint: '28000',
