@@ -17,7 +17,17 @@ import { Marked, type Tokens } from 'marked';
 /** The sidebar: every page, in the order in which somebody reads it. */
 export const sections: readonly (readonly [string, readonly string[]])[] = [
   ['Start', ['README.md', 'docs/comparison.md', 'docs/migration.md']],
-  ['Connect', ['docs/rules.md', 'docs/oauth.md', 'docs/providers.md', 'docs/keys.md']],
+  [
+    'Connect',
+    [
+      'docs/login.md',
+      'docs/workloads.md',
+      'docs/rules.md',
+      'docs/oauth.md',
+      'docs/providers.md',
+      'docs/keys.md',
+    ],
+  ],
   [
     'Operate',
     [

@@ -14,6 +14,7 @@ import { withDeadline } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { listen } from '../lib/listen.ts';
 import { formatText } from '../lib/text.ts';
+import { copyByStreams } from '../session/copy.ts';
 import { closeWithError } from '../session/lingering-close.ts';
 import { Connections } from '../session/listener.ts';
 import { agreeOnVersion, negotiate, openConnection } from '../session/negotiate.ts';
@@ -219,11 +220,15 @@ export class LocalListener {
 async function run(program: MessageChannel, backend: BackendSession): Promise<void> {
   const fromProgram = program.release();
   const fromBackend = backend.channel.release();
-  const { socket } = backend.channel;
-  const running = splice(program.socket, socket, { toBackend: 0, toClient: 0 }, PEER_MS);
-  program.socket.write(Buffer.concat([backend.greeting, fromBackend]));
-  if (fromProgram.length > 0) socket.write(fromProgram);
-  await running;
+  const traffic = { toBackend: 0, toClient: 0 };
+  await splice(program.socket, backend.channel.socket, traffic, {
+    copy: copyByStreams,
+    peerTimeout: PEER_MS,
+    ahead: {
+      toClient: Buffer.concat([backend.greeting, fromBackend]),
+      toBackend: fromProgram,
+    },
+  });
 }
 
 /** The person at the program is the one who runs this listener, and may see the reason. */

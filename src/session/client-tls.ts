@@ -25,8 +25,8 @@ const OTHERS = 0o077;
 const OTHERS_OF_ROOT = 0o037;
 
 /**
- * As PostgreSQL has it (be_tls_init): TLS 1.2 is the lowest, and a client cannot negotiate again,
- * which has been a way to burn the server's CPU (CVE-2011-1473) and to inject bytes (CVE-2009-3555).
+ * As PostgreSQL has it (be_tls_init): TLS 1.2 is the lowest, and a client cannot negotiate again.
+ * That was a way to burn the server's CPU (CVE-2011-1473) and to inject bytes (CVE-2009-3555).
  */
 export const TLS_OPTIONS = {
   minVersion: 'TLSv1.2',

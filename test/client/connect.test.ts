@@ -52,7 +52,6 @@ const startUpstream = (port = 0): Promise<FrontEnd> =>
     settings: {
       'server.jwt_authentication.issuers.configuration': provider.issuer,
       'server.jwt_authentication.audience': AUDIENCE,
-      'server.jwt_authentication.jwks': '',
       'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
     },
   });
