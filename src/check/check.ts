@@ -12,7 +12,12 @@ import type { ServeOptions } from '../server/options.ts';
 import { openProviders } from '../server/providers.ts';
 import { waysToLogIn } from '../settings/oauthbearer.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
-import { buildSnapshot, type LoginSettings, type SettingValues } from '../settings/snapshot.ts';
+import {
+  buildSnapshot,
+  type LoginSettings,
+  type ProcessFacts,
+  type SettingValues,
+} from '../settings/snapshot.ts';
 import { readStoredState } from '../settings/store/last-snapshot.ts';
 import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
@@ -41,7 +46,7 @@ export async function check(
 }
 
 /** The options that say where settings come from. */
-export interface SettingSources {
+export interface SettingSources extends ProcessFacts {
   readonly dataDir: string;
   readonly settings: readonly string[];
   readonly settingsUrl?: string | undefined;
@@ -59,6 +64,7 @@ async function checkSettings({
   settings,
   settingsUrl,
   environment,
+  nativeLogins,
 }: SettingSources): Promise<Finding[]> {
   const say = about('settings');
   const processDefaults = readProcessDefaults(settings, environment);
@@ -66,7 +72,7 @@ async function checkSettings({
   try {
     // The data directory is made at the first start.
     const { stored } = existsSync(dataDir) ? await readStoredState(dataDir) : { stored: new Map() };
-    values = buildSnapshot({ stored, processDefaults, previous: undefined }).values;
+    values = buildSnapshot({ stored, processDefaults, nativeLogins, previous: undefined }).values;
   } catch (error) {
     return [say('error', `--data-dir: ${errorText(error)}`)];
   }

@@ -10,6 +10,7 @@ import type { Directory } from '../directory/directory.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
 import { readProcessDefaults } from '../settings/process-defaults.ts';
+import type { ProcessFacts } from '../settings/snapshot.ts';
 import { FileStore } from '../settings/store/file-store.ts';
 import { PostgresStore } from '../settings/store/postgres-store.ts';
 import {
@@ -26,7 +27,7 @@ const OWNER_ONLY = 0o700;
 const OTHERS = 0o077;
 
 /** The options of `pgsso serve` about settings. */
-export interface SettingsOptions extends UrlSources {
+export interface SettingsOptions extends UrlSources, ProcessFacts {
   /** `NAME=VALUE` each. */
   readonly settings: readonly string[];
   /** May hold a default of a setting for this process: PGSSO_SET_<NAME>. */
@@ -127,7 +128,7 @@ async function vetAtStart(
 }
 
 async function openStore(
-  { settings: assignments, environment, settingsUrl, sourceOf }: SettingsOptions,
+  { settings: assignments, environment, settingsUrl, sourceOf, nativeLogins }: SettingsOptions,
   directory: string,
   vet: Vet,
   log: Log,
@@ -138,7 +139,7 @@ async function openStore(
       'settings not read: the last good ones stay',
     );
   const processDefaults = readProcessDefaults(assignments, environment);
-  const common = { directory, processDefaults, onProblem, vet };
+  const common = { directory, processDefaults, nativeLogins, onProblem, vet };
   if (settingsUrl === undefined) {
     const settings = await FileStore.open({ ...common, now: Date.now });
     return { settings, settingsLogin: undefined };

@@ -109,7 +109,7 @@ const SPELLING_LIMIT = 256;
 const OWN_ADDRESSES_MS = 5000;
 
 /** What the empty setting means. */
-const DEFAULT_RULE: AuthRule = Object.freeze({
+export const DEFAULT_RULE: AuthRule = Object.freeze({
   line: 1,
   type: 'host',
   method: 'native',

@@ -6,10 +6,16 @@ import { type ApiKeys, noApiKeys } from './api-keys.ts';
 import { definitions, type SettingName, type SettingValue, settingNames } from './definitions.ts';
 import { parseSetting } from './lookup.ts';
 
-/** The parsed value of every setting, and the API keys. */
+/** The parsed value of every setting, the API keys, and what the process was started with. */
 export type SettingValues = { readonly [N in SettingName]: SettingValue<N> } & {
   readonly apiKeys: ApiKeys;
-};
+} & ProcessFacts;
+
+/** Options of the process that decide what a setting means. */
+export interface ProcessFacts {
+  /** `--native-logins`. Undefined if no logins are made. */
+  readonly nativeLogins?: 'allow' | 'deny' | undefined;
+}
 
 /** Says how the settings of a login differ from those of a snapshot. */
 export interface Derivation {
@@ -97,7 +103,7 @@ export interface SettingsSnapshot {
 }
 
 /** What a snapshot is made of. */
-export interface SnapshotSources {
+export interface SnapshotSources extends ProcessFacts {
   readonly stored: StoredSettings;
   /** Default: none. */
   readonly apiKeys?: ApiKeys;
@@ -115,6 +121,7 @@ export function buildSnapshot({
   stored,
   apiKeys = noApiKeys,
   processDefaults,
+  nativeLogins,
   previous,
 }: SnapshotSources): SettingsSnapshot {
   const values: [SettingName, unknown][] = [];
@@ -137,6 +144,7 @@ export function buildSnapshot({
     values: Object.freeze({
       ...Object.fromEntries(values),
       apiKeys: Object.freeze(apiKeys),
+      nativeLogins,
     }) as SettingValues,
     states: Object.freeze(Object.fromEntries(states)) as SettingsSnapshot['states'],
   });

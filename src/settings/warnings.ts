@@ -3,9 +3,9 @@
  * They are sent as a WARNING of SET, logged at each start, and sent with SHOW ISSUERS. CockroachDB
  * does not warn of them.
  */
-
 import { RULES_SETTING } from './auth-rule-syntax.ts';
 import { authRuleWarnings } from './auth-rule-warnings.ts';
+import { DEFAULT_RULE } from './auth-rules.ts';
 import type { SettingName } from './definitions.ts';
 import { nameInForce, waysToLogIn } from './oauthbearer.ts';
 import { isAnchored } from './pattern.ts';
@@ -59,6 +59,7 @@ export function doubtfulSettings(values: SettingValues): readonly string[] {
     ...warnOfRoleMap(values),
     ...warnOfLooseExpressions(values),
     ...authRuleWarnings(values['server.host_based_authentication.configuration']),
+    ...warnOfDeniedLines(values),
   ];
 }
 
@@ -136,6 +137,17 @@ function listLines(rules: readonly { readonly line: number }[]): string {
   const numbers = rules.slice(0, LISTED_LINES).map(({ line }) => line);
   const more = rules.length > LISTED_LINES ? ', …' : '';
   return rules.length === 1 ? `line ${numbers}` : `lines ${numbers.join(', ')}${more}`;
+}
+
+/** Without rules every login is native, which is then what the option is for. */
+function warnOfDeniedLines(values: SettingValues): string[] {
+  const { rules } = values['server.host_based_authentication.configuration'];
+  const lines = rules.filter((rule) => rule.method === 'native' && rule !== DEFAULT_RULE);
+  if (values.nativeLogins !== 'deny' || lines.length === 0) return [];
+  return [
+    `${listLines(lines)} of ${RULES_SETTING} ${lines.length === 1 ? 'is' : 'are'} native, ` +
+      'and --native-logins is deny: only logins with a token pass there',
+  ];
 }
 
 function warnOfLooseExpressions(values: SettingValues): string[] {

@@ -302,6 +302,24 @@ t.test('native logins can be denied', async (t) => {
     hint: /crdb:jwt_auth_enabled=true/,
   });
   t.match(await denying.event({ code: 'native_logins_denied' }), { reason: /--native-logins/ });
+  const warningsOf = async (front: FrontEnd, rules: string): Promise<string[]> => {
+    const operator = new pg.Client({ host: front.dataDir, port: front.port, database: 'pgsso' });
+    const warnings: string[] = [];
+    operator.on('notice', ({ message }) => warnings.push(message ?? ''));
+    await operator.connect();
+    await operator.query(
+      `SET CLUSTER SETTING server.host_based_authentication.configuration = '${rules}'`,
+    );
+    await operator.end();
+    return warnings;
+  };
+  const rules = 'hostssl all bob all native\nhostssl all all all jwt\nhost all all all native';
+  t.match(await warningsOf(denying, rules), [
+    /^lines 1, 3 of server\.host_based.* are native, and --native-logins is deny: only logins with/,
+  ]);
+  t.strictSame(await warningsOf(denying, ''), [], 'no rule is no line');
+  t.strictSame(await warningsOf(overTcp, rules), []);
+  await warningsOf(overTcp, '');
 });
 
 t.test(

@@ -17,7 +17,7 @@ import {
   trimHistory,
 } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
-import type { ProcessDefaults, SettingsSnapshot } from '../snapshot.ts';
+import type { SettingsSnapshot } from '../snapshot.ts';
 import { type SettingsFile, sameSettings } from './file-format.ts';
 import {
   type Generation,
@@ -27,22 +27,16 @@ import {
   removeTemporaries,
   writeGeneration,
 } from './settings-files.ts';
-import { SnapshotHolder } from './snapshot-holder.ts';
+import { SnapshotHolder, type SnapshotOptions } from './snapshot-holder.ts';
 import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 import { Turns } from './turns.ts';
 
 /** What a file store is made with. */
-export interface FileStoreOptions {
+export interface FileStoreOptions extends SnapshotOptions {
   /** The data directory. */
   readonly directory: string;
-  readonly processDefaults: ProcessDefaults;
   /** The time in milliseconds since the epoch. */
   readonly now: () => number;
-  /**
-   * Called when a change by another process or a person cannot be read. The last good settings
-   * stay in force.
-   */
-  readonly onProblem: (error: Error) => void;
   /** Called before a change is written. Default: {@link vetWithoutDirectory}. */
   readonly vet?: Vet;
 }
@@ -73,7 +67,7 @@ export class FileStore implements SettingsStore {
   private constructor(options: FileStoreOptions, generation: Generation) {
     this.#options = options;
     this.#generation = generation;
-    this.#holder = new SnapshotHolder(generation, options.processDefaults, options.onProblem);
+    this.#holder = new SnapshotHolder(generation, options);
   }
 
   /**

@@ -17,7 +17,7 @@ import {
   type SettingChange,
 } from '../changes.ts';
 import type { SettingName } from '../definitions.ts';
-import type { ProcessDefaults, SettingsSnapshot, StoredState } from '../snapshot.ts';
+import type { SettingsSnapshot, StoredState } from '../snapshot.ts';
 import { readLastSnapshot, writeLastSnapshot } from './last-snapshot.ts';
 import {
   readApiKeys,
@@ -29,24 +29,18 @@ import {
   writeChanges,
 } from './postgres-tables.ts';
 import { SettingsConnection, type Transaction } from './settings-connection.ts';
-import { SnapshotHolder } from './snapshot-holder.ts';
+import { SnapshotHolder, type SnapshotOptions } from './snapshot-holder.ts';
 import { type SettingsStore, type Vet, vetWithoutDirectory } from './store.ts';
 import { Turns } from './turns.ts';
 
 /** What a store in a database is made with. */
-export interface PostgresStoreOptions {
+export interface PostgresStoreOptions extends SnapshotOptions {
   /** How to connect; called at each attempt. */
   readonly connection: () => pg.ClientConfig;
   /** The data directory, which holds a copy of the last settings. */
   readonly directory: string;
-  readonly processDefaults: ProcessDefaults;
   /** Called before a change is written. Default: {@link vetWithoutDirectory}. */
   readonly vet?: Vet;
-  /**
-   * Called when settings cannot be read, once for each reason. The last good settings stay in
-   * force.
-   */
-  readonly onProblem: (error: Error) => void;
 }
 
 /** Milliseconds between two looks at a database that does not notify. */
@@ -85,7 +79,7 @@ export class PostgresStore implements SettingsStore {
 
   private constructor(options: PostgresStoreOptions, state: StoredState) {
     this.#options = options;
-    this.#holder = new SnapshotHolder(state, options.processDefaults, options.onProblem);
+    this.#holder = new SnapshotHolder(state, options);
     this.#connection = new SettingsConnection(options.connection, () => this.#look(true));
   }
 

@@ -6,30 +6,29 @@ import { errorText } from '../../lib/errors.ts';
 import {
   buildSnapshot,
   type ProcessDefaults,
+  type ProcessFacts,
   type SettingsSnapshot,
   type StoredState,
 } from '../snapshot.ts';
 
+/** What a store's snapshots are made with. */
+export interface SnapshotOptions extends ProcessFacts {
+  readonly processDefaults: ProcessDefaults;
+  /** Called when settings cannot be read, once for each reason. The last good ones stay. */
+  readonly onProblem: (error: Error) => void;
+}
+
 /** Holds the snapshot of one store. */
 export class SnapshotHolder {
-  readonly #processDefaults: ProcessDefaults;
-  readonly #onProblem: (error: Error) => void;
+  readonly #options: SnapshotOptions;
   #current: SettingsSnapshot;
   /** Why the settings could not be read last time; undefined if they could. */
   problem: string | undefined;
 
-  /**
-   * @param onProblem called by {@link SnapshotHolder.report}
-   * @throws PgError 22023 for a bad value
-   */
-  constructor(
-    state: StoredState,
-    processDefaults: ProcessDefaults,
-    onProblem: (error: Error) => void,
-  ) {
-    this.#onProblem = onProblem;
-    this.#processDefaults = processDefaults;
-    this.#current = buildSnapshot({ ...state, processDefaults, previous: undefined });
+  /** @throws PgError 22023 for a bad value */
+  constructor(state: StoredState, options: SnapshotOptions) {
+    this.#options = options;
+    this.#current = this.#build(state, undefined);
   }
 
   /** The snapshot that the next login reads. */
@@ -43,11 +42,7 @@ export class SnapshotHolder {
    * @throws PgError 22023 for a bad value
    */
   build(state: StoredState): SettingsSnapshot {
-    return buildSnapshot({
-      ...state,
-      processDefaults: this.#processDefaults,
-      previous: this.#current,
-    });
+    return this.#build(state, this.#current);
   }
 
   /** Makes a snapshot the current one, and forgets the last problem. */
@@ -61,6 +56,14 @@ export class SnapshotHolder {
     const text = errorText(error);
     if (this.problem === text) return;
     this.problem = text;
-    this.#onProblem(error instanceof Error ? error : new Error(text));
+    this.#options.onProblem(error instanceof Error ? error : new Error(text));
+  }
+
+  #build(
+    { stored, apiKeys }: StoredState,
+    previous: SettingsSnapshot | undefined,
+  ): SettingsSnapshot {
+    const { processDefaults, nativeLogins } = this.#options;
+    return buildSnapshot({ stored, apiKeys, processDefaults, nativeLogins, previous });
   }
 }
