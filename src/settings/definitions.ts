@@ -160,10 +160,11 @@ export const definitions = {
   'server.oauthbearer_authentication.jwks_auto_fetch.enabled': boolean({
     description: 'whether the keys that verify tokens by OAUTHBEARER are fetched from the issuer',
   }),
-  'server.oauthbearer_authentication.claim': string({
+  'server.oauthbearer_authentication.claim': structured({
     description:
       'the claim that names the principal in a token by OAUTHBEARER; empty for ' +
       'server.jwt_authentication.claim',
+    parse: parseClaim,
   }),
   'server.oauthbearer_authentication.scope': string({
     description:

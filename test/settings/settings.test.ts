@@ -160,6 +160,7 @@ t.test('an invalid value is refused with 22023', async (t) => {
     ['server.jwt_authentication.claim', '/a~2', /^the JSON Pointer "\/a~2" has more than 10 mem/],
     ['server.jwt_authentication.claim', '/a'.repeat(11), /more than 10 members/],
     ['server.jwt_authentication.group_claim', '/~', /JSON Pointer/],
+    ['server.oauthbearer_authentication.claim', '/~', /JSON Pointer/],
     ['server.jwt_authentication.userinfo_group_key', '/~', /JSON Pointer/],
     [
       'pgsso.clock_tolerance',
