@@ -4,6 +4,7 @@
  * backend's own words. Addresses, and how the front-end logs in, are in the log only.
  */
 import { errorText, PgError } from '../lib/errors.ts';
+import { isErrno } from '../lib/files.ts';
 import { formatText } from '../lib/text.ts';
 import { addHint, parseErrorFields } from '../wire/messages.ts';
 
@@ -73,12 +74,7 @@ export function notTried({ code, message, detail, hint, reason, fault }: PgError
  */
 export function outOfDescriptors(host: string, error: unknown): PgError | undefined {
   const causes: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
-  const isOurs = causes.some(
-    (cause) =>
-      cause instanceof Error &&
-      'code' in cause &&
-      (cause.code === 'EMFILE' || cause.code === 'ENFILE'),
-  );
+  const isOurs = causes.some((cause) => isErrno(cause, 'EMFILE') || isErrno(cause, 'ENFILE'));
   if (!isOurs) return undefined;
   return new PgError({
     code: 'out_of_descriptors',

@@ -100,8 +100,7 @@ function urlConfig(text: string, source: OptionSource): pg.ClientConfig {
   }
   if (url.pathname === '' || url.pathname === '/') url.pathname = `/${CONSOLE_DATABASE}`;
   // Without sslmode, pg sends plain text, and the password is a token.
-  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
-  const verify = !url.searchParams.has('sslmode') && !isLoopback(host);
+  const verify = !url.searchParams.has('sslmode') && !isLoopback(url.hostname);
   if (verify) url.searchParams.set('sslmode', 'verify-full');
   return { connectionString: url.href };
 }

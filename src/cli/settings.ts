@@ -73,9 +73,11 @@ function addCommandsForOne(settings: Command, atConsole: AtConsole): void {
     });
   settings
     .command('set <NAME> <VALUE>')
-    .description('Change a setting; the value - is read from standard input.')
+    .description(
+      'Change a setting; the value - is read from standard input, without its last line break.',
+    )
     .action(async (name: string, given: string) => {
-      const value = given === '-' ? await text(process.stdin) : given;
+      const value = given === '-' ? (await text(process.stdin)).replace(/\r?\n$/, '') : given;
       await atConsole((client) => set(client, name, value));
     });
   settings
@@ -127,20 +129,23 @@ interface SettingRow {
   readonly origin: string;
 }
 
+/** The value in canonical form, which SHOW CLUSTER SETTINGS has as text. */
 async function get(client: pg.Client, name: string): Promise<string> {
-  const { rows } = await client.query({
-    text: `SHOW CLUSTER SETTING ${quoteName(name)}`,
-    rowMode: 'array',
-  });
-  return rows[0]?.[0];
+  // The column has the setting's own name, also if this one is an alias.
+  const { fields } = await client.query(`SHOW CLUSTER SETTING ${client.escapeIdentifier(name)}`);
+  const { rows } = await client.query(
+    'SELECT value FROM [SHOW CLUSTER SETTINGS] WHERE variable = $1',
+    [fields[0]?.name],
+  );
+  return rows[0]?.value;
 }
 
 async function set(client: pg.Client, name: string, value: string): Promise<void> {
-  await client.query(`SET CLUSTER SETTING ${quoteName(name)} = $1`, [value]);
+  await client.query(`SET CLUSTER SETTING ${client.escapeIdentifier(name)} = $1`, [value]);
 }
 
 async function reset(client: pg.Client, name: string): Promise<void> {
-  await client.query(`RESET CLUSTER SETTING ${quoteName(name)}`);
+  await client.query(`RESET CLUSTER SETTING ${client.escapeIdentifier(name)}`);
 }
 
 async function list(client: pg.Client): Promise<readonly SettingRow[]> {
@@ -198,10 +203,6 @@ function toJson(value: unknown): string {
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
-}
-
-function quoteName(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
 }
 
 function parsePort(digits: string): number {

@@ -6,6 +6,9 @@ import { PgError } from '../lib/errors.ts';
 
 /** The types of columns, with PostgreSQL's names and OIDs (pg_type.dat). */
 const types = {
+  bool: { oid: 16, size: 1 },
+  char: { oid: 18, size: 1 },
+  interval: { oid: 1186, size: 16 },
   text: { oid: 25, size: -1 },
   int4: { oid: 23, size: 4 },
   int8: { oid: 20, size: 8 },
@@ -18,8 +21,8 @@ export interface Column {
   readonly type: keyof typeof types;
 }
 
-/** A value of a row. A number is an integer, undefined is NULL. */
-export type Cell = string | number | undefined;
+/** A value of a row. A number is an integer, of an interval its milliseconds; undefined is NULL. */
+export type Cell = string | number | boolean | undefined;
 
 /** Format codes of the protocol: 0 is text, 1 is binary (manual 54.7, Bind). */
 export type Format = 0 | 1;
@@ -37,19 +40,43 @@ export function typeOf({ type }: Column): { readonly oid: number; readonly size:
 /** Encodes a cell; undefined stands for NULL. */
 export function encodeCell(cell: Cell, { type }: Column, format: Format): Buffer | undefined {
   if (cell === undefined) return undefined;
-  if (format === 0 || type === 'text') return Buffer.from(String(cell));
+  if (format === 0 || type === 'text' || type === 'char') return Buffer.from(cellText(cell, type));
   const bytes = Buffer.alloc(types[type].size);
-  if (type === 'int8') bytes.writeBigInt64BE(BigInt(cell));
+  if (type === 'bool') bytes.writeInt8(Number(cell));
+  else if (type === 'int8') bytes.writeBigInt64BE(BigInt(cell));
+  // Microseconds, then days and months, which are 0.
+  else if (type === 'interval') bytes.writeBigInt64BE(BigInt(cell) * 1000n);
+  else if (type === 'oid') bytes.writeUInt32BE(Number(cell));
   else bytes.writeInt32BE(Number(cell));
   return bytes;
 }
 
-/** Decoders of the binary parameter types, by OID: bool, int8, int2, int4. */
+/** The text of a cell, as PostgreSQL prints its type. */
+export function cellText(cell: Exclude<Cell, undefined>, type: Column['type']): string {
+  if (type === 'bool') return cell === true ? 't' : 'f';
+  return type === 'interval' ? intervalText(Number(cell)) : String(cell);
+}
+
+/** Hours are not carried into days, as in an interval that was made of a duration: `24:00:00`. */
+function intervalText(milliseconds: number): string {
+  const size = Math.abs(milliseconds);
+  const [hours, minutes, seconds] = [
+    Math.floor(size / 3_600_000),
+    Math.floor(size / 60_000) % 60,
+    Math.floor(size / 1000) % 60,
+  ].map((part) => String(part).padStart(2, '0'));
+  const fraction = size % 1000;
+  const decimals = fraction === 0 ? '' : `.${String(fraction).padStart(3, '0')}`.replace(/0+$/, '');
+  return `${milliseconds < 0 ? '-' : ''}${hours}:${minutes}:${seconds}${decimals}`;
+}
+
+/** Decoders of the binary parameter types, by OID: bool, int8, int2, int4, oid. */
 const decoders: ReadonlyMap<number, (bytes: Buffer) => string> = new Map([
   [16, (bytes) => String(sized(bytes, 1).readInt8() !== 0)],
   [20, (bytes) => String(sized(bytes, 8).readBigInt64BE())],
   [21, (bytes) => String(sized(bytes, 2).readInt16BE())],
   [23, (bytes) => String(sized(bytes, 4).readInt32BE())],
+  [26, (bytes) => String(sized(bytes, 4).readUInt32BE())],
 ]);
 
 /**

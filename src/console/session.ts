@@ -46,6 +46,8 @@ export interface ConsoleServices {
 /** The result of a statement. */
 export interface Outcome {
   readonly rows?: readonly (readonly Cell[])[];
+  /** Each one is sent as a NOTICE. */
+  readonly notices?: readonly string[];
   /** Each one is sent as a WARNING. */
   readonly warnings?: readonly string[];
   /** Replaces the command tag of the statement. */
@@ -64,6 +66,8 @@ export interface Statement {
   readonly endsTransaction?: true;
   /** The number of the highest parameter in the statement. */
   readonly parameterCount: number;
+  /** The OID of the type of its parameters, if that is not text. */
+  readonly parameterType?: number;
   /** How many tokens it has. A list of values keeps one object for each. */
   readonly tokenCount: number;
   /** @throws PgError if it fails; it has changed nothing then */

@@ -8,6 +8,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText, PgError } from '../lib/errors.ts';
+import { isErrno } from '../lib/files.ts';
 import { listen } from '../lib/listen.ts';
 import { formatText } from '../lib/text.ts';
 import type { Log } from '../observe/log.ts';
@@ -176,21 +177,19 @@ async function isMissing(path: string): Promise<boolean> {
     await stat(path);
     return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT';
+    return isErrno(error, 'ENOENT');
   }
 }
 
 /** Returns whether a process listens on the socket. If none does, the file is removed. */
 async function isInUse(path: string): Promise<boolean> {
-  const answer = await new Promise<string>((resolve) => {
+  const failure = await new Promise<Error | undefined>((resolve) => {
     const socket = connect(path);
-    socket
-      .once('connect', () => resolve('connected'))
-      .once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+    socket.once('connect', () => resolve(undefined)).once('error', resolve);
     socket.once('connect', () => socket.destroy());
   });
-  if (answer === 'ECONNREFUSED') await unlink(path);
-  return answer === 'connected';
+  if (isErrno(failure, 'ECONNREFUSED')) await unlink(path);
+  return failure === undefined;
 }
 
 function noSuchDatabase(name: string): PgError {

@@ -166,7 +166,7 @@ export class JsonClient {
   /** Requests to this host never use a proxy: plain http would leave the host that way. */
   #dispatcherFor({ hostname }: URL, ca: string): Dispatcher {
     const { direct, proxied } = this.#dispatchersFor(ca);
-    return isLoopback(bare(hostname)) ? direct : proxied;
+    return isLoopback(hostname) ? direct : proxied;
   }
 
   #dispatchersFor(ca: string): Dispatchers {
@@ -260,18 +260,11 @@ function checkAddress(url: string, allowInsecure: boolean): URL {
   if (address.username !== '' || address.password !== '')
     throw new HttpFailure(`${shown}: a user name in the address`);
   const { protocol, hostname } = address;
-  if (
-    protocol === 'https:' ||
-    (protocol === 'http:' && (allowInsecure || isLoopback(bare(hostname))))
-  )
+  if (protocol === 'https:' || (protocol === 'http:' && (allowInsecure || isLoopback(hostname))))
     return address;
   if (protocol === 'http:')
     throw new HttpFailure(`${shown}: not https; pgsso.allow_insecure_http would allow it`);
   throw new HttpFailure(`an address that begins with ${formatText(protocol)} instead of https:`);
-}
-
-function bare(hostname: string): string {
-  return hostname.replace(/^\[(.*)\]$/, '$1');
 }
 
 /** `application/json`, or a type built on it such as `application/jwk-set+json` (RFC 6839, 3.1). */

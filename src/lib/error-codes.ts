@@ -99,6 +99,7 @@ export const errorCodes = {
   unbound_parameter: '42P02',
   unexpected_message: '08P01',
   unknown_api_key: '42704',
+  unknown_column: '42703',
   unknown_database: '3D000',
   unknown_portal: '34000',
   unknown_session: '42704',

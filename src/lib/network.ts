@@ -13,11 +13,13 @@ export type Address = ipaddr.IPv4 | ipaddr.IPv6;
 export type Network = readonly [Address, number];
 
 /**
- * Whether the host, a name or an address without brackets, can only be this one. What passes there
- * is seen by nobody else, so that plain text is tolerable (RFC 6761, 6.3 for the name).
+ * Whether the host can only be this one: a name or an address, with or without the brackets of a
+ * URL. What passes there is seen by nobody else, so that plain text is tolerable (RFC 6761, 6.3 for
+ * the name).
  */
 export function isLoopback(host: string): boolean {
-  return host === 'localhost' || parseAddress(host)?.range() === 'loopback';
+  const address = parseAddress(host.replace(/^\[(.*)\]$/, '$1'));
+  return host === 'localhost' || address?.range() === 'loopback';
 }
 
 /**

@@ -62,9 +62,9 @@ export function foldName(name: string): string {
   return isTooLong ? lower : lower.normalize('NFC');
 }
 
-/** Whether a folded name can be a SQL user: 1 to 63 bytes of UTF-8 without invisible characters. */
-export function isUsableName(folded: string): boolean {
-  return isUsableText(folded) && Buffer.byteLength(folded) <= NAME_LIMIT;
+/** Whether a name, folded if it is that of a user, has 1 to 63 bytes and no invisible character. */
+export function isUsableName(name: string): boolean {
+  return isUsableText(name) && Buffer.byteLength(name) <= NAME_LIMIT;
 }
 
 /**

@@ -119,7 +119,7 @@ async function vetAtStart(
     if (problem !== undefined) throw new Error(`--directory: ${problem}`);
     await vet(current.values, new Set(directorySettings));
   } catch (error) {
-    if (!(error instanceof PgError && error.sqlstate === '57P03')) throw error;
+    if (!(error instanceof PgError && error.code === 'directory_unavailable')) throw error;
     log.warn(
       { event: 'start', reason: error.reason },
       'the directory is away: logins that need it are refused',

@@ -19,10 +19,13 @@ const booleans: ReadonlyMap<string, boolean> = new Map([
   ['on', true],
   ['yes', true],
   ['1', true],
+  // The text form of the type, which drivers send for a parameter (manual, 8.6).
+  ['t', true],
   ['false', false],
   ['off', false],
   ['no', false],
   ['0', false],
+  ['f', false],
 ]);
 
 /**
@@ -56,7 +59,7 @@ export function quote(text: string): string {
 }
 
 /**
- * Parses a boolean of SQL, in any case: `true false on off yes no 1 0`.
+ * Parses a boolean of SQL, in any case: `true false on off yes no 1 0 t f`.
  *
  * @throws PgError 22023
  */

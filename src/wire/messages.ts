@@ -67,12 +67,15 @@ export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FAT
   ]);
 }
 
-/** NoticeResponse: a WARNING with SQLSTATE 01000, which has no further meaning. */
-export function warningResponse(message: string): Buffer {
+/** The SQLSTATEs of notices that have no meaning of their own. */
+const NOTICE_CODES = { WARNING: '01000', NOTICE: '00000' } as const;
+
+/** NoticeResponse: a WARNING or a NOTICE. */
+export function noticeResponse(severity: keyof typeof NOTICE_CODES, message: string): Buffer {
   return fieldsMessage('N', [
-    ['S', 'WARNING'],
-    ['V', 'WARNING'],
-    ['C', '01000'],
+    ['S', severity],
+    ['V', severity],
+    ['C', NOTICE_CODES[severity]],
     ['M', message],
   ]);
 }

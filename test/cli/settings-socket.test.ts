@@ -1,6 +1,6 @@
 /** `pgsso settings` over the socket of the console: get, set, reset and list. */
 import t from 'tap';
-import { startFrontEnd } from '../support/front-end.ts';
+import { ISSUER, startFrontEnd } from '../support/front-end.ts';
 import type { Outcome } from '../support/node-command.ts';
 import { NAME, NO_BACKEND, runSettings } from './settings-command.ts';
 
@@ -20,6 +20,9 @@ t.test('set, get, reset and list over the socket', async (t) => {
     stderr: '',
   });
   t.match(await settings(['set', NAME, '-'], '8s'), { status: 0 });
+  const alias = await settings(['get', 'server.jwt_authentication.issuers']);
+  t.match(alias, { status: 0, stderr: /^pgsso: NOTICE: "server\.jwt_auth.*alias for .*\n$/ });
+  t.equal(alias.stdout, `${ISSUER}\n`);
   const { stdout } = await settings(['list', '--json']);
   t.match(
     JSON.parse(stdout).find(({ variable }: { variable: string }) => variable === NAME),
@@ -29,3 +32,22 @@ t.test('set, get, reset and list over the socket', async (t) => {
   t.match(await settings(['reset', NAME]), { status: 0 });
   t.match(await settings(['get', NAME]), { stdout: '5s\n' });
 });
+
+t.test(
+  'a value from standard input loses one line break, so sub from a shell is sub',
+  async (t) => {
+    const claim = 'server.jwt_authentication.claim';
+    for (const [given, value] of [
+      ['sub\n', 'sub'],
+      ['sub\r\n', 'sub'],
+      ['sub\n\n', 'sub\n'],
+      ['sub', 'sub'],
+      [' sub ', ' sub '],
+      ['\n', ''],
+    ] as const) {
+      await settings(['set', claim, '-'], given);
+      const { stdout } = await settings(['get', '--json', claim]);
+      t.equal(JSON.parse(stdout), value, JSON.stringify(given));
+    }
+  },
+);

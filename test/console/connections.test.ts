@@ -85,7 +85,7 @@ t.test('only the owner can open the socket, and it needs no login', async (t) =>
     await client.query('SET CLUSTER SETTING pgsso.clock_tolerance = $1', ['7s']);
     return (await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows;
   });
-  t.strictSame(rows, [{ 'pgsso.clock_tolerance': '7s' }]);
+  t.match(rows, [{ 'pgsso.clock_tolerance': { seconds: 7 } }]);
   t.match(await refusal(withClient({ ...socket, database: 'other' }, async () => undefined)), {
     code: '3D000',
   });
@@ -215,14 +215,21 @@ t.test('the driver postgres works with its defaults', async (t) => {
   const rows = await sql`SHOW CLUSTER SETTING pgsso.clock_tolerance`;
   t.strictSame(
     rows.map((row) => ({ ...row })),
-    [{ 'pgsso.clock_tolerance': '4s' }],
+    [{ 'pgsso.clock_tolerance': '00:00:04' }],
   );
+  // The driver sends a boolean as the text t or f, and says that it is one.
+  const enabled = 'server.jwt_authentication.jwks_auto_fetch.enabled';
+  for (const sent of [true, false]) {
+    await sql`SET CLUSTER SETTING server.jwt_authentication.jwks_auto_fetch.enabled = ${sent}`;
+    const [row] = await sql`SHOW CLUSTER SETTING server.jwt_authentication.jwks_auto_fetch.enabled`;
+    t.strictSame({ ...row }, { [enabled]: sent });
+  }
   await sql.begin(async (transaction) => {
     await transaction`SET CLUSTER SETTING pgsso.clock_tolerance = '3s'`;
   });
   await t.rejects(sql`SELECT * FROM pg_class`, { code: '0A000', position: '1' });
   t.strictSame((await sql`SHOW CLUSTER SETTING pgsso.clock_tolerance`)[0], {
-    'pgsso.clock_tolerance': '3s',
+    'pgsso.clock_tolerance': '00:00:03',
   });
   await sql.end();
 });
@@ -241,13 +248,19 @@ t.test(
       t.match(await refusal(client.query('SELECT 1 FROM x')), { code: '0A000' });
       t.match(await refusal(client.query('SHOW VERSION')), { code: '25P02' });
       t.match(await client.query('COMMIT'), { command: 'ROLLBACK' });
-      t.strictSame((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [
-        { 'pgsso.clock_tolerance': '2s' },
+      t.match((await client.query('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows, [
+        { 'pgsso.clock_tolerance': { seconds: 2 } },
       ]);
       const notices: string[] = [];
       client.on('notice', ({ severity, message }) => notices.push(`${severity}: ${message}`));
       await client.query(`SET CLUSTER SETTING server.identity_map.configuration = 'i /x y'`);
       t.match(notices, [/^WARNING: .*not anchored/]);
+      await client.query('SHOW CLUSTER SETTING server.jwt_authentication.issuers');
+      t.equal(
+        notices.at(-1),
+        'NOTICE: "server.jwt_authentication.issuers" is now an alias for ' +
+          '"server.jwt_authentication.issuers.configuration", the preferred setting name',
+      );
       await client.query('RESET CLUSTER SETTING server.identity_map.configuration');
       t.match(await client.query('SELECT 1 AS one'), {
         rows: [{ one: 1 }],
@@ -266,12 +279,16 @@ t.test(
     const { stdout, stderr, status } = await runCommand(
       ['psql', ['-XAt']],
       env,
-      'SHOW VERSION; SHOW server_version;\n\\d\nSHOW CLUSTER SETTING pgsso.clock_tolerance;\n',
+      'SHOW VERSION; SHOW server_version;\n\\d\n\\d x\n\\dn\n\\du\n' +
+        'SHOW CLUSTER SETTING pgsso.clock_tolerance;\n',
     );
-    t.match(stdout, /^pgsso \d.*\n13\.0 .*\n2s\n$/);
+    t.match(stdout, /^pgsso \d.*\n13\.0 .*\npublic\|\n00:00:02\n$/);
     t.match(
       stderr,
-      /^ERROR: {2}this SELECT is not a statement of the console\n.*\n.*\nHINT: .*HELP/,
+      new RegExp(
+        '^Did not find any relations\\.\nDid not find any relation named "x"\\.\n' +
+          'ERROR: {2}this SELECT is not a statement of the console\n.*\n.*\nHINT: .*HELP',
+      ),
     );
     t.equal(status, 0);
     const conninfo = `host=127.0.0.1 port=${port} dbname=pgsso user=alice options=${JWT_OPTION}`;
@@ -279,7 +296,7 @@ t.test(
       ['psql', ['-XAt', '-c', 'SHOW CLUSTER SETTING pgsso.clock_tolerance', conninfo]],
       { PGPASSWORD: token('alice') },
     );
-    t.match(overListener, { stdout: '2s\n', status: 0 });
+    t.match(overListener, { stdout: '00:00:02\n', status: 0 });
   },
 );
 
@@ -364,6 +381,15 @@ t.test(
       'a parameter is missing',
     );
     t.equal(await answer(parse('', 'SELECT 7'), bind('', '', 0), execute('', 0)), '12DCZ');
+    t.equal(
+      await answer(
+        parse('', 'SHOW CLUSTER SETTING server.jwt_authentication.issuers'),
+        bind('', '', 0),
+        execute('', 0),
+      ),
+      '12DNCZ',
+      'the notice about an alias',
+    );
     t.equal(await answer(bind('', 'nobody', 0)), 'EZ');
     const long = `HELP --${'x'.repeat(1024 * 1024 - 100)}`;
     t.equal(

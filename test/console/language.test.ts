@@ -65,7 +65,7 @@ t.test('keywords and names can have any case, names can be quoted, TO can replac
     await world.run(text);
     t.strictSame(
       (await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance')).rows,
-      [['9s']],
+      [[9000]],
       text,
     );
   }
@@ -78,6 +78,8 @@ t.test('keywords and names can have any case, names can be quoted, TO can replac
     no: false,
     1: true,
     0: false,
+    T: true,
+    f: false,
     true: true,
   })) {
     await world.run(`SET CLUSTER SETTING server.jwt_authentication.enabled = ${text}`);
@@ -140,6 +142,10 @@ t.test('tags and columns are those of the contract', async (t) => {
     ['SHOW TRANSACTION ISOLATION LEVEL', 'SHOW', ['transaction_isolation']],
     ['SELECT 1', 'SELECT', ['?column?']],
     ['SELECT version() AS v', 'SELECT', ['v']],
+    ['select pg_catalog.version()', 'SELECT', ['version']],
+    ['SELECT current_schema(),session_user', 'SELECT', ['current_schema', 'session_user']],
+    ['SELECT variable, value AS v FROM [SHOW ALL CLUSTER SETTINGS]', 'SELECT', ['variable', 'v']],
+    ['SELECT * FROM [ SHOW VERSION ]', 'SELECT', ['version']],
     ['DISCARD ALL', 'DISCARD ALL', []],
     ['UNLISTEN *', 'UNLISTEN', []],
   ];
@@ -173,6 +179,25 @@ t.test('a text that is not understood is refused with SQLSTATE, position and hin
     ],
     ['SELECT * FROM pg_class', '0A000', 1, /SELECT/, /HELP/],
     ['SELECT 1 FROM x', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT count(*) FROM [SHOW CLUSTER SETTINGS]', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT * FROM [SHOW SESSIONS] ORDER BY id', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT * FROM [SHOW SESSIONS] WHERE id > 1', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT * FROM [SHOW USERS] s, [SHOW USERS] t', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT user, x FROM [SHOW USERS]', '42703', 14, /^column "x" does not exist$/],
+    ["SELECT * FROM [SHOW USERS] WHERE x = 'y'", '42703', 34, /^column "x" does not exist$/],
+    ['SELECT * FROM [RESET CLUSTER SETTING pgsso.clock_tolerance]', '42601', 16, /near "RESET"/],
+    [
+      'SELECT * FROM [SHOW CLUSTER SETTING nonsense]',
+      '42704',
+      37,
+      /unknown cluster setting/,
+      /nearest/,
+    ],
+    ['SELECT * FROM [SHOW USERS', '42601', 26, /at end of input/],
+    ['SELECT * FROM [SHOW USERS [SHOW USERS]]', '42601', 27, /near "\["/],
+    ['SELECT a[1] FROM x', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT pg_catalog.pg_sleep(9)', '0A000', 1, /SELECT/, /HELP/],
+    ['SELECT 1, pg_sleep(9)', '0A000', 1, /SELECT/, /HELP/],
     ['SHOW VERSION;\n  insert into x values (1)', '0A000', 17, /INSERT/, /HELP/],
     ['EXPLAIN SELECT 1', '0A000', 1, /EXPLAIN/, /HELP/],
     ['frobnicate', '42601', 1, /syntax error at or near "frobnicate"/],
@@ -365,7 +390,7 @@ t.test('COMMIT applies all changes of a transaction or none', async (t) => {
   );
   t.strictSame(
     (await world.run('SHOW CLUSTER SETTING pgsso.clock_tolerance', session)).rows,
-    [['12s']],
+    [[12_000]],
     'the session sees them',
   );
   t.equal(tolerance(), '5s', 'and no other session does');

@@ -69,3 +69,11 @@ function anchorsOf(text: string): Set<string> {
     ),
   );
 }
+
+t.test('the checks that README.md counts are those before the first one of a rule', async (t) => {
+  const [, scope = ''] = /^\| (\d+) \| `scope` \|/m.exec(page('errors.md')) ?? [];
+  t.equal(Number(scope) - 1, 11);
+  for (const count of ['decide   eleven checks', 'The eleven checks are those of the reference'])
+    t.match(read('README.md'), count);
+  t.match(page('errors.md'), `Checks 1 to ${Number(scope) - 1} are those of the reference`);
+});

@@ -109,6 +109,8 @@ const statements = [
   'SHOW CLUSTER SETTING pgsso.clock_tolerance; SHOW SESSIONS',
   'EXPLAIN LOGIN \'e.y.J\' FOR USER "Alice" DATABASE pgsso',
   "CREATE API KEY ci FOR USER deploy WITH (expires = '30 days')",
+  "SELECT variable AS v FROM [SHOW CLUSTER SETTINGS] WHERE value LIKE '%a_b' AND origin = $1",
+  'SELECT nspname FROM pg_catalog.pg_namespace ORDER BY 1',
   'CANCEL SESSION 17 -- the last one\n; SELECT version() /* nested /* comment */ */',
   "BEGIN; SET application_name TO E'a\\u00e9\\'b'; SHOW STATS; COMMIT",
   'RESET CLUSTER SETTING server.identity_map.configuration; SELECT $1, $tag$ text $tag$',

@@ -3,10 +3,19 @@ import t from 'tap';
 import { addressKey, isInNetworks, isLoopback, parseNetworks } from '../../src/lib/network.ts';
 
 t.test('only addresses of this host are loopback addresses', async (t) => {
-  for (const host of ['localhost', '127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1']) {
+  for (const host of ['localhost', '127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1', '[::1]']) {
     t.ok(isLoopback(host), host);
   }
-  for (const host of ['localhost.example', '0.0.0.0', '10.0.0.1', '::', 'fe80::1', '']) {
+  for (const host of [
+    'localhost.example',
+    '0.0.0.0',
+    '10.0.0.1',
+    '::',
+    'fe80::1',
+    '[::]',
+    '[]',
+    '',
+  ]) {
     t.notOk(isLoopback(host), host);
   }
 });

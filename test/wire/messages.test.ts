@@ -15,10 +15,10 @@ import {
   authenticationOk,
   errorResponse,
   formatMessage,
+  noticeResponse,
   parseErrorFields,
   parseParameterStatus,
   parsePassword,
-  warningResponse,
 } from '../../src/wire/messages.ts';
 import {
   backendKeyData,
@@ -77,7 +77,7 @@ const written: [string, Buffer, object][] = [
   ],
   [
     'NoticeResponse',
-    warningResponse('look out'),
+    noticeResponse('WARNING', 'look out'),
     { name: 'notice', severity: 'WARNING', code: '01000', message: 'look out' },
   ],
   [

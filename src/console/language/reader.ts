@@ -71,21 +71,52 @@ export class StatementReader {
     return positionOf(this.#query, offset);
   }
 
-  /** Takes the rest of the statement if it is this text. White space may differ. */
-  takeAll(text: string): boolean {
-    const rest = this.#query.slice(this.token.start, this.#last.start).replace(/\s+/g, ' ').trim();
-    if (rest === text) this.#next = this.#tokens.length;
-    return rest === text;
+  /** The whole statement as it was written; undefined if it is longer. */
+  text(limit: number): string | undefined {
+    const { start } = this.#tokens[0] ?? this.#last;
+    return this.#last.start - start > limit
+      ? undefined
+      : this.#query.slice(start, this.#last.start);
+  }
+
+  /** Takes all that is left, with its parameters. */
+  takeRest(): void {
+    for (const { kind, text } of this.#tokens.slice(this.#next))
+      if (kind === 'parameter') this.#countParameter(Number(text));
+    this.#next = this.#tokens.length;
+  }
+
+  /** Whether this word is left with this symbol behind it. */
+  contains(word: string, symbol: string): boolean {
+    return this.#tokens.some(
+      ({ kind, text }, at) =>
+        kind === 'symbol' && text === symbol && this.#isWord(this.#tokens[at - 1], word),
+    );
+  }
+
+  /**
+   * Reads `[ … ]` and returns a reader for what is in it. There are no parameters and no brackets
+   * in brackets.
+   */
+  brackets(): StatementReader {
+    if (!this.takeSymbol('[')) throw this.unexpected();
+    const from = this.#next;
+    while (!this.atEnd && !(this.token.kind === 'symbol' && this.token.text === ']')) this.#next++;
+    const inside = new StatementReader(
+      this.#query,
+      this.#tokens.slice(from, this.#next),
+      this.token,
+    );
+    if (!this.takeSymbol(']')) throw this.unexpected();
+    return inside;
   }
 
   /** Takes these words if they are next, in upper or lower case. */
   takeWords(words: string): boolean {
     const wanted = words.split(' ');
-    const fits = wanted.every((word, index) => {
-      const token = this.#tokens[this.#next + index];
-      if (token?.kind !== 'word' || token.text.length !== word.length) return false;
-      return token.text.toUpperCase() === word;
-    });
+    const fits = wanted.every((word, index) =>
+      this.#isWord(this.#tokens[this.#next + index], word),
+    );
     if (fits) this.#next += wanted.length;
     return fits;
   }
@@ -129,9 +160,8 @@ export class StatementReader {
     if (kind === 'string') return { text: this.#take().text };
     if (kind === 'parameter') {
       const parameter = Number(text);
-      if (parameter < 1 || parameter > 65_535) throw this.unexpected();
+      this.#countParameter(parameter);
       this.#next++;
-      this.parameterCount = Math.max(this.parameterCount, parameter);
       return { parameter };
     }
     if (kind === 'word' || kind === 'quoted') return { text: this.name().name };
@@ -148,6 +178,16 @@ export class StatementReader {
     const cut = shown.length > SHOWN ? `${shown.slice(0, SHOWN)}…` : shown;
     const where = kind === 'end' ? 'at end of input' : `at or near "${cut}"`;
     return syntaxError(`syntax error ${where}`, this.#query, start);
+  }
+
+  #isWord(token: Token | undefined, word: string): boolean {
+    if (token?.kind !== 'word' || token.text.length !== word.length) return false;
+    return token.text.toUpperCase() === word;
+  }
+
+  #countParameter(parameter: number): void {
+    if (parameter < 1 || parameter > 65_535) throw this.unexpected();
+    this.parameterCount = Math.max(this.parameterCount, parameter);
   }
 
   #namePart(): string {

@@ -3,14 +3,11 @@
  * then decides the SQL user of the login.
  */
 import { PgError } from '../../lib/errors.ts';
-import { foldName, isUsableName, isUsableText } from '../../lib/text.ts';
+import { foldName, isUsableName } from '../../lib/text.ts';
 import { digestOf, newSecret } from '../../settings/api-keys.ts';
 import { quote } from '../../settings/values.ts';
 import { type Rule, textOf } from '../language/reader.ts';
 import { textColumns } from '../results.ts';
-
-/** Bytes, as for the name of a role. */
-const NAME_LIMIT = 63;
 
 /** ISO 8601: a date, which means its first moment in UTC, or a time with an offset. */
 const TIME =
@@ -106,10 +103,9 @@ const dropApiKey: Rule = {
 export const apiKeyRules: readonly Rule[] = [createApiKey, showApiKeys, dropApiKey];
 
 function checkName(name: string): string {
-  if (isUsableText(name) && Buffer.byteLength(name) <= NAME_LIMIT) return name;
+  if (isUsableName(name)) return name;
   throw invalid(
-    `${quote(name)} cannot be the name of an API key: ` +
-      `1 to ${NAME_LIMIT} bytes, all of them visible`,
+    `${quote(name)} cannot be the name of an API key: 1 to 63 bytes, all of them visible`,
   );
 }
 

@@ -5,7 +5,7 @@ import { textColumns } from '../results.ts';
 import type { Statement } from '../session.ts';
 import { apiKeyRules } from './api-keys.ts';
 import { explainLogin } from './explain-login.ts';
-import { selectRules } from './select.ts';
+import { selectRule } from './select.ts';
 import { cancelSession, showSessions } from './sessions.ts';
 import {
   resetSetting,
@@ -18,7 +18,7 @@ import { showIssuers, showStats, showUsers, showVersion } from './show.ts';
 import { transactionRules } from './transactions.ts';
 import { variableRules } from './variables.ts';
 
-const documented: readonly Rule[] = [
+const listed: readonly Rule[] = [
   setSetting,
   resetSetting,
   showSetting,
@@ -34,17 +34,21 @@ const documented: readonly Rule[] = [
   showVersion,
 ];
 
+const shows = longestFirst(
+  [...listed, ...variableRules].filter(({ begins }) => begins.startsWith('SHOW')),
+);
+
+const documented: readonly Rule[] = [...listed, selectRule(shows)];
+
 /** The rules of all statements, in the order of HELP. */
 export const rules: readonly Rule[] = [
   ...documented,
   helpRule(documented),
   ...transactionRules,
   ...variableRules,
-  ...selectRules,
 ];
 
-/** The parser uses the first rule that matches, which must be the one with the most words. */
-const longestFirst = rules.toSorted((left, right) => wordCount(right) - wordCount(left));
+const rulesToTry = longestFirst(rules);
 
 /**
  * Parses the statements of a query.
@@ -52,17 +56,19 @@ const longestFirst = rules.toSorted((left, right) => wordCount(right) - wordCoun
  * @throws PgError as {@link parseStatements} does
  */
 export function parseQueryText(query: string): readonly Statement[] {
-  return parseStatements(query, longestFirst);
+  return parseStatements(query, rulesToTry);
 }
 
-function wordCount({ begins }: Rule): number {
-  return begins.split(' ').length;
+/** The parser uses the first rule that matches, which must be the one with the most words. */
+function longestFirst(rules: readonly Rule[]): readonly Rule[] {
+  const wordCount = ({ begins }: Rule): number => begins.split(' ').length;
+  return rules.toSorted((left, right) => wordCount(right) - wordCount(left));
 }
 
 /** HELP lists the help texts of the other rules and its own. */
-function helpRule(listed: readonly Rule[]): Rule {
+function helpRule(documented: readonly Rule[]): Rule {
   const help = { syntax: 'HELP', does: 'this list' };
-  const rows = [...listed.flatMap((rule) => rule.help ?? []), help].map(({ syntax, does }) => [
+  const rows = [...documented.flatMap((rule) => rule.help ?? []), help].map(({ syntax, does }) => [
     syntax,
     does,
   ]);

@@ -1,12 +1,20 @@
 /**
- * The SELECTs that drivers and pools send on their own: to test the connection, to ask for the user
- * or the version, and to read the array types. Any other SELECT is refused.
+ * SELECT: of what SHOW shows, and what drivers and pools send on their own: to test the connection,
+ * to ask for the user or the version, and the questions of known-questions.ts. Any other SELECT is
+ * refused.
  */
 import { CONSOLE_DATABASE } from '../../session/console-access.ts';
-import { notSupported, type Rule, type StatementReader } from '../language/reader.ts';
+import {
+  notSupported,
+  type ParsedStatement,
+  type Rule,
+  type StatementReader,
+} from '../language/reader.ts';
 import type { Cell, Column } from '../results.ts';
 import type { ConsoleSession } from '../session.ts';
 import { SERVER_VERSION } from '../variables.ts';
+import { takeKnownQuestion } from './known-questions.ts';
+import { parseSelectFromShow } from './select-from-show.ts';
 
 /** A function or keyword without arguments that can be selected. */
 interface Known {
@@ -28,58 +36,71 @@ const known: readonly Known[] = [
   { words: 'SESSION_USER', call: false, type: 'text', value: ({ operator }) => operator.name },
   { words: 'CURRENT_DATABASE', call: true, type: 'text', value: () => CONSOLE_DATABASE },
   { words: 'CURRENT_SCHEMA', call: true, type: 'text', value: () => 'public' },
-  { words: 'PG_IS_IN_RECOVERY', call: true, type: 'text', value: () => 'f' },
+  { words: 'PG_IS_IN_RECOVERY', call: true, type: 'bool', value: () => false },
   { words: 'PG_ADVISORY_UNLOCK_ALL', call: true, type: 'text', value: () => '' },
 ];
 
-/** The driver `postgres` (Node.js) reads the array types when it connects. There are none here. */
-const ARRAY_TYPES =
-  'b.oid, b.typarray from pg_catalog.pg_type a ' +
-  'left join pg_catalog.pg_type b on b.oid = a.typelem ' +
-  "where a.typcategory = 'A' group by b.oid, b.typarray order by b.oid";
+/**
+ * SELECT.
+ *
+ * @param shows the rules of what may stand in brackets, the longest first
+ */
+export function selectRule(shows: readonly Rule[]): Rule {
+  return {
+    begins: 'SELECT',
+    help: {
+      syntax: "SELECT * | columns FROM [SHOW …] [WHERE column = 'text' | LIKE 'pattern' [AND …]]",
+      does: 'some of the columns and rows of a SHOW, which stands in brackets',
+    },
+    parse(reader) {
+      const statement = reader.contains('FROM', '[')
+        ? parseSelectFromShow(reader, shows)
+        : (takeKnownQuestion(reader) ?? parseExpressions(reader));
+      if (!statement || !reader.atEnd) throw notSupported('SELECT', reader.beginning);
+      return statement;
+    },
+  };
+}
 
-const arrayTypes: readonly Column[] = [
-  { name: 'oid', type: 'oid' },
-  { name: 'typarray', type: 'oid' },
-];
+/** An expression, which is a column of the only row. */
+interface Expression {
+  readonly column: Column;
+  value(session: ConsoleSession): Cell;
+}
 
-const select: Rule = {
-  begins: 'SELECT',
-  parse(reader) {
-    const statement = reader.takeAll(ARRAY_TYPES) ? row(arrayTypes) : parseExpression(reader);
-    if (!statement || !reader.atEnd) throw notSupported('SELECT', reader.beginning);
-    return statement;
-  },
-};
+function parseExpressions(reader: StatementReader): ParsedStatement | undefined {
+  const expressions: Expression[] = [];
+  do {
+    const expression = parseExpression(reader);
+    if (!expression) return undefined;
+    expressions.push(expression);
+  } while (reader.takeSymbol(','));
+  return {
+    tag: 'SELECT',
+    columns: expressions.map(({ column }) => column),
+    requires: undefined,
+    run: (session) => ({ rows: [expressions.map(({ value }) => value(session))] }),
+  };
+}
 
-/** The SELECTs that are supported. */
-export const selectRules: readonly Rule[] = [select];
-
-function parseExpression(reader: StatementReader): ReturnType<Rule['parse']> | undefined {
+function parseExpression(reader: StatementReader): Expression | undefined {
   const number = reader.takeNumber();
   if (number !== undefined) {
     return /^\d{1,9}$/.test(number)
-      ? row([{ name: alias(reader) ?? '?column?', type: 'int4' }], () => Number(number))
+      ? {
+          column: { name: alias(reader) ?? '?column?', type: 'int4' },
+          value: () => Number(number),
+        }
       : undefined;
   }
+  if (reader.takeWords('PG_CATALOG') && !reader.takeSymbol('.')) return undefined;
   const found = known.find(({ words }) => reader.takeWords(words));
   if (!found || (found.call && !(reader.takeSymbol('(') && reader.takeSymbol(')'))))
     return undefined;
-  return row([{ name: alias(reader) ?? found.words.toLowerCase(), type: found.type }], found.value);
+  const name = alias(reader) ?? found.words.toLowerCase();
+  return { column: { name, type: found.type }, value: found.value };
 }
 
 function alias(reader: StatementReader): string | undefined {
   return reader.takeWords('AS') ? reader.name().name : undefined;
-}
-
-function row(
-  columns: readonly Column[],
-  value?: (session: ConsoleSession) => Cell,
-): ReturnType<Rule['parse']> {
-  return {
-    tag: 'SELECT',
-    columns,
-    requires: undefined,
-    run: (session) => ({ rows: value ? [[value(session)]] : [] }),
-  };
 }

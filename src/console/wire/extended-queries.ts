@@ -144,11 +144,12 @@ export class ExtendedQueries {
     if (more.length > 0) throw severalStatements();
     const count = statement?.parameterCount ?? 0;
     const tokens = (statement?.tokenCount ?? 0) + count;
+    const typeOfParameters = statement?.parameterType ?? TEXT_OID;
     prepared.set(
       name,
       {
         statement,
-        types: Array.from({ length: count }, (_, index) => types[index] || TEXT_OID),
+        types: Array.from({ length: count }, (_, index) => types[index] || typeOfParameters),
       },
       COSTS.entry + COSTS.byte * query.length + COSTS.token * tokens,
     );

@@ -3,7 +3,7 @@
  * warnings and the command tag, or an error.
  */
 import { errorText, PgError } from '../../lib/errors.ts';
-import { errorResponse, warningResponse } from '../../wire/messages.ts';
+import { errorResponse, noticeResponse } from '../../wire/messages.ts';
 import {
   commandComplete,
   dataRow,
@@ -76,13 +76,14 @@ export function encodeRows(
   );
 }
 
-/** Encodes the warnings and CommandComplete. */
+/** Encodes the notices and warnings, and CommandComplete. */
 export function encodeEnd(
   statement: Statement,
-  { rows = [], warnings = [], tag = statement.tag }: Outcome,
+  { rows = [], notices = [], warnings = [], tag = statement.tag }: Outcome,
 ): Buffer[] {
   return [
-    ...warnings.map(warningResponse),
+    ...notices.map((text) => noticeResponse('NOTICE', text)),
+    ...warnings.map((text) => noticeResponse('WARNING', text)),
     commandComplete(tag === 'SELECT' ? `SELECT ${rows.length}` : tag),
   ];
 }
