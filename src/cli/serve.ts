@@ -3,6 +3,7 @@
  * ends it at once. SIGHUP reads certificates and credential files again.
  */
 import type { Command } from 'commander';
+import type { Log } from '../observe/log.ts';
 import type { ServeOptions } from '../server/options.ts';
 import type { RunningServer } from '../server/server.ts';
 import { addServeOptions, type ParsedOptions, readServeOptions } from './serve-options.ts';
@@ -48,23 +49,27 @@ async function run(options: ServeOptions): Promise<void> {
   const stopped = stopSignal();
   try {
     server = await serve(options, log);
+    // A supervisor waits for the line that says "ready".
+    log.flush();
     log.info({ event: 'shutdown', signal: await stopped }, 'draining');
     await server.drain();
   } catch (error) {
+    // The error is one more line on stderr, behind those of the log.
+    log.flush();
     // A connection to something frozen would keep the process alive.
     setTimeout(() => process.exit(), EXIT_MS).unref();
     throw error;
   }
-  await logWritten();
+  await logWritten(log);
   // The signals are handled to the very end: while Node.js ends by itself, a SIGHUP would kill it.
   process.exit(0);
 }
 
 /** Resolves when what was logged is written, or cannot be written in time. */
-function logWritten(): Promise<void> {
+function logWritten(log: Log): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, EXIT_MS);
-    process.stderr.write('', () => resolve());
+    log.flush(() => resolve());
   });
 }
 

@@ -1,7 +1,7 @@
 /**
  * Bounds the fields of an event, so that no text of a client, a token or an issuer can fill the
- * disk. Messages cut such text where they are made. This is the second guard, for a text that was
- * forgotten there.
+ * disk, and takes out secrets. Messages cut such text where they are made, and no event has a field
+ * for a secret. This is the second guard, for what was forgotten there.
  */
 import { formatText } from '../lib/text.ts';
 
@@ -21,6 +21,17 @@ const FIELD_LIMIT = 64;
 /** Levels of lists and objects. An event has a list at most. */
 const DEPTH_LIMIT = 4;
 
+/** Names of fields that are redacted, at every level. */
+const SECRETS: ReadonlySet<string> = new Set([
+  'token',
+  'password',
+  'secret',
+  'privateKey',
+  'authorization',
+]);
+
+const REDACTED = '<redacted>';
+
 /** Returns the fields of an event, or its message, with bounded texts and lists. */
 export function boundEvent(event: unknown): unknown {
   return bound(event, '', DEPTH_LIMIT);
@@ -36,12 +47,20 @@ function bound(value: unknown, name: string, levels: number): unknown {
   if (typeof value !== 'object' || value === null) return value;
   if (value instanceof Error) return { message: bound(value.message, '', 1), ...stackOf(value) };
   if (levels === 0) return '…';
-  if (Array.isArray(value)) return boundList(value, levels - 1);
-  return Object.fromEntries(
-    Object.entries(value)
-      .slice(0, FIELD_LIMIT)
-      .map(([key, field]) => [formatText(key), bound(field, key, levels - 1)]),
-  );
+  return Array.isArray(value) ? boundList(value, levels - 1) : boundFields(value, levels - 1);
+}
+
+/** Two of these are made for each login, so the object is built in one pass. */
+function boundFields(fields: object, levels: number): object {
+  const shown: Record<string, unknown> = {};
+  let left = FIELD_LIMIT;
+  for (const name of Object.keys(fields)) {
+    if (left-- === 0) break;
+    const value = (fields as Record<string, unknown>)[name];
+    if (value === undefined) continue;
+    shown[formatText(name)] = SECRETS.has(name) ? REDACTED : bound(value, name, levels);
+  }
+  return shown;
 }
 
 /** After 16 entries there is one with the number of all. */

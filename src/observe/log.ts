@@ -1,7 +1,6 @@
 /**
- * The log: one JSON object per line for machines, or a readable line on a terminal. No event has a
- * field for a secret. The redaction below is a second safeguard, for an object that is logged whole
- * by mistake.
+ * The log: one JSON object per line for machines, or a readable line on a terminal. Fields and
+ * messages are bounded, whoever wrote the text in them, and secrets are taken out of them.
  */
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
 import { boundEvent } from './event-bounds.ts';
@@ -15,23 +14,28 @@ export type LogLevel = LevelWithSilent;
 
 export type Log = Logger;
 
-/** Names of members that are redacted, at the top of an event and one level below. */
-const SECRETS = ['token', 'password', 'secret', 'privateKey', 'authorization'];
+/** Where lines go. What is held back is written by `flush`, which then calls back. */
+interface LineStream extends DestinationStream {
+  flush?(written?: () => void): void;
+}
 
 /**
- * Creates a log that writes one line per event to the stream, by default to stderr. Fields and
- * messages are bounded, whoever wrote the text in them.
+ * Creates a log that writes one line per event to the stream, by default to stderr. Lines for
+ * stderr are collected for a moment: the `flush` of the log, and the end of the process, write them
+ * at once.
  */
 export function createLog(format: LogFormat, level: LogLevel, stream?: DestinationStream): Log {
   if (stream) return logTo(stream, format, level);
   const standardError = new LogStream(process.stderr, (count) =>
     log.warn({ event: 'log_dropped', count }, 'events dropped: nobody read the log'),
   );
+  // An uncaught exception ends with this event, too.
+  process.on('exit', () => standardError.flush());
   const log = logTo(standardError, format, level);
   return log;
 }
 
-function logTo(stream: DestinationStream, format: LogFormat, level: LogLevel): Log {
+function logTo(stream: LineStream, format: LogFormat, level: LogLevel): Log {
   return pino(
     {
       level,
@@ -43,10 +47,16 @@ function logTo(stream: DestinationStream, format: LogFormat, level: LogLevel): L
           log.apply(this, values.map(boundEvent) as Parameters<typeof log>);
         },
       },
-      redact: { paths: SECRETS.flatMap((name) => [name, `*.${name}`]), censor: '<redacted>' },
     },
-    format === 'json' ? stream : { write: (line) => stream.write(prettyLine(line)) },
+    format === 'json' ? stream : prettyStream(stream),
   );
+}
+
+function prettyStream(stream: LineStream): LineStream {
+  return {
+    write: (line) => stream.write(prettyLine(line)),
+    flush: (written) => (stream.flush ? stream.flush(written) : written?.()),
+  };
 }
 
 /** Turns a JSON line into `12:30:01 info  message key=value …`. */

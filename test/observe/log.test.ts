@@ -127,37 +127,116 @@ t.test('refusals of a million addresses take bounded memory, and none is lost', 
 });
 
 t.test('a log that nobody reads is dropped in order, and counted', async (t) => {
-  const written: string[] = [];
-  let read: (() => void) | undefined;
-  const pipe = new Writable({
-    decodeStrings: false,
-    write(line: string, _encoding, done) {
-      written.push(line);
-      read = done;
-    },
-  });
-  const stream = new LogStream(pipe, (count) => stream.write(`${count} dropped`), 20_100);
-  const line = (number: number) => `${number} ${'x'.repeat(998)}`;
+  const { pipe, written, read } = slowPipe();
+  const stream = new LogStream(pipe, (count) => stream.write(`${count} dropped\n`), 20_100);
+  const line = (number: number) => `${number} ${'x'.repeat(997)}\n`;
   for (let number = 0; number < 50; number++) stream.write(line(number));
   t.ok(pipe.writableLength <= 20_100);
   for (let reads = 0; reads < 20; reads++) {
-    read?.();
+    read();
     await new Promise(setImmediate);
   }
-  stream.write('next');
-  read?.();
-  const numbers = written.map((text) => text.split(' ', 1)[0]);
+  stream.write('next\n');
+  stream.flush();
+  read();
+  const lines = written.join('').trim().split('\n');
+  const numbers = lines.map((text) => text.split(' ', 1)[0]);
   t.strictSame(
     numbers.slice(0, 20),
     Array.from({ length: 20 }, (_, number) => String(number)),
   );
-  t.strictSame(written.slice(20), ['30 dropped', 'next']);
+  t.strictSame(lines.slice(20), ['30 dropped', 'next']);
 });
 
-t.test('a stalled reader of stderr does not make memory grow', async (t) => {
-  const script = `
+t.test('each line of the log cost a system call of its own', async (t) => {
+  const { pipe, written, read } = slowPipe();
+  const timers: (() => void)[] = [];
+  t.intercept(globalThis, 'setTimeout', {
+    value: (call: () => void) => ({ unref: () => timers.push(call) }),
+  });
+  const stream = new LogStream(pipe, () => undefined);
+  for (let number = 0; number < 10; number++) stream.write(`${number} ${'é'.repeat(500)}\n`);
+  t.equal(written.length, 1, 'the second write waits for the reader, and the rest for the timer');
+  timers.at(-1)?.();
+  for (let reads = 0; reads < 3; reads++) read();
+  t.strictSame(
+    written.map((text) => Buffer.byteLength(text)),
+    [4 * 1003, 4 * 1003, 2 * 1003],
+    'a write is no longer than what a pipe takes as a whole',
+  );
+  const numbers = written.join('').match(/^\d/gm);
+  t.equal(numbers?.join(''), '0123456789', 'in order');
+});
+
+/** A stream that takes a write at a time, when `read` is called for the one before. */
+function slowPipe() {
+  const written: string[] = [];
+  let done: (() => void) | undefined;
+  const pipe = new Writable({
+    decodeStrings: false,
+    write(lines: string, _encoding, next) {
+      written.push(lines);
+      done = next;
+    },
+  });
+  const read = (): void => {
+    const next = done;
+    done = undefined;
+    next?.();
+  };
+  return { pipe, written, read };
+}
+
+t.test('lines that were collected were lost when the process ended', async (t) => {
+  const ends = {
+    'throw new Error("crash")': { status: 1, behind: 'Error: crash' },
+    'process.exit(3)': { status: 3, behind: '' },
+    'log.flush(() => process.exit(4))': { status: 4, behind: '' },
+    'process.exitCode = 5': { status: 5, behind: '' },
+  };
+  for (const [end, { status, behind }] of Object.entries(ends)) {
+    const child = logIn(`
+      for (let number = 0; number < 20; number++) log.info({ number }, 'x'.repeat(400));
+      setImmediate(() => { ${end} });
+    `);
+    let text = '';
+    child.stderr.setEncoding('utf8').on('data', (read: string) => {
+      text += read;
+    });
+    const [code] = await once(child, 'close');
+    const numbers = [...text.matchAll(/^{.*"number":(\d+)/gm)].map(([, number]) => Number(number));
+    t.strictSame([code, numbers], [status, Array.from({ length: 20 }, (_, number) => number)], end);
+    t.ok(text.indexOf(behind) > text.lastIndexOf('"number"') || behind === '', `${end}: in order`);
+  }
+});
+
+t.test('a process whose log was closed ends all the same', async (t) => {
+  const child = logIn(`
+    process.stdin.once('data', () => {
+      for (let number = 0; number < 50; number++) log.info({ number }, 'x'.repeat(400));
+      process.exit(6);
+    });
+  `);
+  child.stderr.destroy();
+  child.stdin.end('go\n');
+  const [code] = await once(child, 'exit');
+  t.equal(code, 6);
+});
+
+/** Runs a script in a process of its own, with a `log` that writes to stderr. */
+function logIn(script: string) {
+  const source = `
     import { createLog } from '${new URL('../../src/observe/log.js', import.meta.url)}';
     const log = createLog('json', 'info');
+    ${script}
+  `;
+  return spawn(process.execPath, ['--input-type=module', '-e', source], {
+    cwd: fileURLToPath(new URL('.', import.meta.url)),
+  });
+}
+
+t.test('a stalled reader of stderr does not make memory grow', async (t) => {
+  const child = logIn(`
     const text = 'x'.repeat(900);
     for (let round = 0; round < 100; round++) {
       for (let line = 0; line < 1000; line++) log.info({ round, line, text }, 'flood');
@@ -166,10 +245,7 @@ t.test('a stalled reader of stderr does not make memory grow', async (t) => {
     console.log(process.stderr.writableLength);
     process.stdin.once('data', () => log.info({ event: 'last' }, 'read again'));
     process.stdin.once('end', () => undefined);
-  `;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    cwd: fileURLToPath(new URL('.', import.meta.url)),
-  });
+  `);
   t.teardown(() => child.kill('SIGKILL'));
   const [held] = (await once(child.stdout, 'data')) as [Buffer];
   t.ok(Number(held) > 0, 'the pipe is full');
