@@ -13,7 +13,7 @@ import { formatText } from '../lib/text.ts';
 
 /** A word of the options. Its text without escapes is the bytes from `from` to `to`. */
 interface Word {
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   readonly from: number;
   readonly to: number;
   /** Its place in the text as sent. */
@@ -36,9 +36,9 @@ interface NamedOption {
 export const JWT_OPTION = 'crdb:jwt_auth_enabled';
 
 /**
- * Words of the options, and of each decoded reading of them. The work of a login grows with them,
- * and a packet has room for 4,900. Drivers send fewer than ten. For very many settings there is
- * ALTER ROLE.
+ * Words of the options, and of each decoded reading of them; also of what all words hide. The work
+ * of a login grows with them, and a packet has room for 4,900. Drivers send fewer than ten. For
+ * very many settings there is ALTER ROLE.
  */
 const WORD_LIMIT = 128;
 
@@ -46,20 +46,16 @@ const WORD_LIMIT = 128;
 const TRUE_TEXTS: ReadonlySet<string> = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
 const FALSE_TEXTS: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
 
-/**
- * Takes `crdb:jwt_auth_enabled` out of the options. If the text as sent does not have it, the
- * percent-decoded text is searched, because some drivers encode twice.
- *
- * @returns enabled: the value of the option, undefined without the option; rest: the options for
- *   the backend, empty when nothing is left
- * @throws PgError 22023 for a value that is no boolean; 08P01 for the option without `=` or without
- *   `-c` or `--`, and for too many words
- */
-export function takeJwtOption(text: string): { enabled: boolean | undefined; rest: string } {
-  const asSent = takeFrom(text);
-  if (asSent.enabled !== undefined || !/%[0-9a-f]{2}/i.test(text)) return asSent;
-  const decoded = takeFrom(percentDecode(bytesOf(text)).toString('latin1'));
-  return decoded.enabled === undefined ? asSent : decoded;
+/** What the options of a startup packet say. */
+export interface LoginOptions {
+  /** The value of {@link JWT_OPTION}; undefined without the option. */
+  readonly enabled: boolean | undefined;
+  /** The options for the backend; empty when nothing is left. */
+  readonly forwarded: string;
+  /** Whether a backend may find one of the wanted settings in them. */
+  readonly namesSetting: boolean;
+  /** What seems to be a misspelt {@link JWT_OPTION}; undefined if there is the right one. */
+  readonly misspelt: string | undefined;
 }
 
 /**
@@ -68,27 +64,129 @@ export function takeJwtOption(text: string): { enabled: boolean | undefined; res
  */
 const NEARLY_JWT_OPTION = /jwt[^a-z]?auth|crdb:/i;
 
-/**
- * The name of a setting that seems to be a misspelling of {@link JWT_OPTION}.
- *
- * @param names of startup parameters
- * @returns undefined if there is none
- * @throws PgError 08P01 for too many words
- */
-export function misspeltJwtOption(names: readonly string[], text: string): string | undefined {
-  const words = splitWords(percentDecode(bytesOf(text))).map(({ bytes, from, to }) =>
-    Buffer.from(bytes.subarray(from, to)).toString(),
-  );
-  const [found] = [...names, ...words]
-    .flatMap((word) => word.split('=', 1))
-    .filter((name) => NEARLY_JWT_OPTION.test(name));
-  return found;
+/** Whether the name of a setting seems to be a misspelling of {@link JWT_OPTION}. */
+export function resemblesJwtOption(name: string): boolean {
+  return NEARLY_JWT_OPTION.test(name);
 }
 
-function takeFrom(text: string): { enabled: boolean | undefined; rest: string } {
-  const words = splitWords(bytesOf(text));
-  const ours = namedOptions(words).filter((option) => isNamed(option, JWT_OPTION));
-  return { enabled: ours.map(parseJwtOption).at(-1), rest: without(text, words, ours) };
+/** Options in one of their readings. */
+interface Reading {
+  readonly text: string;
+  readonly words: readonly Word[];
+}
+
+/**
+ * Takes `crdb:jwt_auth_enabled` and the withheld options out of the options, and looks for
+ * settings. If the text as sent does not have the JWT option, the percent-decoded text is searched,
+ * because some drivers encode twice.
+ *
+ * CockroachDB decodes the percent escapes of the whole text and reads `+` as a space before it
+ * splits the text. An option that appears only in that reading is withheld too, with the whole word
+ * that hides it.
+ *
+ * @param withheld names in lower case and with `_` for `-`. One that ends with a dot stands for all
+ *   names that begin with it
+ * @param wanted the settings to look for, in the same form
+ * @throws PgError 22023 for a value that is no boolean; 08P01 for the JWT option without `=` or
+ *   without `-c` or `--`, and for too many words
+ */
+export function readOptions(
+  text: string,
+  withheld: readonly string[],
+  wanted: readonly string[],
+): LoginOptions {
+  if (text === '') return NO_OPTIONS;
+  const asSent = read(text, bytesOf(text));
+  const isPlain = hasJwtOption(asSent) || !VALID_ESCAPE.test(text);
+  const decoded = isPlain ? undefined : decode(text);
+  const source = decoded && hasJwtOption(decoded) ? decoded : asSent;
+
+  const options = namedOptions(source.words);
+  const ours = options.filter((option) => isNamed(option, JWT_OPTION));
+  const enabled = ours.map(parseJwtOption).at(-1);
+  const isWithheld = (option: NamedOption): boolean =>
+    withheld.some((name) => isNamed(option, name));
+  let limit = WORD_LIMIT;
+  const hides = (word: Word = NO_WORD): boolean => {
+    const hidden = hiddenWords(word, limit);
+    limit -= hidden.length;
+    return namedOptions(hidden).some(isWithheld);
+  };
+  const dropped = options.filter(
+    (option) => ours.includes(option) || isWithheld(option) || hides(source.words[option.end - 1]),
+  );
+  const forwarded = without(source, dropped);
+  const names = (words: readonly Word[]): boolean =>
+    getoptSettings(words).some((setting) => wanted.some((name) => isNamed(setting, name)));
+  const { plain, readings } = readingsOf(forwarded, asSent, decoded);
+  return {
+    enabled,
+    forwarded: forwarded.text,
+    namesSetting: readings.some(names),
+    misspelt: enabled === undefined ? plain.map(nameIn).find(resemblesJwtOption) : undefined,
+  };
+}
+
+const NO_OPTIONS: LoginOptions = {
+  enabled: undefined,
+  forwarded: '',
+  namesSetting: false,
+  misspelt: undefined,
+};
+
+/** What stands before the `=` of a word. */
+function nameIn({ bytes, from, to }: Word): string {
+  const word = bytes.subarray(from, to);
+  const equals = word.indexOf(EQUALS);
+  return word.toString('utf8', 0, equals < 0 ? word.length : equals);
+}
+
+function read(text: string, bytes: Buffer): Reading {
+  return { text, words: splitWords(bytes) };
+}
+
+const VALID_ESCAPE = /%[0-9a-f]{2}/i;
+
+/** The percent-decoded reading. */
+function decode(text: string): Reading {
+  const bytes = percentDecode(bytesOf(text));
+  return read(bytes.toString('latin1'), bytes);
+}
+
+function hasJwtOption({ words }: Reading): boolean {
+  return namedOptions(words).some((option) => isNamed(option, JWT_OPTION));
+}
+
+/** The words that CockroachDB finds in a word. */
+function hiddenWords({ bytes, from, to }: Word, limit: number): readonly Word[] {
+  const own = bytes.subarray(from, to);
+  if (!own.includes(PERCENT) && !own.includes(PLUS)) return [];
+  return splitWords(spaceForPlus(percentDecode(own)), IS_SPACE, limit);
+}
+
+/**
+ * The words of the options in the ways in which backends read them. PostgreSQL's getopt allows
+ * flags in one word with an option (`-ecrole=x`), and CockroachDB decodes the text first.
+ *
+ * @param asSent and `decoded`: readings of the text before options were taken out of it
+ * @returns all of them; plain: the percent-decoded one
+ */
+function readingsOf(
+  forwarded: Reading,
+  asSent: Reading,
+  decoded: Reading | undefined,
+): { readonly plain: readonly Word[]; readonly readings: readonly (readonly Word[])[] } {
+  const { text } = forwarded;
+  const readings = [forwarded.words];
+  // NEL and the no-break space separate words if the server's C library calls them white space
+  // (BSD, macOS).
+  if (/[\x85\xa0]/.test(text)) readings.push(splitWords(bytesOf(text), IS_WIDE_SPACE));
+  let plain = forwarded;
+  if (text === asSent.text) plain = decoded ?? forwarded;
+  else if (VALID_ESCAPE.test(text)) plain = decode(text);
+  if (plain !== forwarded) readings.push(plain.words);
+  if (plain.text.includes('+')) readings.push(splitWords(spaceForPlus(bytesOf(plain.text))));
+  return { plain: plain.words, readings };
 }
 
 function parseJwtOption({ word, at, prefixed }: NamedOption): boolean {
@@ -126,50 +224,6 @@ function shown({ bytes, from, to }: Word): string {
   return formatText(Buffer.from(bytes.subarray(from, to)).toString());
 }
 
-/**
- * The options without those of these names. CockroachDB decodes the percent escapes of the whole
- * text and reads `+` as a space before it splits the text. An option that appears only in that
- * reading is removed too, with the whole word that hides it.
- *
- * @param names in lower case and with `_` for `-`. One that ends with a dot stands for all names
- *   that begin with it
- * @throws PgError 08P01 for too many words
- */
-export function dropOptions(text: string, names: readonly string[]): string {
-  const isDropped = (option: NamedOption): boolean => names.some((name) => isNamed(option, name));
-  const hides = ({ bytes, from, to }: Word | undefined = NO_WORD): boolean => {
-    const own = bytes.subarray(from, to);
-    if (!own.includes(PERCENT) && !own.includes(PLUS)) return false;
-    return namedOptions(splitWords(asCockroachReads(own))).some(isDropped);
-  };
-  const words = splitWords(bytesOf(text));
-  const dropped = namedOptions(words).filter(
-    (option) => isDropped(option) || hides(words[option.end - 1]),
-  );
-  return without(text, words, dropped);
-}
-
-/**
- * Whether a backend may find one of these settings in the options. PostgreSQL's getopt allows flags
- * in one word with an option (`-ecrole=x`), and CockroachDB decodes the text first.
- *
- * @param names as for {@link dropOptions}
- * @throws PgError 08P01 for too many words
- */
-export function namesSetting(text: string, names: readonly string[]): boolean {
-  const readings = [bytesOf(text)];
-  // NEL and the no-break space separate words if the server's C library calls them white space
-  // (BSD, macOS).
-  if (/[\x85\xa0]/.test(text)) readings.push(bytesOf(text.replace(/[\x85\xa0]/g, ' ')));
-  if (text.includes('%')) readings.push(percentDecode(bytesOf(text)));
-  if (/\+|%2b/i.test(text)) readings.push(asCockroachReads(bytesOf(text)));
-  return readings.some((reading) =>
-    getoptSettings(splitWords(reading)).some((setting) =>
-      names.some((name) => isNamed(setting, name)),
-    ),
-  );
-}
-
 /** Options that take an argument, from PostgreSQL's process_postgres_switches. */
 const WITH_ARGUMENT: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =>
   'BCcDdfhkNprStvW-'.includes(String.fromCharCode(byte)) ? 1 : 0,
@@ -202,11 +256,16 @@ const BACKSLASH = 0x5c;
 const SPACE = 0x20;
 const UNDERSCORE = 0x5f;
 
-const NO_WORD: Word = { bytes: new Uint8Array(), from: 0, to: 0, start: 0 };
+const NO_WORD: Word = { bytes: Buffer.alloc(0), from: 0, to: 0, start: 0 };
 
 /** White space of the C locale: space, tab, newline, vertical tab, form feed, carriage return. */
 const IS_SPACE: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte === SPACE || (byte >= 0x09 && byte <= 0x0d) ? 1 : 0,
+);
+
+/** The same with NEL and the no-break space. */
+const IS_WIDE_SPACE: Uint8Array = Uint8Array.from(IS_SPACE, (isSpace, byte) =>
+  byte === 0x85 || byte === 0xa0 ? 1 : isSpace,
 );
 
 /**
@@ -215,17 +274,17 @@ const IS_SPACE: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =>
  *
  * @throws PgError 08P01 for too many words
  */
-function splitWords(bytes: Uint8Array): Word[] {
+function splitWords(bytes: Buffer, isSpace = IS_SPACE, limit = WORD_LIMIT): Word[] {
   const words: Word[] = [];
   const { length } = bytes;
   for (let at = 0; at < length; at++) {
-    if (IS_SPACE[bytes[at] ?? 0]) continue;
-    if (words.length === WORD_LIMIT) throw tooManyWords();
+    if (isSpace[bytes[at] ?? 0]) continue;
+    if (words.length >= limit) throw tooManyWords();
     const start = at;
     let to = at;
     for (; at < length; at++) {
       let byte = bytes[at] ?? 0;
-      if (IS_SPACE[byte]) break;
+      if (isSpace[byte]) break;
       if (byte === BACKSLASH) {
         if (++at === length) break;
         byte = bytes[at] ?? 0;
@@ -289,19 +348,20 @@ function beginsWith(bytes: Uint8Array, at: number, to: number, name: string): bo
   return true;
 }
 
-/** The text without the words of these options; all other bytes stay. */
-function without(text: string, words: readonly Word[], options: readonly NamedOption[]): string {
-  const dropped = new Set<number>();
+/** The reading without the words of these options; all other bytes stay. */
+function without({ text, words }: Reading, options: readonly NamedOption[]): Reading {
+  if (options.length === 0) return { text: words.length === 0 ? '' : text, words };
+  const dropped = new Set<Word | undefined>();
   for (const { first, end } of options) {
-    for (let index = first; index < end; index++) dropped.add(index);
+    for (let index = first; index < end; index++) dropped.add(words[index]);
   }
-  if (dropped.size === words.length) return '';
-  if (dropped.size === 0) return text;
+  const left = words.filter((word) => !dropped.has(word));
+  if (left.length === 0) return { text: '', words: [] };
   let rest = text.slice(0, words[0]?.start);
-  words.forEach(({ start }, index) => {
-    if (!dropped.has(index)) rest += text.slice(start, words[index + 1]?.start);
+  words.forEach((word, index) => {
+    if (!dropped.has(word)) rest += text.slice(word.start, words[index + 1]?.start);
   });
-  return rest;
+  return { text: rest, words: left };
 }
 
 /** The bytes of a text, for {@link splitWords}. */
@@ -309,9 +369,8 @@ function bytesOf(text: string): Buffer {
   return Buffer.from(text, 'latin1');
 }
 
-/** Percent escapes are decoded, and then `+` is a space. */
-function asCockroachReads(bytes: Uint8Array): Buffer {
-  const decoded = percentDecode(bytes);
+/** As CockroachDB reads a text after it has decoded the percent escapes. */
+function spaceForPlus(decoded: Buffer): Buffer {
   for (let at = 0; at < decoded.length; at++) if (decoded[at] === PLUS) decoded[at] = SPACE;
   return decoded;
 }

@@ -6,14 +6,7 @@
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
 import { int32 } from './messages.ts';
-import {
-  dropOptions,
-  JWT_OPTION,
-  misspeltJwtOption,
-  namesSetting,
-  parseJwtValue,
-  takeJwtOption,
-} from './options.ts';
+import { JWT_OPTION, parseJwtValue, readOptions, resemblesJwtOption } from './options.ts';
 
 /**
  * Parameters of a startup packet. The work of a login grows with them, and a packet has room for
@@ -141,15 +134,18 @@ function lengthWord(bodyLength: number): Buffer {
  * adds a `client_encoding` that the client did not ask for.
  */
 export function formatStartup(version: number, parameters: readonly StartupParameter[]): Buffer {
-  const nul = Buffer.from([0]);
-  const pairs = parameters.flatMap(({ name, value }) => [
-    Buffer.from(name, 'latin1'),
-    nul,
-    value,
-    nul,
-  ]);
-  const body = Buffer.concat([int32(version), ...pairs, nul]);
-  return Buffer.concat([lengthWord(body.length), body]);
+  let length = 9;
+  for (const { name, value } of parameters) length += name.length + value.length + 2;
+  // Filled with zeros, which the NULs are.
+  const packet = Buffer.alloc(length);
+  packet.writeUInt32BE(length, 0);
+  packet.writeUInt32BE(version, 4);
+  let at = 8;
+  for (const { name, value } of parameters) {
+    at += packet.write(name, at, 'latin1') + 1;
+    at += value.copy(packet, at) + 1;
+  }
+  return packet;
 }
 
 /** What the parameters of a startup packet say about the login. */
@@ -205,10 +201,10 @@ function isWithheld(name: string): boolean {
 export function readParameters(parameters: readonly StartupParameter[]): LoginParameters {
   const last = (wanted: string): Buffer | undefined =>
     parameters.findLast(({ name }) => name.toLowerCase() === wanted)?.value;
-  const options = takeJwtOption(last('options')?.toString('latin1') ?? '');
+  const text = last('options')?.toString('latin1') ?? '';
+  const options = readOptions(text, WITHHELD, ROLES);
+  const { forwarded } = options;
   const own = last(JWT_OPTION);
-  const hasOption = own !== undefined || options.enabled !== undefined;
-  const forwarded = dropOptions(options.rest, WITHHELD);
   const others = parameters.filter(
     ({ name }) => !isDecisive(name.toLowerCase()) && !isWithheld(name.toLowerCase()),
   );
@@ -216,15 +212,12 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
     user: last('user'),
     database: last('database'),
     tokenLogin: own === undefined ? (options.enabled ?? false) : parseJwtValue(own),
-    misspelt: hasOption
-      ? undefined
-      : misspeltJwtOption(
-          others.map(({ name }) => name),
-          forwarded,
-        ),
+    misspelt:
+      own === undefined && options.enabled === undefined
+        ? (others.map(({ name }) => name).find(resemblesJwtOption) ?? options.misspelt)
+        : undefined,
     namesRole:
-      others.some(({ name }) => ROLES.includes(name.toLowerCase())) ||
-      namesSetting(forwarded, ROLES),
+      options.namesSetting || others.some(({ name }) => ROLES.includes(name.toLowerCase())),
     replication: parameters.some(asksForReplication),
     protocolOptions: parameters
       .map(({ name }) => name)
