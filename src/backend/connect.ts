@@ -215,7 +215,9 @@ async function logInAtHost(
       if (!isConnectionLost(error) || !mayRepeat()) throw error;
     }
   }
-  const connection = await dialHost(target, host, signal, secureContext).catch((error: unknown) => {
+  const dialLimit = options.limit === 0 ? target.url.connectTimeout : 0;
+  const dialling = dialHost(target, host, signal, secureContext, dialLimit);
+  const connection = await dialling.catch((error: unknown) => {
     signal.throwIfAborted();
     throw (
       outOfDescriptors(formatHost(host), error) ??

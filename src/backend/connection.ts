@@ -114,7 +114,9 @@ export async function readGreeting(
   let isSuperuser: 'on' | 'off' | undefined;
   let cancelKey: Buffer | undefined;
   for (let left = GREETING_LIMIT; ; ) {
-    const message = await readMessage(connection, left, signal);
+    // The greeting mostly comes at once: then nothing is waited for between its messages.
+    const message =
+      bufferedMessage(connection, left) ?? (await readMessage(connection, left, signal));
     messages.push(message.bytes);
     left -= message.bytes.length;
     if (left < 0)
@@ -177,19 +179,39 @@ export function requestName(code: number): string {
 }
 
 async function readMessage(
-  { channel, label }: BackendConnection,
+  connection: BackendConnection,
   limit: number,
   signal: AbortSignal,
 ): Promise<Message> {
+  const { channel, label } = connection;
   const message = await channel.message(limit, signal).catch((error: unknown) => {
     signal.throwIfAborted();
-    throw error instanceof PgError
-      ? protocolViolation(label, error.reason ?? error.message, error)
-      : connectionLost(label, error);
+    throw readFailure(connection, error);
   });
   if (!message) throw connectionLost(label);
+  return noError(connection, message);
+}
+
+/** The next message if it has arrived already. Throws as {@link readMessage} does. */
+function bufferedMessage(connection: BackendConnection, limit: number): Message | undefined {
+  try {
+    const message = connection.channel.bufferedMessage(limit);
+    return message && noError(connection, message);
+  } catch (error) {
+    throw readFailure(connection, error);
+  }
+}
+
+function noError({ label }: BackendConnection, message: Message): Message {
   if (message.type === BACKEND.errorResponse) throw new BackendRefusal(message.bytes, label);
   return message;
+}
+
+function readFailure({ label }: BackendConnection, error: unknown): unknown {
+  if (error instanceof BackendRefusal) return error;
+  return error instanceof PgError
+    ? protocolViolation(label, error.reason ?? error.message, error)
+    : connectionLost(label, error);
 }
 
 function unexpectedMessage({ label }: BackendConnection, type: number, expected: string): PgError {

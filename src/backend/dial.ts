@@ -42,6 +42,7 @@ const verifications: Readonly<Record<SslMode, Verification>> = {
  * Connects to one host, within the connect timeout.
  *
  * @param secureContext how to speak TLS: as the target does, or with a certificate of the front-end
+ * @param limit milliseconds; 0 if the signal aborts after the connect timeout already
  * @throws Error with the cause; the signal's reason
  */
 export async function dialHost(
@@ -49,10 +50,10 @@ export async function dialHost(
   host: BackendHost,
   signal: AbortSignal,
   secureContext: SecureContext = target.secureContext,
+  limit = target.url.connectTimeout,
 ): Promise<BackendConnection> {
-  const { connectTimeout } = target.url;
   const secured = await withDeadline(
-    connectTimeout,
+    limit,
     'no connection within the connect timeout',
     signal,
     async (within) => secure(await openSocket(host, within), target, host, secureContext, within),

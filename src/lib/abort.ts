@@ -8,7 +8,7 @@
  * Runs the work with a signal of its own. It aborts when the given signal does, and when the time
  * is over, with an error of that text.
  *
- * @param limit milliseconds; 0: none
+ * @param limit milliseconds; 0: none, and the work gets the given signal
  * @throws what the work throws; the signal's reason if it has aborted before
  */
 export async function withDeadline<T>(
@@ -18,11 +18,11 @@ export async function withDeadline<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted();
+  if (limit === 0) return work(signal);
   const controller = new AbortController();
   const onAbort = (): void => controller.abort(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer =
-    limit === 0 ? undefined : setTimeout(() => controller.abort(new Error(text)), limit);
+  const timer = setTimeout(() => controller.abort(new Error(text)), limit);
   try {
     return await work(controller.signal);
   } finally {

@@ -57,7 +57,6 @@ export class Metrics {
   readonly #ended = { toBackend: 0, toClient: 0 };
   #sessionsEnded = 0;
   #longestLoginMs = 0;
-  #delayed = 0;
 
   readonly #logins = new Counter({
     name: 'pgsso_logins_total',
@@ -74,7 +73,9 @@ export class Metrics {
   });
   readonly #loginsDropped = new Counter({
     name: 'pgsso_logins_dropped_total',
-    help: 'Unfinished logins dropped or turned away because there were --max-logins.',
+    help:
+      'Unfinished logins dropped or turned away because there were --max-logins, ' +
+      'or --max-logins-per-address of one address.',
     registers: [this.#registry],
   });
   readonly #refusalsDelayed = new Counter({
@@ -84,7 +85,7 @@ export class Metrics {
   });
   readonly #cancelsDropped = new Counter({
     name: 'pgsso_cancels_dropped_total',
-    help: 'Cancel requests dropped because too many were being forwarded.',
+    help: 'Cancel requests dropped because 32 were being forwarded, or 16 of one address.',
     registers: [this.#registry],
   });
   readonly #signatures = new Counter({
@@ -163,7 +164,6 @@ export class Metrics {
 
   /** A refusal waits before the client is told: pgsso.throttle. */
   refusalDelayed(): void {
-    this.#delayed++;
     this.#refusalsDelayed.inc();
   }
 
@@ -267,7 +267,7 @@ export class Metrics {
       startedAt: this.#startedAt,
       accepted,
       refused,
-      refusalsDelayed: this.#delayed,
+      refusalsDelayed: (await this.#refusalsDelayed.get()).values[0]?.value ?? 0,
       loginMs:
         count === 0
           ? undefined

@@ -9,6 +9,8 @@ import { devNull } from 'node:os';
 import { join } from 'node:path';
 import { isErrno } from '../lib/files.ts';
 import { type Log, RepeatedEvent } from '../observe/log.ts';
+import { LINGERING_LIMIT } from '../session/lingering-close.ts';
+import { WAITING_LIMIT } from '../session/throttle.ts';
 
 /** Listeners, files, issuers, the settings, the directory, the console and the metrics. */
 const OTHER_FILES = 200;
@@ -22,9 +24,12 @@ interface OpenFilesOptions {
   readonly maxLogins: number;
 }
 
-/** How many files the options can take. A login that has a backend counts as a session already. */
+/**
+ * How many files the options can take. A login that has a backend counts as a session already. A
+ * refused client has no place any more, but may wait for its refusal and for its end.
+ */
 function neededFiles({ maxSessions, maxLogins }: OpenFilesOptions): number {
-  return 2 * maxSessions + maxLogins + OTHER_FILES;
+  return 2 * maxSessions + maxLogins + WAITING_LIMIT + LINGERING_LIMIT + OTHER_FILES;
 }
 
 /**

@@ -119,7 +119,7 @@ function noteAccepted(record: LoginRecord, durationMs: number, services: Session
 
 /** Tells the client why, and writes the audit event. A client that is gone is not told. */
 async function refuse(
-  { connection, record }: LoginAttempt,
+  { connection, record, address }: LoginAttempt,
   thrown: unknown,
   durationMs: number,
   services: SessionServices,
@@ -140,7 +140,7 @@ async function refuse(
   }
   if (isDiscovery(error)) audit.abandoned(record, error.reason ?? error.message);
   else audit.refused(record, error, durationMs);
-  if (delay > 0) await waitBeforeRefusal(connection.channel, delay, services);
+  if (delay > 0) await waitBeforeRefusal(connection.channel, delay, address, services);
   await closeWithError(socket, await lastMessage(thrown, connection.channel));
 }
 
@@ -178,12 +178,13 @@ function delayOf(
 async function waitBeforeRefusal(
   channel: MessageChannel,
   delay: number,
+  address: string,
   { throttle }: SessionServices,
 ): Promise<void> {
   const { socket } = channel;
   socket.on('error', () => undefined);
   channel.release();
-  await throttle.wait(delay, socket, socket.remoteAddress);
+  await throttle.wait(delay, socket, address);
 }
 
 function isTimeout(error: unknown): boolean {

@@ -54,13 +54,18 @@ export class Limits {
     this.#loginDropped = new RepeatedEvent(
       log,
       'logins_dropped',
-      `unfinished logins dropped: there are ${maxLogins}, --max-logins`,
+      `unfinished logins dropped: there are ${maxLogins}, --max-logins${
+        maxLoginsPerAddress === undefined
+          ? ''
+          : `, or ${maxLoginsPerAddress} of one address, --max-logins-per-address`
+      }`,
       () => metrics.loginDropped(),
     );
     this.#cancelDropped = new RepeatedEvent(
       log,
       'cancel_dropped',
-      `cancel requests dropped: ${CANCEL_LIMIT} are being forwarded`,
+      `cancel requests dropped: ${CANCEL_LIMIT} are being forwarded, ` +
+        `or ${CANCEL_SHARE} of one address`,
       () => metrics.cancelDropped(),
     );
   }

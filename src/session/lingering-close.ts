@@ -4,16 +4,20 @@
  * rest of what the client sends is read and dropped for a moment first.
  */
 import type { Socket } from 'node:net';
+import { Limiter } from '../lib/limiter.ts';
+import { addressKey } from '../lib/network.ts';
 
 /** How long, in ms, and how much, in bytes, is read from a refused client. */
 const LINGER_MS = 1000;
 const LINGER_BYTES = 256 * 1024;
 
-/** At once, in a process. In a flood the oldest are cut short: they had their chance to read. */
-const LINGERING_LIMIT = 200;
+/**
+ * At once, in a process. In a flood the oldest of the busiest address are cut short: they had their
+ * chance to read.
+ */
+export const LINGERING_LIMIT = 200;
 
-/** What ends each close that is under way, oldest first. */
-const lingering = new Set<() => void>();
+const lingering = new Limiter({ limit: LINGERING_LIMIT });
 
 /**
  * Sends the bytes and ends our direction. Resolves when the client has closed or its time is up.
@@ -33,19 +37,18 @@ export async function endQuietly(socket: Socket): Promise<void> {
 
 async function close(socket: Socket, bytes: Buffer): Promise<void> {
   if (socket.destroyed || !socket.writable) return;
-  const [oldest] = lingering;
-  if (lingering.size >= LINGERING_LIMIT) oldest?.();
   await new Promise<void>((resolve) => {
     const end = (): void => {
       clearTimeout(timer);
-      lingering.delete(end);
+      permit?.release();
       resolve();
     };
     const timer = setTimeout(end, LINGER_MS);
-    lingering.add(end);
+    const permit = lingering.acquireByEviction(addressKey(socket.remoteAddress), end);
     let dropped = 0;
     socket.on('error', () => undefined);
-    socket.once('end', end).once('close', end);
+    // A client that has sent FIN already has nothing more to send.
+    socket.once(socket.readableEnded ? 'finish' : 'end', end).once('close', end);
     socket.on('data', (chunk: Buffer) => {
       dropped += chunk.length;
       if (dropped > LINGER_BYTES) end();

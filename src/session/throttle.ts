@@ -26,7 +26,7 @@ export interface ThrottleSettings {
 const BUCKET_LIMIT = 10_000;
 
 /** Refusals that wait at once, in all and of one address. The oldest are told at once. */
-const WAITING_LIMIT = 1000;
+export const WAITING_LIMIT = 1000;
 const WAITING_SHARE = 20;
 
 /** Counts refusals by key. A bucket fills by one with each refusal and leaks evenly. */
@@ -77,10 +77,14 @@ export class Throttle {
     return Math.max(byAddress, byUser);
   }
 
-  /** Waits before a refusal is told. Resolves earlier if the client leaves, or room is needed. */
-  async wait(ms: number, socket: Socket, address: string | undefined): Promise<void> {
+  /**
+   * Waits before a refusal is told. Resolves earlier if the client leaves, or room is needed.
+   *
+   * @param address as addressKey gives it
+   */
+  async wait(ms: number, socket: Socket, address: string): Promise<void> {
     await new Promise<void>((resolve) => {
-      const permit = this.#waiting.acquireByEviction(addressKey(address), () => end());
+      const permit = this.#waiting.acquireByEviction(address, () => end());
       const end = (): void => {
         clearTimeout(timer);
         socket.off('close', end);

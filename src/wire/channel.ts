@@ -11,21 +11,22 @@ import { Framer, type Message } from './framer.ts';
 
 /**
  * A socket that is read frame by frame. It owns the socket until {@link MessageChannel.release}.
+ * Only one caller at a time may read, and one may write.
  */
 export class MessageChannel {
   readonly socket: Socket;
   readonly #framer = new Framer();
   #failure: Error | undefined;
+  #isListening = false;
+  /** Continues the read that waits for bytes, and the write that waits for the peer to read. */
+  #reader: (() => void) | undefined;
+  #writer: (() => void) | undefined;
 
   constructor(socket: Socket) {
     this.socket = socket;
     // A reset between two reads would otherwise be an uncaught error and end the process.
     socket.on('error', this.#onError);
   }
-
-  readonly #onError = (error: Error): void => {
-    this.#failure = error;
-  };
 
   /**
    * The next message; undefined when the peer has ended the connection.
@@ -34,19 +35,23 @@ export class MessageChannel {
    * @param dropLimit a body above `limit` and up to this length is dropped as it arrives
    * @throws PgError 08P01 for a length outside the limit; the socket's error; the signal's reason
    */
-  async message(
-    limit: number,
-    signal: AbortSignal,
-    dropLimit = limit,
-  ): Promise<Message | undefined> {
+  message(limit: number, signal: AbortSignal, dropLimit = limit): Promise<Message | undefined> {
     return this.#pull(() => this.#framer.message(limit, dropLimit), signal);
+  }
+
+  /**
+   * The next message if it was read already. Throws as {@link MessageChannel.message} does for its
+   * length.
+   */
+  bufferedMessage(limit: number): Message | undefined {
+    return this.#framer.message(limit);
   }
 
   /**
    * The body of the next packet without a type byte; undefined when the peer has ended the
    * connection. Throws as {@link MessageChannel.message} does.
    */
-  async startupBody(signal: AbortSignal): Promise<Buffer | undefined> {
+  startupBody(signal: AbortSignal): Promise<Buffer | undefined> {
     return this.#pull(() => this.#framer.startupBody(), signal);
   }
 
@@ -54,7 +59,7 @@ export class MessageChannel {
    * One byte, such as the answer to SSLRequest; undefined when the peer has ended the connection.
    * Throws as {@link MessageChannel.message} does.
    */
-  async byte(signal: AbortSignal): Promise<number | undefined> {
+  byte(signal: AbortSignal): Promise<number | undefined> {
     return this.#pull(() => this.#framer.byte(), signal);
   }
 
@@ -62,7 +67,7 @@ export class MessageChannel {
    * The next byte, which stays unread; undefined when the peer has ended the connection. Throws as
    * {@link MessageChannel.message} does.
    */
-  async peek(signal: AbortSignal): Promise<number | undefined> {
+  peek(signal: AbortSignal): Promise<number | undefined> {
     return this.#pull(() => this.#framer.peek(), signal);
   }
 
@@ -78,7 +83,14 @@ export class MessageChannel {
   async write(bytes: Buffer, signal: AbortSignal): Promise<void> {
     this.#check(signal);
     if (this.socket.write(bytes)) return;
-    await this.#event('drain', signal);
+    if (!this.socket.destroyed) {
+      this.#listen();
+      await this.#wait(signal, (wake) => {
+        this.#writer = wake;
+      });
+      this.#writer = undefined;
+    }
+    this.#check(signal);
   }
 
   /**
@@ -87,10 +99,18 @@ export class MessageChannel {
    * @returns what was read and not consumed
    */
   release(): Buffer {
+    const { socket } = this;
+    if (this.#isListening) socket.pause();
+    this.#isListening = false;
+    socket
+      .off('error', this.#onError)
+      .off('data', this.#onData)
+      .off('drain', this.#onDrain)
+      .off('end', this.#onEnd)
+      .off('close', this.#onEnd);
     const left = [this.#framer.rest()];
     for (let chunk = this.#read(); chunk; chunk = this.#read()) left.push(chunk);
-    this.socket.off('error', this.#onError);
-    return Buffer.concat(left);
+    return left.length === 1 && left[0] ? left[0] : Buffer.concat(left);
   }
 
   /** Closes both directions at once. */
@@ -103,10 +123,14 @@ export class MessageChannel {
       const found = next();
       if (found !== undefined) return found;
       this.#check(signal);
-      const chunk = this.#read();
-      if (chunk) this.#framer.push(chunk);
-      else if (this.socket.readableEnded || this.socket.destroyed) return undefined;
-      else await this.#event('readable', signal);
+      const { socket } = this;
+      if (socket.readableEnded || socket.destroyed) return undefined;
+      this.#listen();
+      if (socket.isPaused()) socket.resume();
+      await this.#wait(signal, (wake) => {
+        this.#reader = wake;
+      });
+      this.#reader = undefined;
     }
   }
 
@@ -119,21 +143,47 @@ export class MessageChannel {
     if (this.#failure) throw this.#failure;
   }
 
-  /** Waits for the event, the end of the connection or the signal, whichever comes first. */
-  async #event(name: 'readable' | 'drain', signal: AbortSignal): Promise<void> {
-    const { socket } = this;
-    if (socket.destroyed) return this.#check(signal);
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        for (const event of [name, 'end', 'close', 'error']) socket.off(event, done);
-        signal.removeEventListener('abort', done);
+  /** The listeners stay until the release: a login waits several times. */
+  #listen(): void {
+    if (this.#isListening) return;
+    this.#isListening = true;
+    this.socket
+      .on('data', this.#onData)
+      .on('drain', this.#onDrain)
+      .on('end', this.#onEnd)
+      .on('close', this.#onEnd);
+  }
+
+  /** Waits until the listeners wake the caller, or the signal aborts. */
+  #wait(signal: AbortSignal, sleep: (wake: () => void) => void): Promise<void> {
+    return new Promise<void>((resolve) => {
+      const wake = (): void => {
+        signal.removeEventListener('abort', wake);
         resolve();
       };
-      for (const event of [name, 'end', 'close', 'error']) socket.on(event, done);
-      signal.addEventListener('abort', done, { once: true });
+      signal.addEventListener('abort', wake, { once: true });
+      sleep(wake);
     });
-    this.#check(signal);
   }
+
+  /** What nobody waits for is the last that is read. */
+  readonly #onData = (chunk: Buffer): void => {
+    this.#framer.push(chunk);
+    if (this.#reader) this.#reader();
+    else this.socket.pause();
+  };
+
+  readonly #onDrain = (): void => this.#writer?.();
+
+  readonly #onEnd = (): void => {
+    this.#reader?.();
+    this.#writer?.();
+  };
+
+  readonly #onError = (error: Error): void => {
+    this.#failure = error;
+    this.#onEnd();
+  };
 }
 
 /**

@@ -4,18 +4,20 @@
  * "Error and Notice Message Fields". pg-protocol has only the client's side: it formats what the
  * front-end sends to a backend, and parses what a backend reports.
  */
-import { DatabaseError, ParameterStatusMessage } from 'pg-protocol/dist/messages.js';
+import { DatabaseError } from 'pg-protocol/dist/messages.js';
 import { Parser } from 'pg-protocol/dist/parser.js';
 import { PgError } from '../lib/errors.ts';
 import { AUTHENTICATION } from './constants.ts';
 
 /** A message of the given type. Its body is the parts, one behind the other. */
 export function formatMessage(type: string, ...parts: readonly Buffer[]): Buffer {
-  const body = parts.reduce((length, part) => length + part.length, 0);
-  const header = Buffer.alloc(5);
-  header.write(type, 0, 'latin1');
-  header.writeUInt32BE(body + 4, 1);
-  return Buffer.concat([header, ...parts]);
+  const length = parts.reduce((sum, part) => sum + part.length, 5);
+  const message = Buffer.allocUnsafe(length);
+  message[0] = type.charCodeAt(0);
+  message.writeUInt32BE(length - 1, 1);
+  let at = 5;
+  for (const part of parts) at += part.copy(message, at);
+  return message;
 }
 
 /** AuthenticationOk. */
@@ -23,9 +25,11 @@ export function authenticationOk(): Buffer {
   return formatMessage('R', int32(AUTHENTICATION.ok));
 }
 
+const CLEARTEXT_PASSWORD = formatMessage('R', int32(AUTHENTICATION.cleartextPassword));
+
 /** AuthenticationCleartextPassword. The client answers with its password, here a token. */
 export function authenticationCleartextPassword(): Buffer {
-  return formatMessage('R', int32(AUTHENTICATION.cleartextPassword));
+  return CLEARTEXT_PASSWORD;
 }
 
 /** AuthenticationSASL: offers one mechanism. */
@@ -117,9 +121,13 @@ export type ErrorFields = Readonly<
 export function parseErrorFields(body: Buffer): ErrorFields {
   // The parser never returns from a list of fields without an end, so the list is ended here.
   const fields = body.subarray(0, body.lastIndexOf(0) + 1);
-  const message = parseBackendMessage(formatMessage('E', fields, Buffer.from([0])));
-  if (!(message instanceof DatabaseError)) throw new Error('not an ErrorResponse');
-  return message;
+  let parsed: unknown;
+  // The parser calls back before it returns.
+  new Parser().parse(formatMessage('E', fields, Buffer.from([0])), (message) => {
+    parsed = message;
+  });
+  if (!(parsed instanceof DatabaseError)) throw new Error('not an ErrorResponse');
+  return parsed;
 }
 
 /** An ErrorResponse with one more hint, behind its own one. All other fields keep their bytes. */
@@ -162,18 +170,10 @@ export function parseParameterStatus(body: Buffer): { name: string; value: strin
   const valueEnd = nameEnd < 0 ? -1 : body.indexOf(0, nameEnd + 1);
   if (valueEnd !== body.length - 1 || valueEnd < 0)
     throw malformedBackendMessage('a ParameterStatus that is not two strings');
-  const message = parseBackendMessage(formatMessage('S', body));
-  if (!(message instanceof ParameterStatusMessage)) throw new Error('not a ParameterStatus');
-  return { name: message.parameterName, value: message.parameterValue };
-}
-
-/** Parses one whole message. The parser calls back before it returns. */
-function parseBackendMessage(bytes: Buffer): unknown {
-  let parsed: unknown;
-  new Parser().parse(bytes, (message) => {
-    parsed = message;
-  });
-  return parsed;
+  return {
+    name: body.toString('utf8', 0, nameEnd),
+    value: body.toString('utf8', nameEnd + 1, valueEnd),
+  };
 }
 
 function malformedBackendMessage(reason: string): PgError {

@@ -13,10 +13,10 @@ t.test('the limit is read where Linux shows it', async (t) => {
   t.equal(await openFilesLimit(proc), 1024);
   t.equal(await openFilesLimit(t.testdir({ self: { limits: line('unlimited') } })), undefined);
   t.equal(await openFilesLimit(t.testdir({})), undefined);
-  t.equal(openFilesWarning(21_200, { maxSessions: 10_000, maxLogins: 1000 }), undefined);
+  t.equal(openFilesWarning(22_400, { maxSessions: 10_000, maxLogins: 1000 }), undefined);
   t.match(
-    openFilesWarning(21_199, { maxSessions: 10_000, maxLogins: 1000 }),
-    /is 21199: 21200 are needed .*LimitNOFILE=21200/,
+    openFilesWarning(22_399, { maxSessions: 10_000, maxLogins: 1000 }),
+    /is 22399: 22400 are needed .*LimitNOFILE=22400/,
   );
 });
 
