@@ -24,6 +24,7 @@ export const sections: readonly (readonly [string, readonly string[]])[] = [
       'docs/workloads.md',
       'docs/rules.md',
       'docs/oauth.md',
+      'docs/device-login.md',
       'docs/providers.md',
       'docs/keys.md',
     ],

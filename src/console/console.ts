@@ -29,12 +29,13 @@ export class Console implements ConsoleAccess {
   admit(user: string, method: 'token' | 'native', client: string): ServeConsole {
     const role = this.#services.operators.roleOf(user, method);
     if (role !== undefined)
-      return (channel, session) =>
+      return (channel, session, wasGreeted) =>
         serveOperator(
           channel,
           new ConsoleSession({ name: user, role, client }, this.#services, this.#memory),
           session,
           this.#draining.signal,
+          wasGreeted,
         );
     throw new PgError({
       code: 'not_an_operator',

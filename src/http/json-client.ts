@@ -66,13 +66,20 @@ export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
   /** The status, if the server answered with another than 200. */
   readonly status: number | undefined;
+  /** The OAuth error code of that answer (RFC 6749, 5.2), if it has one. */
+  readonly oauthError: string | undefined;
 
   constructor(
     message: string,
-    options: { readonly status?: number; readonly cause?: unknown } = {},
+    options: {
+      readonly status?: number | undefined;
+      readonly oauthError?: string | undefined;
+      readonly cause?: unknown;
+    } = {},
   ) {
     super(message, { cause: options.cause });
     this.status = options.status;
+    this.oauthError = options.oauthError;
   }
 }
 
@@ -115,9 +122,9 @@ export class JsonClient {
       );
     } catch (error) {
       request.signal.throwIfAborted();
-      const status =
-        error instanceof HttpFailure && error.status !== undefined ? { status: error.status } : {};
-      throw new HttpFailure(`${shown}: ${errorText(error)}`, { cause: error, ...status });
+      const { status, oauthError } =
+        error instanceof HttpFailure ? error : { status: undefined, oauthError: undefined };
+      throw new HttpFailure(`${shown}: ${errorText(error)}`, { cause: error, status, oauthError });
     }
   };
 
@@ -236,8 +243,11 @@ async function exchange(
   if (statusCode !== 200) {
     const redirect =
       statusCode >= 300 && statusCode < 400 ? ', a redirect, which is not followed' : '';
-    throw new HttpFailure(`status ${statusCode}${redirect}${oauthError(bytes)}`, {
+    const code = oauthErrorOf(bytes);
+    const shown = code === undefined ? '' : `, error ${code}`;
+    throw new HttpFailure(`status ${statusCode}${redirect}${shown}`, {
       status: statusCode,
+      oauthError: code,
     });
   }
   const encoding = headers['content-encoding'];
@@ -281,13 +291,13 @@ function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** The error code that an OAuth server sent with a refusal, for the message. Empty without one. */
-function oauthError(bytes: Buffer): string {
+/** The error code that an OAuth server sent with a refusal. */
+function oauthErrorOf(bytes: Buffer): string | undefined {
   try {
     const { error } = Object(parseJson(bytes));
-    return typeof error === 'string' && OAUTH_ERROR.test(error) ? `, error ${error}` : '';
+    return typeof error === 'string' && OAUTH_ERROR.test(error) ? error : undefined;
   } catch {
-    return '';
+    return undefined;
   }
 }
 

@@ -46,6 +46,8 @@ export interface ProviderDocument {
   readonly tokenEndpoint: string | undefined;
   /** Undefined if the issuer has none. */
   readonly userinfoEndpoint: string | undefined;
+  /** Undefined if the issuer has none (RFC 8628, 4). */
+  readonly deviceAuthorizationEndpoint: string | undefined;
 }
 
 /** A document that is fetched or being fetched. */
@@ -148,6 +150,7 @@ export class Discovery {
 function readDocument(issuer: string, body: unknown): ProviderDocument {
   const { issuer: named, jwks_uri: jwksUri, ...endpoints } = isJsonObject(body) ? body : {};
   const { token_endpoint: tokenEndpoint, userinfo_endpoint: userinfoEndpoint } = endpoints;
+  const { device_authorization_endpoint: deviceAuthorizationEndpoint } = endpoints;
   // Discovery 4.3: "MUST be identical". Otherwise one provider could name its own keys for the
   // tokens of another.
   if (named !== issuer) {
@@ -158,6 +161,7 @@ function readDocument(issuer: string, body: unknown): ProviderDocument {
     jwksUri: readAddress(issuer, jwksUri),
     tokenEndpoint: readAddress(issuer, tokenEndpoint),
     userinfoEndpoint: readAddress(issuer, userinfoEndpoint),
+    deviceAuthorizationEndpoint: readAddress(issuer, deviceAuthorizationEndpoint),
   };
 }
 

@@ -148,7 +148,7 @@ function mayBeToken(password: string): boolean {
 }
 
 /** RFC 6749, 2.3.1: both parts are form-encoded first, so that an id may hold a colon. */
-function basicAuthorization({
+export function basicAuthorization({
   id,
   secret,
 }: {

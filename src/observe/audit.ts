@@ -21,7 +21,9 @@ export interface LoginRecord {
   transport?: string | undefined;
   method?: 'token' | 'native' | undefined;
   /** How the token came, if not as the password. */
-  mechanism?: 'OAUTHBEARER';
+  mechanism?: 'OAUTHBEARER' | 'device';
+  /** How long the login waited for somebody to sign in, in ms. */
+  waitedMs?: number;
   user?: string | undefined;
   database?: string | undefined;
   applicationName?: string | undefined;

@@ -37,6 +37,10 @@ export interface Figures {
   readonly refused: ReadonlyMap<string, number>;
   /** Refusals that were told late. */
   readonly refusalsDelayed: number;
+  /** Logins that waited for somebody to sign in, by how the waiting ended. */
+  readonly deviceLogins: ReadonlyMap<string, number>;
+  /** Those that wait. */
+  readonly deviceLoginsWaiting: number;
   /** Duration of accepted logins in milliseconds; undefined if there are none. */
   readonly loginMs: { readonly mean: number; readonly max: number } | undefined;
   readonly sessionsEnded: number;
@@ -57,6 +61,7 @@ export class Metrics {
   readonly #ended = { toBackend: 0, toClient: 0 };
   #sessionsEnded = 0;
   #longestLoginMs = 0;
+  #deviceLoginsWaiting = (): number => 0;
 
   readonly #logins = new Counter({
     name: 'pgsso_logins_total',
@@ -81,6 +86,12 @@ export class Metrics {
   readonly #refusalsDelayed = new Counter({
     name: 'pgsso_refusals_delayed_total',
     help: 'Refusals that were told late because of many before.',
+    registers: [this.#registry],
+  });
+  readonly #deviceLogins = new Counter({
+    name: 'pgsso_device_logins_total',
+    help: 'Logins that waited for somebody to sign in, by how the waiting ended.',
+    labelNames: ['outcome'],
     registers: [this.#registry],
   });
   readonly #cancelsDropped = new Counter({
@@ -167,6 +178,11 @@ export class Metrics {
     this.#refusalsDelayed.inc();
   }
 
+  /** A login no longer waits for somebody to sign in. */
+  deviceLogin(outcome: string): void {
+    this.#deviceLogins.inc({ outcome });
+  }
+
   cancelDropped(): void {
     this.#cancelsDropped.inc();
   }
@@ -229,6 +245,19 @@ export class Metrics {
     });
   }
 
+  /** Adds the metric about logins that wait for somebody to sign in. */
+  watchDeviceLogins(waiting: () => number): void {
+    this.#deviceLoginsWaiting = waiting;
+    new Gauge({
+      name: 'pgsso_device_logins_waiting',
+      help: 'Logins that wait for somebody to sign in.',
+      registers: [this.#registry],
+      collect() {
+        this.set(waiting());
+      },
+    });
+  }
+
   /**
    * Adds the version, and the metrics of Node.js about the process, such as CPU time and memory.
    * They are measured all the time, so only a process with a metrics server should call this.
@@ -268,6 +297,13 @@ export class Metrics {
       accepted,
       refused,
       refusalsDelayed: (await this.#refusalsDelayed.get()).values[0]?.value ?? 0,
+      deviceLogins: new Map(
+        (await this.#deviceLogins.get()).values.map(({ labels, value }) => [
+          String(labels.outcome),
+          value,
+        ]),
+      ),
+      deviceLoginsWaiting: this.#deviceLoginsWaiting(),
       loginMs:
         count === 0
           ? undefined

@@ -1,6 +1,6 @@
 /**
- * The clients of identity providers, which share one HTTP client: keys, client credentials and
- * userinfo.
+ * The clients of identity providers, which share one HTTP client: keys, client credentials, device
+ * authorization and userinfo.
  */
 import { Userinfo } from '../auth/userinfo.ts';
 import { JsonClient } from '../http/json-client.ts';
@@ -9,6 +9,7 @@ import { FetchedKeys } from '../keys/fetched-keys.ts';
 import type { KeyStore } from '../keys/key-files.ts';
 import { type KeyEvents, keysBySetting } from '../keys/key-source.ts';
 import { ClientCredentials } from '../oauth/client-credentials.ts';
+import { DeviceAuthorization } from '../oauth/device-authorization.ts';
 
 /** What the clients are made with. */
 export interface ProviderOptions {
@@ -37,6 +38,8 @@ export function openProviders<E extends KeyEvents>(
   const limits = { waitingLimit, waitingShare: Math.ceil(waitingLimit / 2) };
   const discovery = new Discovery(fetchJson, clocks);
   const clientCredentials = new ClientCredentials(fetchJson, discovery, { waitingLimit });
+  const { monotonic } = clocks;
+  const deviceAuthorization = new DeviceAuthorization({ fetchJson, discovery, monotonic });
   const userinfo = new Userinfo(fetchJson, discovery, limits);
   const fetched = new FetchedKeys({
     fetchJson,
@@ -52,6 +55,7 @@ export function openProviders<E extends KeyEvents>(
     fetched,
     exchange: clientCredentials.exchange,
     userinfo: userinfo.lookup,
+    deviceAuthorization,
     events,
     async close() {
       fetched.close();

@@ -89,6 +89,8 @@ export async function openServices(
   const metrics = new Metrics(Date.now());
   const registry = new SessionRegistry();
   const throttle = new Throttle();
+  const limits = new Limits(options, log, metrics);
+  metrics.watchDeviceLogins(() => limits.deviceWaits);
   metrics.watchRefusals(() => throttle.waiting);
   const authentication = openAuthentication(options, opened, log, metrics);
   const { providers, authenticator } = authentication;
@@ -113,6 +115,7 @@ export async function openServices(
   return {
     ...shared,
     fetchedKeys: providers.fetched,
+    deviceAuthorization: providers.deviceAuthorization,
     routes,
     superusers,
     nativeLogins,
@@ -120,7 +123,7 @@ export async function openServices(
     loginTimeout,
     tcpUserTimeout,
     copy,
-    limits: new Limits(options, log, metrics),
+    limits,
     throttle,
     registry,
     cancelKeys: new CancelKeys(),

@@ -16,6 +16,7 @@ import type { ServeConsole } from './console-access.ts';
 import type { Admission, LoginAttempt, SessionServices } from './context.ts';
 import { closeWithError } from './lingering-close.ts';
 import { logIn } from './login.ts';
+import { LoginPlace } from './login-place.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
 import { BearerFailure, endExchange, isDiscovery } from './oauthbearer.ts';
 import { splice, type Traffic } from './splice.ts';
@@ -75,29 +76,42 @@ async function attemptLogin(
     }
   };
   const address = addressKey(socket.remoteAddress);
-  const permit = limits.enterLogin(address, evict);
-  if (!permit) return undefined;
-  const timer = setTimeout(() => abort.abort(timedOut(loginTimeout)), loginTimeout);
+  const place = new LoginPlace({
+    enter: () => limits.enterLogin(address, evict),
+    timeout: loginTimeout,
+    timedOut: () => abort.abort(timedOut(loginTimeout)),
+  });
+  if (!place.enter()) return undefined;
   socket.once('close', gone);
   const connection = openConnection(socket);
   const { signal } = abort;
-  const attempt: LoginAttempt = { connection, record, address, permit, evict, signal };
+  const attempt: LoginAttempt = { connection, record, address, place, evict, signal };
   try {
     const admission = await logIn(attempt, tls, services);
-    if (admission) noteAccepted(record, elapsed(started), services);
-    else if (record.method) audit.abandoned(record, 'the client left at the password prompt');
+    if (admission) noteAccepted(record, timeOf(record, started), services);
+    else if (record.method) audit.abandoned(record, whyLeft(record));
     return admission;
   } catch (error) {
     // The place is free before the error is sent, which may take a moment: a flood of refusals
     // must not keep others from logging in.
-    permit.release();
-    await refuse(attempt, error, elapsed(started), services);
+    place.leave();
+    await refuse(attempt, error, timeOf(record, started), services);
     return undefined;
   } finally {
-    clearTimeout(timer);
     socket.off('close', gone);
-    permit.release();
+    place.leave();
   }
+}
+
+function whyLeft({ mechanism }: LoginRecord): string {
+  return mechanism === 'device'
+    ? 'the client left before anybody had signed in'
+    : 'the client left at the password prompt';
+}
+
+/** What a login took, in milliseconds, without the time that a person took to sign in. */
+function timeOf({ waitedMs = 0 }: LoginRecord, started: number): number {
+  return Math.max(0, Math.round((elapsed(started) - waitedMs) * 10) / 10);
 }
 
 /** The server's own answer when authentication_timeout runs out. */
@@ -212,7 +226,7 @@ async function runConsole(
   const end = async (): Promise<void> => client.destroy();
   const forget = registry.add({ login, startedAt: Date.now(), traffic, end });
   try {
-    await serve(client, login.session);
+    await serve(client, login.session, login.mechanism === 'device');
   } finally {
     forget();
     audit.ended(login, {

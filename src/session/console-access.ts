@@ -13,10 +13,14 @@ import type { LoginParameters, StartupParameter } from '../wire/startup.ts';
 export const CONSOLE_DATABASE = 'pgsso';
 
 /**
- * Serves an operator from AuthenticationOk to the end of the connection, which has this number.
- * Never rejects.
+ * Serves an operator from AuthenticationOk, unless that was sent, to the end of the connection,
+ * which has this number. Never rejects.
  */
-export type ServeConsole = (channel: MessageChannel, session: number) => Promise<void>;
+export type ServeConsole = (
+  channel: MessageChannel,
+  session: number,
+  wasGreeted: boolean,
+) => Promise<void>;
 
 /** Decides who may use the console. */
 export interface ConsoleAccess {

@@ -6,6 +6,7 @@ import type { BackendSession } from '../backend/connection.ts';
 import type { Routes } from '../backend/routes.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { Permit } from '../lib/limiter.ts';
+import type { DeviceAuthorization } from '../oauth/device-authorization.ts';
 import type { Audit, LoginRecord } from '../observe/audit.ts';
 import type { Log, RepeatedEvent } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -15,6 +16,7 @@ import type { CancelKeys } from './cancel.ts';
 import type { ConsoleAccess, ServeConsole } from './console-access.ts';
 import type { CopyChoice } from './copy-choice.ts';
 import type { Limits } from './limits.ts';
+import type { LoginPlace } from './login-place.ts';
 import type { ClientConnection } from './negotiate.ts';
 import type { SessionRegistry } from './registry.ts';
 import type { Throttle } from './throttle.ts';
@@ -24,6 +26,7 @@ export interface SessionServices {
   readonly settings: { readonly current: SettingsSnapshot };
   readonly authenticator: Authenticator;
   readonly routes: Routes;
+  readonly deviceAuthorization: DeviceAuthorization;
   /** Creates users and grants roles. Undefined without `--directory`. */
   readonly directory: Directory | undefined;
   readonly superusers: 'refuse' | 'allow';
@@ -54,8 +57,8 @@ export interface LoginAttempt {
   readonly record: LoginRecord;
   /** The key under which the client's address is counted. */
   readonly address: string;
-  /** Its place among the unfinished logins. */
-  readonly permit: Permit;
+  /** Its place among the unfinished logins, and its time. */
+  readonly place: LoginPlace;
   /** Ends the login without a word: it stands in the way of others. */
   readonly evict: () => void;
   /** Aborts when time is up, when the client goes away, or when the login is evicted. */

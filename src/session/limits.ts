@@ -6,6 +6,7 @@ import { PgError } from '../lib/errors.ts';
 import { Limiter, type Permit } from '../lib/limiter.ts';
 import { type Log, RepeatedEvent } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import { type DeviceWait, DeviceWaits } from './device-waits.ts';
 
 /**
  * Native logins at once: half of PostgreSQL's default max_connections. Each holds a connection of
@@ -38,6 +39,7 @@ export class Limits {
   readonly #logins: Limiter;
   readonly #natives = new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
   readonly #sessions: Limiter;
+  readonly #deviceWaits = new DeviceWaits();
   readonly #cancels = new Limiter({ limit: CANCEL_LIMIT, share: CANCEL_SHARE });
   readonly #ownCancels = new Limiter({ limit: CANCEL_LIMIT });
   readonly #loginDropped: RepeatedEvent;
@@ -94,6 +96,7 @@ export class Limits {
   evictLogins(): void {
     this.#isShuttingDown = true;
     this.#logins.evictAll();
+    this.#deviceWaits.endAll(shuttingDown);
   }
 
   /**
@@ -115,6 +118,22 @@ export class Limits {
    */
   enterNative(address: string, signal: AbortSignal, evict: () => void): Promise<Permit> {
     return this.#natives.wait(address, signal, evict);
+  }
+
+  /** How many logins wait for somebody to sign in. */
+  get deviceWaits(): number {
+    return this.#deviceWaits.size;
+  }
+
+  /**
+   * Takes a place for a login that waits for somebody to sign in elsewhere.
+   *
+   * @param limit how many may wait
+   * @throws PgError 53300 if there is none, 57P03 during a shutdown
+   */
+  enterDeviceWait(wait: DeviceWait, limit: number): Pick<Permit, 'release'> {
+    this.checkOpen();
+    return this.#deviceWaits.enter(wait, limit);
   }
 
   /**

@@ -9,7 +9,6 @@ import { superuserRefusal } from '../auth/refusals.ts';
 import { findRule, ruleInForce } from '../auth/rules.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { BackendSession } from '../backend/connection.ts';
-import { PgError } from '../lib/errors.ts';
 import type { Permit } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { LoginRecord } from '../observe/audit.ts';
@@ -27,8 +26,16 @@ import {
 import { forwardCancel } from './cancel.ts';
 import { asksForConsole, endProof, proofParameters } from './console-access.ts';
 import type { Admission, LoginAttempt, SessionServices } from './context.ts';
+import { awaitSignIn } from './device-login.ts';
 import { ForgottenOption } from './forgotten-option.ts';
 import { endQuietly } from './lingering-close.ts';
+import {
+  emptyPassword,
+  nativeLoginsDenied,
+  noUser,
+  replicationDenied,
+  rulesChanged,
+} from './login-refusals.ts';
 import { agreeOnVersion, type ClientTls, negotiate } from './negotiate.ts';
 import { exchangeBearer } from './oauthbearer.ts';
 import { checkNativeUser, prepareUser } from './prepare-user.ts';
@@ -59,11 +66,18 @@ export async function logIn(
   services.limits.checkOpen();
   await agreeOnVersion(channel, packet.version, login.protocolOptions, signal);
   const rule = findRule(rulesOf(services), queryOf(attempt, login));
-  if (!login.tokenLogin && rule.method === 'native') {
-    return logInNatively(attempt, channel, login, services);
-  }
+  const way = wayOf(login, rule);
+  if (way === 'native') return logInNatively(attempt, channel, login, services);
   record.method = 'token';
-  return logInWithToken(attempt, channel, login, rule, services);
+  return logInWithToken(attempt, channel, login, rule, way, services);
+}
+
+/** How the client is to prove who it is. With the JWT option it has a token as its password. */
+function wayOf({ tokenLogin, deviceLogin }: LoginParameters, { method }: AuthRule) {
+  if (tokenLogin) return 'password';
+  if (method === 'device' || method === 'oauth') return method;
+  if (deviceLogin) return 'device';
+  return method === 'jwt' ? 'password' : 'native';
 }
 
 /** A login with a token: the front-end decides, and logs in at the backend as the mapped user. */
@@ -72,14 +86,12 @@ async function logInWithToken(
   channel: MessageChannel,
   login: LoginParameters,
   first: AuthRule,
+  way: keyof typeof decideBy,
   services: SessionServices,
 ): Promise<Admission | undefined> {
   const { record, signal } = attempt;
   if (login.replication && services.replication === 'deny') throw replicationDenied();
-  const byOAuth = !login.tokenLogin && first.method === 'oauth';
-  const decided = byOAuth
-    ? await decideByOAuth(attempt, channel, login, first, services)
-    : await decideByPassword(attempt, channel, login, first, services);
+  const decided = await decideBy[way](attempt, channel, login, first, services);
   if (!decided) return undefined;
   const { identity, values } = decided;
   identify(record, identity);
@@ -94,13 +106,23 @@ async function logInWithToken(
   const { route, parameters } = destination(login, Buffer.from(identity.user), services);
   const place = services.limits.enterSession();
   return admit(attempt, channel, login, services, place, 'token', async () => {
-    if (services.superusers === 'allow') return route.logIn(parameters, signal);
-    const backend = await route.logInWithRoleNone(parameters, signal);
-    const refused = superuserRefusal(identity.user, backend.isSuperuser, values);
-    if (!refused) return backend;
+    const mayBeSuperuser = services.superusers === 'allow';
+    const backend = mayBeSuperuser
+      ? await route.logIn(parameters, signal)
+      : await route.logInWithRoleNone(parameters, signal);
+    const refused = mayBeSuperuser
+      ? undefined
+      : superuserRefusal(identity.user, backend.isSuperuser, values);
+    if (!refused) return way === 'device' ? withoutOk(backend) : backend;
     backend.channel.destroy();
     throw refused;
   });
+}
+
+/** AuthenticationOk begins the greeting, and was sent before the sign-in. */
+function withoutOk(backend: BackendSession): BackendSession {
+  const { greeting } = backend;
+  return { ...backend, greeting: greeting.subarray(1 + greeting.readUInt32BE(1)) };
 }
 
 /** The outcome of the decision, with the settings that it was made by. */
@@ -117,12 +139,12 @@ async function decideByPassword(
   first: AuthRule,
   services: SessionServices,
 ): Promise<Decided | undefined> {
-  const { record, permit, signal } = attempt;
+  const { record, place, signal } = attempt;
   await channel.write(authenticationCleartextPassword(), signal);
   const answer = await readAnswer(channel, PASSWORD_BODY_LIMIT, signal);
   if (answer === undefined) return undefined;
   const token = parsePassword(answer).toString();
-  permit.keep();
+  place.keep();
   if (token === '') throw emptyPassword(record.user ?? '');
   const { values } = services.settings.current;
   const request = requestOf(attempt, login, first, services);
@@ -138,7 +160,7 @@ async function decideByOAuth(
   first: AuthRule,
   services: SessionServices,
 ): Promise<Decided | undefined> {
-  const { record, permit, signal } = attempt;
+  const { record, place, signal } = attempt;
   record.mechanism = 'OAUTHBEARER';
   let { values } = services.settings.current;
   const identity = await exchangeBearer({
@@ -149,7 +171,7 @@ async function decideByOAuth(
       values = services.settings.current.values;
       return values;
     },
-    answered: () => permit.keep(),
+    answered: () => place.keep(),
     decide: (token, settings) => {
       const request = requestOf(attempt, login, first, services);
       return services.authenticator.authenticate(
@@ -162,6 +184,30 @@ async function decideByOAuth(
   });
   return identity && { identity, values };
 }
+
+/** The token comes of a sign-in elsewhere. */
+async function decideByDevice(
+  attempt: LoginAttempt,
+  channel: MessageChannel,
+  login: LoginParameters,
+  first: AuthRule,
+  services: SessionServices,
+): Promise<Decided | undefined> {
+  const { record, place, signal } = attempt;
+  record.mechanism = 'device';
+  const token = await awaitSignIn(attempt, channel, login.user?.toString() ?? '', services);
+  if (token === undefined) return undefined;
+  place.keep();
+  const { values } = services.settings.current;
+  const request = { ...requestOf(attempt, login, first, services), token, isBearer: true };
+  return { identity: await services.authenticator.authenticate(request, values, signal), values };
+}
+
+const decideBy = {
+  password: decideByPassword,
+  oauth: decideByOAuth,
+  device: decideByDevice,
+} as const;
 
 /** What is known of a login besides its token. */
 function requestOf(
@@ -182,7 +228,7 @@ async function logInNatively(
   login: LoginParameters,
   services: SessionServices,
 ): Promise<Admission | undefined> {
-  const { record, address, permit, evict, signal } = attempt;
+  const { record, address, place, evict, signal } = attempt;
   const { limits } = services;
   if (services.nativeLogins === 'deny') throw nativeLoginsDenied();
   if (!login.user?.length) throw noUser();
@@ -191,7 +237,7 @@ async function logInNatively(
   const native = await limits.enterNative(address, signal, evict);
   const forgotten = new ForgottenOption(login);
   const answered = (password: Buffer | undefined): void => {
-    permit.keep();
+    place.keep();
     native.keep();
     forgotten.look(password);
   };
@@ -291,18 +337,10 @@ function currentRule(
   return ruleInForce(rulesOf(services), query, rule);
 }
 
-function rulesChanged(): PgError {
-  return new PgError({
-    code: 'rules_changed',
-    message: 'the rules for this login have changed meanwhile',
-    hint: 'Log in again.',
-  });
-}
-
 /** Notes in the record what the startup packet says. */
 function describe(record: LoginRecord, login: LoginParameters): void {
   const applicationName = login.others.find(({ name }) => name === 'application_name');
-  record.method = login.tokenLogin ? 'token' : 'native';
+  record.method = login.tokenLogin || login.deviceLogin ? 'token' : 'native';
   record.user = shown(login.user);
   record.database = shown(login.database);
   record.applicationName = shown(applicationName?.value);
@@ -320,42 +358,4 @@ function identify(record: LoginRecord, identity: Identity): void {
 /** A stranger's text is cut and made printable. */
 function shown(value: Buffer | undefined): string | undefined {
   return value && formatText(value.toString());
-}
-
-/** The server's answer to a wrong password. psql then asks for another one. */
-function emptyPassword(user: string): PgError {
-  return new PgError({
-    code: 'empty_password',
-    message: `password authentication failed for user "${user}"`,
-    reason: 'the client sent an empty password where a token was asked for',
-  });
-}
-
-function nativeLoginsDenied(): PgError {
-  return new PgError({
-    code: 'native_logins_denied',
-    message: 'logins without a token are not allowed here',
-    hint: 'Add options=--crdb:jwt_auth_enabled=true and give a token as the password.',
-    reason: '--native-logins is deny',
-  });
-}
-
-/**
- * A role with REPLICATION can copy the whole cluster, every database and every password hash
- * included. A token is meant for a session in a database.
- */
-function replicationDenied(): PgError {
-  return new PgError({
-    code: 'replication_denied',
-    message: 'a login with a token may not ask for replication',
-    reason: 'the startup message has the parameter replication; --replication is deny',
-  });
-}
-
-/** The server's own refusal. A token login may do without a user, a native login may not. */
-function noUser(): PgError {
-  return new PgError({
-    code: 'missing_user',
-    message: 'no PostgreSQL user name specified in startup packet',
-  });
 }

@@ -22,6 +22,10 @@ export interface ThrottleSettings {
   readonly exempt: readonly Network[];
 }
 
+/** Sign-ins of one address that may begin at once, and how many more it may begin in a minute. */
+const SIGN_IN_BURST = 10;
+const SIGN_INS_PER_MS = 10 / 60_000;
+
 /** Addresses, and users, that are remembered. The one that failed least recently is forgotten. */
 const BUCKET_LIMIT = 10_000;
 
@@ -51,6 +55,7 @@ export class Throttle {
   readonly #now: () => number;
   readonly #addresses = new Buckets();
   readonly #users = new Buckets();
+  readonly #signIns = new Buckets();
   readonly #waiting = new Limiter({ limit: WAITING_LIMIT, share: WAITING_SHARE });
 
   /** @param now milliseconds on a clock that does not jump */
@@ -75,6 +80,12 @@ export class Throttle {
     const byAddress = this.#delay(this.#addresses, addressKey(address), addressRefusals, settings);
     const byUser = user ? this.#delay(this.#users, user, userRefusals, settings) : 0;
     return Math.max(byAddress, byUser);
+  }
+
+  /** Counts a sign-in that is about to begin. False if the address has had too many. */
+  admitsSignIn(address: string | undefined, exempt: readonly Network[]): boolean {
+    if (isInNetworks(address, exempt)) return true;
+    return this.#signIns.fill(addressKey(address), this.#now(), SIGN_INS_PER_MS) <= SIGN_IN_BURST;
   }
 
   /**

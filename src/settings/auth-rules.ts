@@ -28,7 +28,7 @@ const TYPES = ['host', 'hostssl', 'hostnossl'] as const;
 type RuleType = (typeof TYPES)[number];
 
 /** How a client that a rule matches may log in. */
-const METHODS = ['native', 'jwt', 'oauth', 'reject'] as const;
+const METHODS = ['native', 'jwt', 'oauth', 'device', 'reject'] as const;
 export type RuleMethod = (typeof METHODS)[number];
 
 /** Whether a line of this method takes tokens alone, and so may have options about them. */

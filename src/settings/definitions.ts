@@ -43,6 +43,8 @@ export interface Definition<T> {
   readonly description: string;
   /** Whether only users who may change it see the value. Error texts never show it. */
   readonly sensitive: boolean;
+  /** Whether it is a credential, which never stands on a command line. */
+  readonly secret: boolean;
   /**
    * Parses and checks a text.
    *
@@ -183,8 +185,8 @@ export const definitions = {
   'server.host_based_authentication.configuration': structured({
     description:
       "how clients may log in, one rule a line as in PostgreSQL's pg_hba.conf: type, database, " +
-      'user, address, method (native, jwt, oauth or reject), options; empty for host all all all ' +
-      'native',
+      'user, address, method (native, jwt, oauth, device or reject), options; empty for ' +
+      'host all all all native',
     parse: parseAuthRules,
   }),
   'server.auth_log.sql_sessions.enabled': boolean({
@@ -240,6 +242,33 @@ export const definitions = {
       'the scope that a token is asked for with client credentials; empty to leave it to the ' +
       'issuer',
   }),
+  'pgsso.device_login.issuer': structured({
+    description:
+      'the issuer at which people sign in who log in without a token, by the method device of a ' +
+      'rule or the startup option --pgsso:device_login=true; empty to turn such logins off',
+    parse: parseIssuerAddress,
+  }),
+  'pgsso.device_login.client_id': string({
+    description: 'the id that pgsso has at that issuer, for the device authorization grant',
+  }),
+  'pgsso.device_login.client_secret': secret({
+    description: 'the secret of that id; empty for a public client, which needs none',
+  }),
+  'pgsso.device_login.scope': string({
+    default: 'openid',
+    description: 'the scope that is asked for when somebody signs in',
+  }),
+  'pgsso.device_login.use_token': structured({
+    default: 'access_token',
+    description: 'which token of the sign-in is checked: access_token or id_token',
+    parse: parseTokenName,
+  }),
+  'pgsso.device_login.limit': integer({
+    default: '100',
+    description:
+      'how many logins of a process may wait at once for somebody to sign in; half of them may ' +
+      'come from one address',
+  }),
   'pgsso.throttle.address_refusals': integer({
     default: '10',
     description:
@@ -291,11 +320,17 @@ interface Row {
   readonly default?: string;
   readonly description: string;
   readonly aliases?: readonly string[];
-  readonly sensitive?: true;
+  readonly sensitive?: boolean;
+  readonly secret?: boolean;
 }
 
 function string(row: Row): Definition<string> {
   return structured({ ...row, parse: (text) => text });
+}
+
+/** A credential. */
+function secret(row: Row): Definition<string> {
+  return string({ ...row, sensitive: true, secret: true });
 }
 
 function structured<T>({
@@ -364,8 +399,13 @@ function outOfRange(name: string, what: string): PgError {
   return invalidSetting(`invalid value for ${name}: cannot be set to ${what}`);
 }
 
-function common({ description, aliases = [], sensitive }: Row) {
-  return { description, aliases, sensitive: sensitive ?? false };
+function common({ description, aliases = [], sensitive = false, secret = false }: Row) {
+  return { description, aliases, sensitive, secret };
+}
+
+function parseTokenName(text: string): 'access_token' | 'id_token' {
+  if (text === 'access_token' || text === 'id_token') return text;
+  throw invalidSetting('must be access_token or id_token');
 }
 
 function parseExemptNetworks(text: string): readonly Network[] {

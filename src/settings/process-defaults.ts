@@ -3,7 +3,7 @@
  * replace the defaults of the table and are never written to the store. RESET returns to them.
  */
 import { errorText, PgError, UsageError } from '../lib/errors.ts';
-import { type SettingName, settingNames } from './definitions.ts';
+import { definitions, type SettingName, settingNames } from './definitions.ts';
 import { findSetting, knownNames, parseSetting } from './lookup.ts';
 import type { ProcessDefaults } from './snapshot.ts';
 
@@ -47,6 +47,11 @@ export function readProcessDefaults(
     // The text is not repeated, since without the `=` it may be a value.
     if (equals === -1) throw new UsageError('--set: give NAME=VALUE');
     const name = findFlag(flag.slice(0, equals));
+    if (definitions[name].secret)
+      throw new UsageError(
+        `--set ${name}: everybody on this host can read the command line; ` +
+          `set the variable ${variableName(name)} instead`,
+      );
     defaults.set(name, parseDefault(`--set ${name}`, name, flag.slice(equals + 1)));
   }
   return defaults;

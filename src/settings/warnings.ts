@@ -5,7 +5,7 @@
  */
 import { RULES_SETTING } from './auth-rule-syntax.ts';
 import { authRuleWarnings } from './auth-rule-warnings.ts';
-import { DEFAULT_RULE } from './auth-rules.ts';
+import { DEFAULT_RULE, type RuleMethod } from './auth-rules.ts';
 import type { SettingName } from './definitions.ts';
 import { nameInForce, waysToLogIn } from './oauthbearer.ts';
 import { isAnchored } from './pattern.ts';
@@ -56,6 +56,7 @@ export function doubtfulSettings(values: SettingValues): readonly string[] {
     ...new Set(ways.flatMap(warnOfSharedKeys)),
     ...new Set(ways.flatMap(warnOfUnmappedIssuers)),
     ...warnOfUnusedMethods(values),
+    ...warnOfDeviceLogin(values),
     ...warnOfRoleMap(values),
     ...warnOfLooseExpressions(values),
     ...authRuleWarnings(values['server.host_based_authentication.configuration']),
@@ -91,14 +92,38 @@ function warnOfUnmappedIssuers(values: LoginSettings): string[] {
 /** Lines whose method is turned off: whoever they match is refused. */
 function warnOfUnusedMethods(values: SettingValues): string[] {
   const { rules } = values[RULES_SETTING];
-  if (values['server.oauthbearer_authentication.enabled']) return [];
-  return rules
-    .filter(({ method }) => method === 'oauth')
-    .map(
-      ({ line }) =>
-        `line ${line} of ${RULES_SETTING} has the method oauth, and ` +
-        'server.oauthbearer_authentication.enabled is false: it lets nobody in',
-    );
+  const unused = new Map<RuleMethod, string>([
+    ...(values['server.oauthbearer_authentication.enabled']
+      ? []
+      : [['oauth', 'server.oauthbearer_authentication.enabled is false'] as const]),
+    ...(values['pgsso.device_login.issuer'] === ''
+      ? [['device', 'pgsso.device_login.issuer is empty'] as const]
+      : []),
+  ]);
+  return rules.flatMap(({ line, method }) => {
+    const why = unused.get(method);
+    if (why === undefined) return [];
+    const where = `line ${line} of ${RULES_SETTING}`;
+    return [`${where} has the method ${method}, and ${why}: it lets nobody in`];
+  });
+}
+
+/** People would sign in, and their tokens be refused. */
+function warnOfDeviceLogin(values: SettingValues): string[] {
+  const issuer = values['pgsso.device_login.issuer'];
+  if (issuer === '') return [];
+  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  return [
+    ...(issuers.includes(issuer)
+      ? []
+      : [
+          'pgsso.device_login.issuer is not among ' +
+            'server.jwt_authentication.issuers.configuration: its tokens are refused',
+        ]),
+    ...(values['pgsso.device_login.client_id'] === ''
+      ? ['pgsso.device_login.client_id is empty: the issuer gives no codes without one']
+      : []),
+  ];
 }
 
 function warnOfRoleMap(values: SettingValues): string[] {

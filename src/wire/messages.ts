@@ -75,12 +75,18 @@ export function errorResponse(error: PgError, severity: 'FATAL' | 'ERROR' = 'FAT
 const NOTICE_CODES = { WARNING: '01000', NOTICE: '00000' } as const;
 
 /** NoticeResponse: a WARNING or a NOTICE. */
-export function noticeResponse(severity: keyof typeof NOTICE_CODES, message: string): Buffer {
+export function noticeResponse(
+  severity: keyof typeof NOTICE_CODES,
+  message: string,
+  { detail, hint }: { readonly detail?: string; readonly hint?: string } = {},
+): Buffer {
   return fieldsMessage('N', [
     ['S', severity],
     ['V', severity],
     ['C', NOTICE_CODES[severity]],
     ['M', message],
+    ['D', detail],
+    ['H', hint],
   ]);
 }
 

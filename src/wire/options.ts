@@ -1,7 +1,8 @@
 /**
  * The startup parameter `options`: command-line options for the server process in one string
- * (manual 54.2.1 and 32.1.2). The option `crdb:jwt_auth_enabled` is for the front-end and is taken
- * out. The rest keeps its bytes and its escapes; text is handled as latin1 so that no byte changes.
+ * (manual 54.2.1 and 32.1.2). `crdb:jwt_auth_enabled` and `pgsso:device_login` are taken
+ * out: they are for the front-end. The rest keeps its bytes and its escapes; text is handled as
+ * latin1 so that no byte changes.
  *
  * The grammar is that of the server's pg_split_opts: white space separates words, and a backslash
  * takes the next character literally.
@@ -42,6 +43,9 @@ export const JWT_OPTION = 'crdb:jwt_auth_enabled';
  */
 const WORD_LIMIT = 128;
 
+/** The option with which a client asks to be told where to sign in. */
+export const DEVICE_OPTION = 'pgsso:device_login';
+
 /** The texts of Go's strconv.ParseBool, with which CockroachDB reads the value. */
 const TRUE_TEXTS: ReadonlySet<string> = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
 const FALSE_TEXTS: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
@@ -50,6 +54,8 @@ const FALSE_TEXTS: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false
 export interface LoginOptions {
   /** The value of {@link JWT_OPTION}; undefined without the option. */
   readonly enabled: boolean | undefined;
+  /** The value of {@link DEVICE_OPTION}; undefined without the option. */
+  readonly device: boolean | undefined;
   /** The options for the backend; empty when nothing is left. */
   readonly forwarded: string;
   /** Whether a backend may find one of the wanted settings in them. */
@@ -76,8 +82,8 @@ interface Reading {
 }
 
 /**
- * Takes `crdb:jwt_auth_enabled` and the withheld options out of the options, and looks for
- * settings. If the text as sent does not have the JWT option, the percent-decoded text is searched,
+ * Takes the options for the front-end and the withheld ones out of the options, and looks for
+ * settings. If the text as sent has none for the front-end, the percent-decoded text is searched,
  * because some drivers encode twice.
  *
  * CockroachDB decodes the percent escapes of the whole text and reads `+` as a space before it
@@ -87,8 +93,8 @@ interface Reading {
  * @param withheld names in lower case and with `_` for `-`. One that ends with a dot stands for all
  *   names that begin with it
  * @param wanted the settings to look for, in the same form
- * @throws PgError 22023 for a value that is no boolean; 08P01 for the JWT option without `=` or
- *   without `-c` or `--`, and for too many words
+ * @throws PgError 22023 for a value that is no boolean; 08P01 for an option for the front-end
+ *   without `=` or without `-c` or `--`, and for too many words
  */
 export function readOptions(
   text: string,
@@ -97,13 +103,13 @@ export function readOptions(
 ): LoginOptions {
   if (text === '') return NO_OPTIONS;
   const asSent = read(text, bytesOf(text));
-  const isPlain = hasJwtOption(asSent) || !VALID_ESCAPE.test(text);
+  const isPlain = hasOwnOption(asSent) || !VALID_ESCAPE.test(text);
   const decoded = isPlain ? undefined : decode(text);
-  const source = decoded && hasJwtOption(decoded) ? decoded : asSent;
+  const source = decoded && hasOwnOption(decoded) ? decoded : asSent;
 
   const options = namedOptions(source.words);
-  const ours = options.filter((option) => isNamed(option, JWT_OPTION));
-  const enabled = ours.map(parseJwtOption).at(-1);
+  const enabled = lastValue(options, JWT_OPTION);
+  const device = lastValue(options, DEVICE_OPTION);
   const isWithheld = (option: NamedOption): boolean =>
     withheld.some((name) => isNamed(option, name));
   let limit = WORD_LIMIT;
@@ -113,7 +119,7 @@ export function readOptions(
     return namedOptions(hidden).some(isWithheld);
   };
   const dropped = options.filter(
-    (option) => ours.includes(option) || isWithheld(option) || hides(source.words[option.end - 1]),
+    (option) => isOwn(option) || isWithheld(option) || hides(source.words[option.end - 1]),
   );
   const forwarded = without(source, dropped);
   const names = (words: readonly Word[]): boolean =>
@@ -121,6 +127,7 @@ export function readOptions(
   const { plain, readings } = readingsOf(forwarded, asSent, decoded);
   return {
     enabled,
+    device,
     forwarded: forwarded.text,
     namesSetting: readings.some(names),
     misspelt: enabled === undefined ? plain.map(nameIn).find(resemblesJwtOption) : undefined,
@@ -129,6 +136,7 @@ export function readOptions(
 
 const NO_OPTIONS: LoginOptions = {
   enabled: undefined,
+  device: undefined,
   forwarded: '',
   namesSetting: false,
   misspelt: undefined,
@@ -153,8 +161,13 @@ function decode(text: string): Reading {
   return read(bytes.toString('latin1'), bytes);
 }
 
-function hasJwtOption({ words }: Reading): boolean {
-  return namedOptions(words).some((option) => isNamed(option, JWT_OPTION));
+/** Whether an option is for the front-end. */
+function isOwn(option: NamedOption): boolean {
+  return isNamed(option, JWT_OPTION) || isNamed(option, DEVICE_OPTION);
+}
+
+function hasOwnOption({ words }: Reading): boolean {
+  return namedOptions(words).some(isOwn);
 }
 
 /** The words that CockroachDB finds in a word. */
@@ -189,32 +202,38 @@ function readingsOf(
   return { plain: plain.words, readings };
 }
 
-function parseJwtOption({ word, at, prefixed }: NamedOption): boolean {
-  const behind = at + JWT_OPTION.length;
+/** The value of an option, of which the last counts. Undefined without it. */
+function lastValue(options: readonly NamedOption[], name: string): boolean | undefined {
+  return options
+    .filter((option) => isNamed(option, name))
+    .map((option) => parseOption(option, name))
+    .at(-1);
+}
+
+function parseOption({ word, at, prefixed }: NamedOption, name: string): boolean {
+  const behind = at + name.length;
   if (behind === word.to || !prefixed) {
     throw new PgError({
       code: 'malformed_option',
-      message:
-        `option "${shown(word)}" is not of the form ` +
-        `--${JWT_OPTION}=true or -c ${JWT_OPTION}=true`,
+      message: `option "${shown(word)}" is not of the form --${name}=true or -c ${name}=true`,
     });
   }
-  return parseJwtValue(word.bytes.subarray(behind + 1, word.to));
+  return parseOptionValue(word.bytes.subarray(behind + 1, word.to), name);
 }
 
 /**
- * Reads the value of {@link JWT_OPTION}.
+ * Reads the value of an option for the front-end.
  *
  * @throws PgError 22023 for a value that is no boolean
  */
-export function parseJwtValue(bytes: Uint8Array): boolean {
+export function parseOptionValue(bytes: Uint8Array, name: string): boolean {
   const value = Buffer.from(bytes);
   const text = value.toString('latin1');
   if (TRUE_TEXTS.has(text)) return true;
   if (FALSE_TEXTS.has(text)) return false;
   throw new PgError({
     code: 'invalid_option_value',
-    message: `invalid value for ${JWT_OPTION}: "${formatText(value.toString())}"`,
+    message: `invalid value for ${name}: "${formatText(value.toString())}"`,
     hint: 'Allowed are true and false, t and f, 1 and 0.',
   });
 }

@@ -6,7 +6,13 @@
 import { PgError } from '../lib/errors.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
 import { int32 } from './messages.ts';
-import { JWT_OPTION, parseJwtValue, readOptions, resemblesJwtOption } from './options.ts';
+import {
+  DEVICE_OPTION,
+  JWT_OPTION,
+  parseOptionValue,
+  readOptions,
+  resemblesJwtOption,
+} from './options.ts';
 
 /**
  * Parameters of a startup packet. The work of a login grows with them, and a packet has room for
@@ -157,6 +163,8 @@ export interface LoginParameters {
   readonly tokenLogin: boolean;
   /** What seems to be a misspelt `crdb:jwt_auth_enabled`, as sent; undefined if that is there. */
   readonly misspelt: string | undefined;
+  /** Whether the last `pgsso:device_login` is true: in the options, or as a parameter. */
+  readonly deviceLogin: boolean;
   /** Whether the session would begin as another role than the user that logs in. */
   readonly namesRole: boolean;
   /** Whether the session would be a walsender, as `replication` asks for (manual 54.4). */
@@ -191,9 +199,9 @@ function isWithheld(name: string): boolean {
  * server. `user`, `database` and `options` are recognised in any case of letters, as CockroachDB
  * does: otherwise a second `USER` would log in another user than the one that was checked.
  *
- * `crdb:jwt_auth_enabled` may also be a parameter of its own, for drivers that send settings so
- * (asyncpg's `server_settings`). It then counts more than the options, as the server's
- * process_startup_options has it.
+ * `crdb:jwt_auth_enabled` and `pgsso:device_login` may also be parameters of their own, for
+ * drivers that send settings so (asyncpg's `server_settings`). They then count more than the
+ * options, as the server's process_startup_options has it.
  *
  * @throws PgError 22023 or 08P01 for a JWT option that cannot be read; 08P01 for too many words in
  *   `options`
@@ -205,17 +213,22 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
   const options = readOptions(text, WITHHELD, ROLES);
   const { forwarded } = options;
   const own = last(JWT_OPTION);
+  const ownDevice = last(DEVICE_OPTION);
   const others = parameters.filter(
     ({ name }) => !isDecisive(name.toLowerCase()) && !isWithheld(name.toLowerCase()),
   );
   return {
     user: last('user'),
     database: last('database'),
-    tokenLogin: own === undefined ? (options.enabled ?? false) : parseJwtValue(own),
+    tokenLogin: own === undefined ? (options.enabled ?? false) : parseOptionValue(own, JWT_OPTION),
     misspelt:
       own === undefined && options.enabled === undefined
         ? (others.map(({ name }) => name).find(resemblesJwtOption) ?? options.misspelt)
         : undefined,
+    deviceLogin:
+      ownDevice === undefined
+        ? (options.device ?? false)
+        : parseOptionValue(ownDevice, DEVICE_OPTION),
     namesRole:
       options.namesSetting || others.some(({ name }) => ROLES.includes(name.toLowerCase())),
     replication: parameters.some(asksForReplication),
@@ -229,8 +242,17 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
   };
 }
 
+/** Parameters that are read here, and not passed on as they are. */
+const DECISIVE: ReadonlySet<string> = new Set([
+  'user',
+  'database',
+  'options',
+  JWT_OPTION,
+  DEVICE_OPTION,
+]);
+
 function isDecisive(name: string): boolean {
-  return name === 'user' || name === 'database' || name === 'options' || name === JWT_OPTION;
+  return DECISIVE.has(name);
 }
 
 /** Whatever is not plainly off counts: a server reads other spellings of on and off too. */

@@ -162,6 +162,35 @@ t.test('with fold=no SQL names are compared and passed on exactly', async (t) =>
   t.match(reserved, { message: 'JWT authentication: invalid identity' });
 });
 
+t.test('with fold=no the names of the identity map keep their letters, too', async (t) => {
+  const map = 'm /^(.*)@example\\.com$ \\1\nm 0a1b-2c3d Data-Team';
+  const settings = { 'server.identity_map.configuration': parseIdentityRules(map) };
+  const rows: readonly [option: string, claims: Members, user: string, isLetIn: boolean][] = [
+    ['', { sub: 'Alice@example.com' }, 'Alice', true],
+    ['', { sub: 'Alice@example.com' }, 'alice', false],
+    ['claim=oid', { oid: '0a1b-2c3d' }, 'Data-Team', true],
+    ['claim=oid', { oid: '0a1b-2c3d' }, 'data-team', false],
+    [
+      'claim=oid claims="{""tid"":""42"",""idtyp"":""app""}"',
+      { oid: '0a1b-2c3d', tid: '42', idtyp: 'app' },
+      'Data-Team',
+      true,
+    ],
+    [
+      'claim=oid claims="{""tid"":""42"",""idtyp"":""app""}"',
+      { oid: '0a1b-2c3d', tid: '42', idtyp: 'user' },
+      'Data-Team',
+      false,
+    ],
+  ];
+  for (const [option, claims, user, isLetIn] of rows) {
+    const rules = `host all all all jwt fold=no map=m ${option}`;
+    const outcome = await logIn({ rules, claims, user, settings }).catch((error) => error.code);
+    const wanted = isLetIn ? { user } : /^(user_not_in_token|claim_not_accepted)$/;
+    t.match(outcome, wanted, `${option} ${user}`);
+  }
+});
+
 t.test('once a token has told the user, the line of that user counts', async (t) => {
   const rules = [
     'host all alice all jwt audience=special',

@@ -448,6 +448,7 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
     'logins_accepted.token': 0,
     'logins_accepted.native': 0,
     'refusals.delayed': 0,
+    'device_logins.waiting': 0,
     'login_ms.mean': undefined,
     'login_ms.max': undefined,
     'sessions.running': 0,

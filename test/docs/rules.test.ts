@@ -37,6 +37,13 @@ const logins: readonly [string, readonly [Partial<RuleQuery>, string | undefined
     ],
   ],
   [
+    'Any psql in the office, tokens elsewhere',
+    [
+      [{ address: '192.0.2.7' }, 'device', 1],
+      [{}, 'jwt', 2],
+    ],
+  ],
+  [
     'People with tokens, services with passwords',
     [
       [{ user: 'svc_mail', address: '10.20.1.1' }, 'native', 1],

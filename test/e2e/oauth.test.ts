@@ -2,8 +2,9 @@
 import { createServer } from 'node:http';
 import root from 'tap';
 import { formatMessage } from '../../src/wire/messages.ts';
-import { DEVICE_CLIENT, startDeviceProvider } from '../support/device-provider.ts';
 import { ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
+import { runStatements } from '../support/manual.ts';
+import { browse, NATIVE_CLIENT, startPeopleProvider } from '../support/people-provider.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { startPsql18, withoutPsql18 } from '../support/psql18.ts';
 import { password, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
@@ -380,7 +381,7 @@ root.test(
   { skip: withoutPsql18 },
   async (t) => {
     const audience = 'https://db.example';
-    const provider = await startDeviceProvider({ audience, scope: 'db' });
+    const provider = await startPeopleProvider({ audience, scope: 'db' });
     t.teardown(() => provider.stop());
     const frontEnd = await startWith(t, {
       [RULES]: 'host all all all oauth scope=db',
@@ -390,20 +391,20 @@ root.test(
     });
     const conninfo = (more: string): string =>
       `host=127.0.0.1 port=${frontEnd.port} dbname=postgres sslmode=disable ` +
-      `oauth_issuer=${provider.issuer} oauth_client_id=${DEVICE_CLIENT} ${more}`;
+      `oauth_issuer=${provider.issuer} oauth_client_id=${NATIVE_CLIENT} ${more}`;
 
     const psql = startPsql18(conninfo('user=alice'), 'SELECT session_user');
     const [, address = '', code = ''] = await psql.printed(/Visit (\S+) and enter the code: (\S+)/);
     // The connection that asked is closed from here; libpq would keep it until it has the token.
     await frontEnd.event({ event: 'login', outcome: 'abandoned' });
-    await provider.visit(`${address}?user_code=${code}`, 'alice');
+    await browse(`${address}?user_code=${code}`, 'alice');
     t.equal(await psql.ended, 0, psql.output());
     t.match(psql.output(), /^alice$/m);
     t.match(await frontEnd.event({ outcome: 'accepted' }), { mechanism: 'OAUTHBEARER' });
 
     const forged = startPsql18(conninfo('user=bob'), 'SELECT session_user');
     const [, link = '', other = ''] = await forged.printed(/Visit (\S+) and enter the code: (\S+)/);
-    await provider.visit(`${link}?user_code=${other}`, 'alice');
+    await browse(`${link}?user_code=${other}`, 'alice');
     t.equal(await forged.ended, 2);
     t.match(forged.output(), /JWT authentication: invalid principal/, 'the person is not bob');
   },
@@ -426,3 +427,8 @@ root.test(
     t.equal(await byToken.ended, 0, byToken.output());
   },
 );
+
+root.test('the statements of docs/oauth.md run at the console', async (t) => {
+  const frontEnd = await startWith(t);
+  t.not(await runStatements('oauth.md', frontEnd), 0);
+});

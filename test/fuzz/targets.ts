@@ -158,6 +158,7 @@ export const targets: readonly Target[] = [
       '\\ ',
       '\\',
       JWT,
+      'pgsso:device_login',
       'role',
       'true',
       '_pq_.',

@@ -217,7 +217,10 @@ const refused: readonly (readonly [string, RegExp])[] = [
   ['hostgssenc all all all native', /line 1 .*"hostgssenc" is not one of host, hostssl/],
   ['host all all all', /TYPE DATABASE USER ADDRESS METHOD/],
   ['\nhost all', /line 2 .*TYPE DATABASE USER/],
-  ['host all all all scram-sha-256', /"scram-sha-256" is not one of native, jwt, oauth, reject/],
+  [
+    'host all all all scram-sha-256',
+    /"scram-sha-256" is not one of native, jwt, oauth, device, reject/,
+  ],
   ['host all all all trust', /"trust" is not one of/],
   ['host all +admins all jwt', /members of a role are not known/],
   ['host samerole all all jwt', /members of a role are not known/],

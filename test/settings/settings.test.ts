@@ -21,6 +21,7 @@ const AUDIENCE = 'server.jwt_authentication.audience';
 const RULES = 'server.host_based_authentication.configuration';
 const BEARER_AREA = 'server.oauthbearer_authentication';
 const BEARER = `${BEARER_AREA}.enabled` as const;
+const DEVICE = 'pgsso.device_login.issuer';
 const TOLERANCE = 'pgsso.clock_tolerance';
 
 /** Settings with which tokens are let in, once a way to log in is turned on. */
@@ -105,6 +106,12 @@ t.test('the table has every setting of the contract, with its default', async (t
       'pgsso.client_credentials.issuer': ['s', ''],
       'pgsso.client_credentials.audience': ['s', ''],
       'pgsso.client_credentials.scope': ['s', ''],
+      'pgsso.device_login.issuer': ['s', ''],
+      'pgsso.device_login.client_id': ['s', ''],
+      'pgsso.device_login.client_secret': ['s', ''],
+      'pgsso.device_login.scope': ['s', 'openid'],
+      'pgsso.device_login.use_token': ['s', 'access_token'],
+      'pgsso.device_login.limit': ['i', '100'],
       'pgsso.throttle.address_refusals': ['i', '10'],
       'pgsso.throttle.user_refusals': ['i', '60'],
       'pgsso.throttle.window': ['d', '1m0s'],
@@ -117,7 +124,7 @@ t.test('the table has every setting of the contract, with its default', async (t
     t.equal(parseSetting(name, definitions[name].default).text, definitions[name].default, name);
   t.same(
     settingNames.filter((name) => definitions[name].sensitive),
-    ['server.jwt_authentication.issuers.custom_ca'],
+    ['server.jwt_authentication.issuers.custom_ca', 'pgsso.device_login.client_secret'],
   );
 });
 
@@ -383,6 +390,26 @@ t.test('settings that let in more users than they seem to are warned of', async 
         /^issuer "b" has no rule/,
       ],
     ],
+    [
+      'device lines without an issuer for them',
+      { [RULES]: 'hostssl all all all device' },
+      [/^line 1 of .* has the method device, and pgsso\.device_login\.issuer is empty: it lets/],
+    ],
+    [
+      'device logins whose tokens are refused',
+      { [DEVICE]: 'https://a.example', [ISSUERS]: 'https://b.example' },
+      [/^pgsso\.device_login\.issuer is not among .*refused$/, /client_id is empty/],
+    ],
+    [
+      'device lines without TLS',
+      {
+        [RULES]: 'host all all all device',
+        [DEVICE]: 'https://a.example',
+        'pgsso.device_login.client_id': 'pgsso',
+        [ISSUERS]: 'https://a.example',
+      },
+      [/^line 1 of .* takes tokens from any address without TLS/],
+    ],
     ['a loose expression', { [MAP]: 'a x y\na /^x y' }, [/line 2 .* not anchored/]],
   ];
   for (const [name, texts, expected] of table) {
@@ -423,6 +450,12 @@ t.test(
 t.test('the error of a bad default names the option or the variable, in one line', async (t) => {
   const table: [readonly string[], Record<string, string>, RegExp][] = [
     [['nonsense'], {}, /^--set: give NAME=VALUE$/],
+    [
+      ['pgsso.device_login.client_secret=s3cret'],
+      {},
+      /^--set pgsso\.device_login\.client_secret: .* PGSSO_SET_PGSSO_DEVICE_LOGIN_CLIENT_SECRET/,
+    ],
+    [['pgsso.device_login.use_token=refresh_token'], {}, /must be access_token or id_token$/],
     [
       ['pgsso.clock=1s'],
       {},

@@ -21,6 +21,10 @@ export interface PeopleProviderOptions {
   readonly audience: string;
   /** Of access tokens, in seconds. Default 3600. */
   readonly lifetime?: number;
+  /** Of the codes of the device flow, in seconds. Default 600. */
+  readonly codeLifetime?: number;
+  /** Words that a client may ask for besides those of OpenID Connect. Default: none. */
+  readonly scope?: string;
 }
 
 /** A running provider. */
@@ -37,6 +41,8 @@ export interface PeopleProvider {
 export async function startPeopleProvider({
   audience,
   lifetime = 3600,
+  codeLifetime = 600,
+  scope = '',
 }: PeopleProviderOptions): Promise<PeopleProvider> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
@@ -56,7 +62,7 @@ export async function startPeopleProvider({
       {
         client_id: SERVICE.id,
         client_secret: SERVICE.secret,
-        grant_types: ['client_credentials'],
+        grant_types: ['client_credentials', deviceCode],
         redirect_uris: [],
         response_types: [],
       },
@@ -76,7 +82,7 @@ export async function startPeopleProvider({
         useGrantedResource: () => true,
         getResourceServerInfo: () => ({
           audience,
-          scope: '',
+          scope,
           accessTokenFormat: 'jwt',
           accessTokenTTL: lifetime,
           jwt: { sign: { alg: 'RS256' } },
@@ -86,7 +92,7 @@ export async function startPeopleProvider({
     ttl: {
       AccessToken: lifetime,
       ClientCredentials: lifetime,
-      DeviceCode: 600,
+      DeviceCode: codeLifetime,
       IdToken: lifetime,
       Grant: 3600,
       Interaction: 600,

@@ -34,7 +34,7 @@ export function startPsql18(conninfo: string, sql: string): Psql {
 }
 
 /** Follows what a process prints. */
-function follow(child: ChildProcess): Psql {
+export function follow(child: ChildProcess): Psql {
   let output = '';
   const listeners = new Set<() => void>();
   const ended = new Promise<number | null>((resolve) =>

@@ -21,6 +21,11 @@ function takeJwtOption(text: string): { enabled: boolean | undefined; rest: stri
   return { enabled, rest: forwarded };
 }
 
+function takeDeviceOption(text: string): { asked: boolean | undefined; rest: string } {
+  const { device, forwarded } = readOptions(text, [], []);
+  return { asked: device, rest: forwarded };
+}
+
 function namesSetting(text: string, wanted: readonly string[]): boolean {
   return readOptions(text, [], wanted).namesSetting;
 }
@@ -55,6 +60,34 @@ t.test('the JWT option is taken out in every accepted spelling', async (t) => {
   ];
   for (const [text, enabled, rest] of rows)
     t.strictSame(takeJwtOption(text), { enabled, rest }, text);
+});
+
+t.test('the option of a device login is taken out, and the rest keeps its bytes', async (t) => {
+  const rows: [string, boolean | undefined, string][] = [
+    ['', undefined, ''],
+    ['-c geqo=off', undefined, '-c geqo=off'],
+    ['--pgsso:device_login=true', true, ''],
+    ['-c PGSSO:Device-Login=f  -c search_path=a\\ b', false, '-c search_path=a\\ b'],
+    ['-c geqo=off -cpgsso:device_login=0 --pgsso:device_login=1', true, '-c geqo=off '],
+    ['--pgsso%3Adevice_login%3Dtrue', true, ''],
+    ['--pgsso:device_login=true -c search_path=a%20b', true, '-c search_path=a%20b'],
+    ['-c pgsso:device_login_x=true', undefined, '-c pgsso:device_login_x=true'],
+    ['-c application_name=pgsso', undefined, '-c application_name=pgsso'],
+  ];
+  t.strictSame(
+    rows.map(([text]) => {
+      const { asked, rest } = takeDeviceOption(text);
+      return [text, asked, rest];
+    }),
+    rows,
+  );
+  const refused: [string, string, RegExp][] = [
+    ['--pgsso:device_login=yes', '22023', /^invalid value for pgsso:device_login: "yes"$/],
+    ['--pgsso:device_login', '08P01', /is not of the form --pgsso:device_login=true or -c/],
+    ['pgsso:device_login=true', '08P01', /"pgsso:device_login=true"/],
+  ];
+  for (const [text, sqlstate, message] of refused)
+    t.throws(() => takeDeviceOption(text), { sqlstate, message }, text);
 });
 
 t.test('a malformed JWT option is refused with its own text', async (t) => {

@@ -72,8 +72,9 @@ export const showStats: Rule = {
     columns: textColumns('name', 'value'),
     requires: { right: 'view', to: 'show statistics' },
     async run({ services: { metrics, sessions, copy, settings, now } }) {
+      const figures = await metrics.figures();
       const { startedAt, accepted, refused, refusalsDelayed, loginMs, sessionsEnded, bytes } =
-        await metrics.figures();
+        figures;
       const rows: Cell[][] = [
         ['started', new Date(startedAt).toISOString()],
         ['uptime_seconds', Math.round((now() - startedAt) / 1000)],
@@ -83,6 +84,8 @@ export const showStats: Rule = {
           .sort(([left], [right]) => (left < right ? -1 : 1))
           .map(([code, count]) => [`logins_refused.${code}`, count]),
         ['refusals.delayed', refusalsDelayed],
+        ['device_logins.waiting', figures.deviceLoginsWaiting],
+        ...[...figures.deviceLogins].map(([outcome, count]) => [`device_logins.${outcome}`, count]),
         ['login_ms.mean', loginMs && Math.round(loginMs.mean * 10) / 10],
         ['login_ms.max', loginMs?.max],
         ['sessions.running', sessions.list().length],

@@ -34,16 +34,19 @@ const DROP_LIMIT = 16 * MESSAGE_LIMIT;
  * PgError, which is sent to the client. Never rejects.
  *
  * @param number of the connection, for BackendKeyData
+ * @param wasGreeted whether AuthenticationOk was sent before
  */
 export async function serveOperator(
   channel: MessageChannel,
   session: ConsoleSession,
   number: number,
   signal: AbortSignal,
+  wasGreeted = false,
 ): Promise<void> {
   const extended = new ExtendedQueries(session);
   try {
-    await channel.write(greeting(session, number), signal);
+    const ok = wasGreeted ? [] : [authenticationOk()];
+    await channel.write(Buffer.concat([...ok, greeting(session, number)]), signal);
     const write = (reply: Buffer): Promise<void> => channel.write(reply, signal);
     for (;;) {
       const message = await channel.message(MESSAGE_LIMIT, signal, DROP_LIMIT);
@@ -74,7 +77,6 @@ function tooLong(): PgError {
 
 function greeting({ variables, status }: ConsoleSession, number: number): Buffer {
   return Buffer.concat([
-    authenticationOk(),
     ...REPORTED.map((name) =>
       parameterStatus(REPORTED_SPELLING[name] ?? name, variables.get(name)),
     ),
