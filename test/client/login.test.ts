@@ -4,12 +4,12 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import t from 'tap';
 import {
-  browse,
   NATIVE_CLIENT,
   type PeopleProvider,
   SERVICE,
   startPeopleProvider,
 } from '../support/people-provider.ts';
+import { browse } from '../support/sign-in.ts';
 import { newUser } from './world.ts';
 
 const AUDIENCE = 'urn:databases';

@@ -6,7 +6,8 @@ import { TokenSource } from '../../src/client/token-source.ts';
 import { storedTokens, TokenStore } from '../../src/client/token-store.ts';
 import { JsonClient } from '../../src/http/json-client.ts';
 import { token as tokenFor } from '../support/front-end.ts';
-import { browse, NATIVE_CLIENT, startPeopleProvider } from '../support/people-provider.ts';
+import { NATIVE_CLIENT, startPeopleProvider } from '../support/people-provider.ts';
+import { browse } from '../support/sign-in.ts';
 import { newUser } from './world.ts';
 
 const AUDIENCE = 'urn:databases';

@@ -4,15 +4,11 @@ import root from 'tap';
 import { parseErrorFields } from '../../src/wire/messages.ts';
 import { type FrontEnd, startFrontEnd, token } from '../support/front-end.ts';
 import { runStatements } from '../support/manual.ts';
-import {
-  browse,
-  type PeopleProvider,
-  SERVICE,
-  startPeopleProvider,
-} from '../support/people-provider.ts';
+import { type PeopleProvider, SERVICE, startPeopleProvider } from '../support/people-provider.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { follow } from '../support/psql18.ts';
 import { password, query, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
+import { browse } from '../support/sign-in.ts';
 
 const AUDIENCE = 'https://db.example';
 const RULES = 'server.host_based_authentication.configuration';

@@ -4,10 +4,11 @@ import root from 'tap';
 import { formatMessage } from '../../src/wire/messages.ts';
 import { ISSUER, JWT_OPTION, startFrontEnd, token } from '../support/front-end.ts';
 import { runStatements } from '../support/manual.ts';
-import { browse, NATIVE_CLIENT, startPeopleProvider } from '../support/people-provider.ts';
+import { NATIVE_CLIENT, startPeopleProvider } from '../support/people-provider.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { startPsql18, withoutPsql18 } from '../support/psql18.ts';
 import { password, RawClient, startup, tokenStartup } from '../support/raw-client.ts';
+import { browse } from '../support/sign-in.ts';
 
 const database = await startPostgres({
   hba: ['local all all trust'],

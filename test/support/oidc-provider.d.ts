@@ -54,6 +54,10 @@ declare module 'oidc-provider' {
         next: () => Promise<void>,
       ) => Promise<void>,
     ): void;
+    on(
+      event: 'grant.success',
+      listener: (context: { oidc: { params: { grant_type: string } } }) => void,
+    ): void;
     callback(): (request: IncomingMessage, response: ServerResponse) => void;
   }
 }
