@@ -29,21 +29,16 @@ export interface CancelOutcome {
 /** For the whole request: the user waits, and a backend that is slower will not answer at all. */
 const CANCEL_TIMEOUT_MS = 5_000;
 
-/** The same for a session that is about to be closed: that does not wait for a frozen backend. */
-const OWN_CANCEL_TIMEOUT_MS = 2_000;
-
 /**
  * Sends the request to the hosts, once each, and waits until each has closed the connection. Never
  * rejects: a CancelRequest has no answer.
  *
  * @param packet the whole packet, length included
- * @param timeout milliseconds
  */
 export function forwardCancel(
   destinations: readonly CancelDestination[],
   packet: Buffer,
   signal: AbortSignal,
-  timeout: number = CANCEL_TIMEOUT_MS,
 ): Promise<readonly CancelOutcome[]> {
   const byHost = new Map(
     destinations.map((destination) => [formatHost(destination.address), destination]),
@@ -51,10 +46,7 @@ export function forwardCancel(
   return Promise.all(
     Array.from(byHost, async ([host, destination]) => ({
       host,
-      failure: await cancelAt(destination, packet, signal, timeout).then(
-        () => undefined,
-        errorText,
-      ),
+      failure: await cancelAt(destination, packet, signal).then(() => undefined, errorText),
     })),
   );
 }
@@ -66,8 +58,9 @@ export function allHosts(target: BackendTarget): CancelDestination[] {
 
 /**
  * Cancels the query that a session runs, before the session is closed: a backend notices the end of
- * a connection only when its query is done. Gives up after two seconds. Never rejects.
+ * a connection only when its query is done. Never rejects.
  *
+ * @param signal ends the wait for a frozen backend
  * @returns undefined if the backend has issued no key
  */
 export async function cancelQuery(
@@ -76,8 +69,7 @@ export async function cancelQuery(
 ): Promise<CancelOutcome | undefined> {
   const { cancelKey } = session;
   if (!cancelKey) return undefined;
-  const packet = formatCancel(cancelKey);
-  const [outcome] = await forwardCancel([session], packet, signal, OWN_CANCEL_TIMEOUT_MS);
+  const [outcome] = await forwardCancel([session], formatCancel(cancelKey), signal);
   return outcome;
 }
 
@@ -85,9 +77,9 @@ async function cancelAt(
   { target, address }: CancelDestination,
   packet: Buffer,
   signal: AbortSignal,
-  timeout: number,
 ): Promise<void> {
-  await withDeadline(timeout, `not done within ${timeout} ms`, signal, async (within) => {
+  const text = `not done within ${CANCEL_TIMEOUT_MS} ms`;
+  await withDeadline(CANCEL_TIMEOUT_MS, text, signal, async (within) => {
     const { channel } = await dialHost(target, address, within);
     try {
       await channel.write(packet, within);

@@ -5,6 +5,7 @@
  * replaced. A login uses one only for the same host and the same TLS identity.
  */
 
+import { setMaxListeners } from 'node:events';
 import type { SecureContext } from 'node:tls';
 import type { BackendConnection } from './connection.ts';
 import { dialHost } from './dial.ts';
@@ -46,6 +47,8 @@ export class OpenedAhead {
     this.#target = target;
     this.#size = size;
     this.#context = context;
+    // Each connection that is being opened listens to it.
+    setMaxListeners(0, this.#closed.signal);
   }
 
   /** Begins to open connections. */

@@ -7,7 +7,7 @@
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { readCertificates } from '../lib/pem.ts';
 import { HostOrder } from './hosts.ts';
-import type { BackendUrl } from './url.ts';
+import { type BackendUrl, formatHost } from './url.ts';
 
 /** A client certificate with its chain, and its private key, both in PEM. */
 export interface TlsIdentity {
@@ -18,6 +18,8 @@ export interface TlsIdentity {
 /** A backend that can be dialled. */
 export class BackendTarget {
   readonly url: BackendUrl;
+  /** Its hosts. Targets with the same ones share a limit that is the server's. */
+  readonly servers: string;
   readonly hosts: HostOrder;
   #authorities: readonly string[] | undefined;
   #secureContext: SecureContext;
@@ -28,6 +30,7 @@ export class BackendTarget {
     now: () => number,
   ) {
     this.url = url;
+    this.servers = url.hosts.map(formatHost).sort().join(',');
     this.hosts = new HostOrder(url, now);
     this.#authorities = authorities;
     this.#secureContext = this.createContext();

@@ -76,11 +76,12 @@ export class ClientCredentials {
       return { ...request, user: undefined, token };
     } catch (error) {
       // RFC 6749, 5.2: 400 or 401 for wrong credentials.
-      const isClientFault =
-        error instanceof HttpFailure && (error.status === 400 || error.status === 401);
+      const status = error instanceof HttpFailure ? error.status : undefined;
+      const isClientFault = status === 400 || status === 401;
       if (isClientFault) outcome = 'wrong';
       signal.throwIfAborted();
-      if (!isClientFault) outcome = 'failed';
+      // RFC 6585, 4: 429 for too many requests.
+      if (!isClientFault) outcome = status === 429 ? 'too many' : 'failed';
       throw refused(
         id,
         `${errorText(error)}; pgsso.client_credentials.issuer`,

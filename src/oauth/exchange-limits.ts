@@ -41,10 +41,10 @@ export interface Applicant {
 }
 
 /**
- * How an exchange ended: whether the credentials were right, or the issuer failed, or the client
- * left before there was an answer.
+ * How an exchange ended: whether the credentials were right, or the issuer failed, or had too many
+ * requests, or the client left before there was an answer.
  */
-export type ExchangeOutcome = 'right' | 'wrong' | 'failed' | 'given up';
+export type ExchangeOutcome = 'right' | 'wrong' | 'failed' | 'too many' | 'given up';
 
 /** An exchange that may begin. It is ended once. */
 export interface ExchangePermit {
@@ -154,7 +154,8 @@ export class ExchangeLimits {
 
   #note(outcome: ExchangeOutcome, { digest, address, isKnown }: Noted): void {
     if (outcome === 'wrong') this.#known.delete(digest);
-    // To leave before the answer must not be a way to guess faster.
+    // To leave before the answer must not be a way to guess faster. Nor does an address go on at
+    // full speed when the issuer has had too many of its requests.
     if (!isKnown && (outcome === 'right' || outcome === 'failed')) this.#failures.forgive(address);
     if (outcome === 'right') this.#known.set(digest, {}, KNOWN_MS);
   }

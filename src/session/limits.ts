@@ -2,6 +2,7 @@
  * What is bounded in a process: unfinished logins, native logins under way, sessions, and cancel
  * requests under way. Each limit says what happens to a connection that finds no place.
  */
+import type { BackendTarget } from '../backend/target.ts';
 import { PgError } from '../lib/errors.ts';
 import { Limiter, type Permit } from '../lib/limiter.ts';
 import { type Log, RepeatedEvent } from '../observe/log.ts';
@@ -9,8 +10,9 @@ import type { Metrics } from '../observe/metrics.ts';
 import { type DeviceWait, DeviceWaits } from './device-waits.ts';
 
 /**
- * Native logins at once: half of PostgreSQL's default max_connections. Each holds a connection of
- * the backend before the client has proved anything.
+ * Native logins at once at one backend: half of PostgreSQL's default max_connections. Each holds a
+ * connection of the backend before the client has proved anything. Backends have places of their
+ * own: the logins that a frozen one never answers would fill the places of all.
  */
 const NATIVE_LIMIT = 50;
 
@@ -37,7 +39,8 @@ export interface LimitOptions {
 /** The limits of a process. */
 export class Limits {
   readonly #logins: Limiter;
-  readonly #natives = new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
+  /** By the hosts of a backend, of which the options name a few. */
+  readonly #natives = new Map<string, Limiter>();
   readonly #sessions: Limiter;
   readonly #deviceWaits = new DeviceWaits();
   readonly #cancels = new Limiter({ limit: CANCEL_LIMIT, share: CANCEL_SHARE });
@@ -109,15 +112,23 @@ export class Limits {
   }
 
   /**
-   * Waits for a place among the native logins. The addresses take turns. While others wait, a login
-   * that was asked for its password and does not answer makes room.
+   * Waits for a place among the native logins at a backend. The addresses take turns. While others
+   * wait, a login that was asked for its password and does not answer makes room.
    *
    * @param address as addressKey gives it
    * @param evict ends this login to make room for another one
    * @throws the signal's reason
    */
-  enterNative(address: string, signal: AbortSignal, evict: () => void): Promise<Permit> {
-    return this.#natives.wait(address, signal, evict);
+  enterNative(
+    { servers }: Pick<BackendTarget, 'servers'>,
+    address: string,
+    signal: AbortSignal,
+    evict: () => void,
+  ): Promise<Permit> {
+    const known = this.#natives.get(servers);
+    const natives = known ?? new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
+    if (!known) this.#natives.set(servers, natives);
+    return natives.wait(address, signal, evict);
   }
 
   /** How many logins wait for somebody to sign in. */

@@ -234,7 +234,7 @@ async function logInNatively(
   if (!login.user?.length) throw noUser();
   const { route, parameters } = destination(login, login.user, services);
   const clientTls = record.transport !== 'plain';
-  const native = await limits.enterNative(address, signal, evict);
+  const native = await limits.enterNative(route.target, address, signal, evict);
   const forgotten = new ForgottenOption(login);
   const answered = (password: Buffer | undefined): void => {
     place.keep();

@@ -3,7 +3,7 @@
  * both ends of a connection to a client.
  */
 
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { BackendTarget } from '../../src/backend/target.ts';
@@ -13,6 +13,8 @@ import type { Message } from '../../src/wire/framer.ts';
 import { formatMessage } from '../../src/wire/messages.ts';
 
 const never = new AbortController().signal;
+// Each connection that waits listens to it.
+setMaxListeners(0, never);
 
 /** One side of a connection, for tests. */
 export class Peer {

@@ -809,8 +809,7 @@ t.test(
     const outcomes = await forwardCancel(
       allHosts(await openTarget(`postgres://${hosts}/?sslmode=disable`)),
       packet,
-      signal,
-      200,
+      AbortSignal.timeout(1000),
     );
     t.equal(done, 2);
     t.same(received, [packet.subarray(4).toString('hex'), packet.subarray(4).toString('hex')]);
@@ -820,7 +819,7 @@ t.test(
     );
     t.match(
       outcomes.map(({ failure }) => failure),
-      [undefined, undefined, /ECONNREFUSED/, /not done within 200 ms/],
+      [undefined, undefined, /ECONNREFUSED/, /timeout/],
     );
     t.ok(await allClosed(silent));
   },

@@ -277,6 +277,28 @@ t.test('guesses of one address are slowed down (issue 16, 14)', async (t) => {
   await t.rejects(late, 'until they were wrong');
 });
 
+t.test('an address went on at full speed after the issuer had said 429', async (t) => {
+  const setup = await setUp(t);
+  const now = performance.now();
+  t.intercept(performance, 'now', { value: () => now });
+  const flood = async (status: number, address: string): Promise<number> => {
+    setup.answer = () => status;
+    const before = setup.asked.length;
+    for (let guess = 0; guess < 20; guess++)
+      await setup.world.login(SECRET, `${guess}`, undefined, address);
+    const next = new AbortController();
+    const begun = setup.world.login(SECRET, ID, next.signal, address).catch(() => undefined);
+    if (status === 429) {
+      await Promise.race([begun, new Promise((resolve) => setTimeout(resolve, 50))]);
+      next.abort(new Error('gone'));
+    }
+    await begun;
+    return setup.asked.length - before;
+  };
+  t.equal(await flood(429, '192.0.2.1'), 20, 'the next one waits');
+  t.equal(await flood(503, '192.0.2.2'), 21, 'an issuer that is away slows nobody down');
+});
+
 t.test('nothing that may be a token is sent to the issuer (issue 16, 14)', async (t) => {
   const { world, asked } = await setUp(t);
   const token = world.token(KEY);

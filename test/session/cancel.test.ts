@@ -110,7 +110,7 @@ t.test('a key that two hosts issued by chance goes to both', async (t) => {
   t.equal(ports(), undefined);
 });
 
-t.test('a session cancels its own query, within two seconds', async (t) => {
+t.test('a session cancels its own query, and waits as long as it is told', async (t) => {
   const key = '0000000700000008';
   const backend = await startBackend(t, key);
   const target = await backend.target();
@@ -122,8 +122,9 @@ t.test('a session cancels its own query, within two seconds', async (t) => {
   t.teardown(() => frozen.close());
   const stuck = { ...session, target: await frozen.target() };
   const [address] = stuck.target.url.hosts;
-  t.match(await cancelQuery({ ...stuck, ...(address && { address }) }, signal), {
-    failure: 'not done within 2000 ms',
+  const soon = AbortSignal.timeout(50);
+  t.match(await cancelQuery({ ...stuck, ...(address && { address }) }, soon), {
+    failure: /timeout/,
   });
   t.equal(await cancelQuery({ ...session, cancelKey: undefined }, signal), undefined);
   session.channel.destroy();

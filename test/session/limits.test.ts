@@ -5,6 +5,7 @@ import { Limiter } from '../../src/lib/limiter.ts';
 import { createLog, RepeatedEvent } from '../../src/observe/log.ts';
 import { CancelKeys, forwardCancel } from '../../src/session/cancel.ts';
 import { Limits } from '../../src/session/limits.ts';
+import { openTarget } from '../backend/fake-backend.ts';
 
 function memoryLog(): {
   log: ReturnType<typeof createLog>;
@@ -71,6 +72,32 @@ t.test('sessions above the limit are refused with 53300, the log names the optio
   const again = limits.enterSession();
   t.throws(() => limits.enterSession(), { name: 'PgError', sqlstate: '53300' });
   again.release();
+});
+
+t.test('native logins to a frozen route stood before those to a healthy one', async (t) => {
+  const limits = limitsOf();
+  const places = new AbortController();
+  const target = (text: string) => openTarget(`postgres://${text}/?sslmode=disable`);
+  const [frozen, healthy, other] = await Promise.all(
+    ['10.1.0.1,10.1.0.2', '10.2.0.1', '10.1.0.2:5432,10.1.0.1'].map(target),
+  );
+  const held: unknown[] = [];
+  const enter = (backend = frozen): void => {
+    if (!backend) throw new Error('no backend');
+    limits
+      .enterNative(backend, '192.0.2.1', places.signal, () => undefined)
+      .then((permit) => held.push([backend.servers, permit]))
+      .catch(() => undefined);
+  };
+  for (let login = 0; login < 50; login++) enter();
+  enter(other);
+  await new Promise(setImmediate);
+  t.equal(held.length, 50, 'the same hosts in another order are the same backend');
+  // It waited until 50 logins had made room, two seconds each round: 8.1 s behind 200.
+  enter(healthy);
+  await new Promise(setImmediate);
+  t.match(held.slice(50), [['10.2.0.1:5432', Object]]);
+  places.abort();
 });
 
 t.test('32 cancel requests are forwarded at once, more are dropped and counted', async (t) => {
