@@ -4,7 +4,7 @@
  * stranger can learn. It is written once, in `examine`, for logins and for explanations of them.
  */
 import { type KeyEvents, type KeySource, KeysUnavailable } from '../keys/key-source.ts';
-import { foldName, formatList, formatText } from '../lib/text.ts';
+import { counted, foldName, formatList, formatText } from '../lib/text.ts';
 import { noPolicy, type TokenPolicy } from '../settings/auth-rule-options.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
@@ -113,7 +113,7 @@ export class Authenticator {
     passed('issuer', () => formatText(token.issuer));
 
     const keys = await this.#findKeys(token, values, signal);
-    passed('keys', () => `${keys.length} keys`);
+    passed('keys', () => counted(keys.length, 'key'));
 
     await this.#checkSignature(token, keys, values, signal);
     verifyDates(token, this.#now(), values['pgsso.clock_tolerance']);

@@ -90,13 +90,20 @@ interface Issued {
 /** An authority, and the certificates that it issued within the last minutes. */
 export class CertificateIssuer {
   readonly #files: IdentityFiles;
+  readonly #ownUsers: ReadonlySet<string>;
   readonly #now: () => number;
   /** By user. A full cache takes no more: the certificate is then used once. */
   readonly #issued = new ExpiringCache<Issued>(CACHE_LIMIT);
   #authority: AuthorityFiles;
 
-  private constructor(files: IdentityFiles, authority: AuthorityFiles, now: () => number) {
+  private constructor(
+    files: IdentityFiles,
+    ownUsers: readonly string[],
+    authority: AuthorityFiles,
+    now: () => number,
+  ) {
     this.#files = files;
+    this.#ownUsers = new Set(ownUsers);
     this.#authority = authority;
     this.#now = now;
   }
@@ -104,15 +111,17 @@ export class CertificateIssuer {
   /**
    * Reads the authority.
    *
+   * @param ownUsers SQL users of pgsso itself, for whom no certificate is issued
    * @param now milliseconds since the epoch
    * @throws PgError F0000 for files that cannot be used: others can read the key, the two do not
    *   belong together, or the certificate is of no authority
    */
   static async open(
     files: IdentityFiles,
+    ownUsers: readonly string[] = [],
     now: () => number = Date.now,
   ): Promise<CertificateIssuer> {
-    return new CertificateIssuer(files, await readAuthority(files), now);
+    return new CertificateIssuer(files, ownUsers, await readAuthority(files), now);
   }
 
   /**
@@ -124,7 +133,11 @@ export class CertificateIssuer {
     this.#issued.clear();
   }
 
-  /** The context that `create` made of the user's certificate: the one in use, or a new one. */
+  /**
+   * The context that `create` made of the user's certificate: the one in use, or a new one.
+   *
+   * @throws PgError 28000 for a user of pgsso itself
+   */
   contextFor(user: string, create: (identity: TlsIdentity) => SecureContext): SecureContext {
     const at = this.#now();
     const known = this.#issued.get(user);
@@ -134,8 +147,18 @@ export class CertificateIssuer {
     return context;
   }
 
-  /** A new certificate for the user, with a new key. */
+  /**
+   * A new certificate for the user, with a new key.
+   *
+   * @throws PgError 28000 for a user of pgsso itself: the directory's user may create users and
+   *   grant roles, and must not be reached by a login, whatever the checks of a token let through
+   */
   issue(user: string): TlsIdentity {
+    if (this.#ownUsers.has(user))
+      throw notAdmitted(
+        user,
+        `${user} is the user of --directory: no certificate is issued for it`,
+      );
     const { signer, chain } = this.#authority;
     const key = newKey();
     const at = this.#now();

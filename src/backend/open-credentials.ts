@@ -21,6 +21,8 @@ export interface CredentialOptions {
   readonly backendPassfile?: string;
   readonly issueCaCert?: string;
   readonly issueCaKey?: string;
+  /** SQL users of pgsso itself: issue-cert makes no certificate for them. Default: none. */
+  readonly ownUsers?: readonly string[];
 }
 
 /** The method for a backend. */
@@ -52,7 +54,10 @@ export async function openCredentials(
     case 'cert':
       return certificateCredentials(target, clientCertificate(url));
     case 'issue-cert':
-      return issuedCredentials(target, await CertificateIssuer.open(authorityFiles(url, options)));
+      return issuedCredentials(
+        target,
+        await CertificateIssuer.open(authorityFiles(url, options), options.ownUsers),
+      );
   }
 }
 

@@ -10,21 +10,22 @@ import { admitsWithoutCredential, Backend } from '../backend/backend.ts';
 import { CLOCK_TOLERANCE_MS } from '../backend/certificates.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import { dialHost } from '../backend/dial.ts';
-import { BackendRefusal } from '../backend/errors.ts';
 import { parseRoutes, type RouteOptions, type RouteRule } from '../backend/routes.ts';
 import { type BackendHost, formatHost, isSocketDirectory } from '../backend/url.ts';
 import { withDeadline } from '../lib/abort.ts';
-import { errorText, PgError } from '../lib/errors.ts';
+import { PgError } from '../lib/errors.ts';
 import { BACKEND } from '../wire/constants.ts';
 import type { StartupParameter } from '../wire/startup.ts';
 import { checkDates, checkFileDates } from './certificates.ts';
-import { about, type Finding, type Level } from './finding.ts';
+import { about, type Finding, type Level, reasonOf } from './finding.ts';
 
 /** The options that say which logins are tried. */
 export interface BackendCheckOptions extends RouteOptions {
   readonly superusers: 'refuse' | 'allow';
   /** The user to log in. Without it no login is tried. */
   readonly user?: string;
+  /** The user of `--directory`, whom the front-end's credential must not log in. */
+  readonly directoryUser?: string | undefined;
   /** Only its backend is checked. Without it all are, in the database of their URL. */
   readonly database?: string;
 }
@@ -112,6 +113,9 @@ function checkHost(subject: Subject): Promise<Finding[]> {
       if (subject.backend.credentials.method !== 'trust')
         findings.push(await checkWithoutCredential(subject, user, signal));
       findings.push(await checkSuperuser(subject, signal));
+      const { directoryUser } = subject.options;
+      if (directoryUser !== undefined)
+        findings.push(await checkDirectoryUser(subject, directoryUser, signal));
       return findings;
     },
   );
@@ -225,22 +229,40 @@ async function checkWithoutCredential(
 }
 
 /** Whether the host refuses a superuser with the credential of the front-end. */
-async function checkSuperuser(
+function checkSuperuser(subject: Subject, signal: AbortSignal): Promise<Finding> {
+  return checkRefused(
+    subject,
+    SUPERUSER,
+    subject.backend.credentials.method === 'cert' ? 'error' : 'warning',
+    'limit its lines in pg_hba.conf to +app_users',
+    signal,
+  );
+}
+
+/**
+ * Whether the host refuses the user of the directory with the credential of the front-end. That
+ * user may create users and grant roles, and ADMIN OPTION on app_users makes it a member of it.
+ */
+function checkDirectoryUser(subject: Subject, user: string, signal: AbortSignal): Promise<Finding> {
+  const cure = `put lines for ${user} above that of +app_users in pg_hba.conf (docs/directory.md)`;
+  return checkRefused(subject, user, 'error', cure, signal);
+}
+
+async function checkRefused(
   { backend, options, say }: Subject,
+  user: string,
+  level: Level,
+  cure: string,
   signal: AbortSignal,
 ): Promise<Finding> {
   try {
-    const session = await backend.logIn(parametersFor(SUPERUSER, backend, options), signal);
+    const session = await backend.logIn(parametersFor(user, backend, options), signal);
     session.channel.destroy();
-    return say(
-      backend.credentials.method === 'cert' ? 'error' : 'warning',
-      `the credential of the front-end also logs in ${SUPERUSER}: ` +
-        'limit its lines in pg_hba.conf to +app_users',
-    );
+    return say(level, `the credential of the front-end also logs in ${user}: ${cure}`);
   } catch (error) {
     return error instanceof PgError && error.sqlstate === '28000'
-      ? say('ok', `it refuses ${SUPERUSER} with the credential of the front-end`)
-      : say('warning', `whether it refuses ${SUPERUSER} could not be told: ${reasonOf(error)}`);
+      ? say('ok', `it refuses ${user} with the credential of the front-end`)
+      : say('warning', `whether it refuses ${user} could not be told: ${reasonOf(error)}`);
   }
 }
 
@@ -271,11 +293,4 @@ async function ask(
     // DataRow: the number of columns, then the length of each and its bytes (manual 54.7).
     if (message.type === BACKEND.dataRow) answer = message.body.toString('utf8', 6);
   }
-}
-
-/** The private reason, as in the log: the operator is asking. */
-function reasonOf(error: unknown): string {
-  return error instanceof PgError && !(error instanceof BackendRefusal)
-    ? (error.reason ?? error.message)
-    : errorText(error);
 }

@@ -1,13 +1,15 @@
 /**
- * Checks a configuration before it goes live (`pgsso check`), with the options of `serve`: the
- * settings, the keys of their issuers, the certificate for clients, the limits of the system, and
- * the backends. It changes nothing and leaves nothing open.
+ * Checks a configuration before it goes live (`pgsso check`), with the options of `serve`, and
+ * looks at all that `serve` would open: the settings and their database, the keys of the issuers,
+ * the directory, the data directory, the addresses, the certificate for clients, the limits of the
+ * system, and the backends with their files. It changes nothing and leaves nothing open.
  */
 
 import { existsSync } from 'node:fs';
 import { noKeyStore } from '../keys/key-files.ts';
 import { noEvents } from '../keys/key-source.ts';
 import { errorText } from '../lib/errors.ts';
+import { counted } from '../lib/text.ts';
 import type { ServeOptions } from '../server/options.ts';
 import { openProviders } from '../server/providers.ts';
 import { waysToLogIn } from '../settings/oauthbearer.ts';
@@ -23,6 +25,8 @@ import { doubtfulSettings, missingSettings } from '../settings/warnings.ts';
 import { type BackendCheckOptions, checkBackends } from './backends.ts';
 import { checkClientTls } from './certificates.ts';
 import { about, type Finding, orFinding } from './finding.ts';
+import { checkDirectory, checkSettingsDatabase } from './own-databases.ts';
+import { checkDataDirectory, checkListeners } from './places.ts';
 import { checkSystem } from './system.ts';
 
 export type CheckOptions = ServeOptions & BackendCheckOptions;
@@ -37,11 +41,17 @@ export async function check(
   options: CheckOptions,
   now: () => number = Date.now,
 ): Promise<Finding[]> {
+  const { values, findings } = await checkSettings(options);
+  const directory = await checkDirectory(options, values);
   return [
-    ...(await checkSettings(options)),
+    ...findings,
+    ...(await checkSettingsDatabase(options)),
+    ...directory.findings,
+    ...(await checkDataDirectory(options)),
+    ...(await checkListeners(options)),
     ...(await orFinding('--tls-cert', checkClientTls(options, now()))),
     ...(await checkSystem(options)),
-    ...(await checkBackends(options, now)),
+    ...(await checkBackends({ ...options, directoryUser: directory.user }, now)),
   ];
 }
 
@@ -51,6 +61,13 @@ export interface SettingSources extends ProcessFacts {
   readonly settings: readonly string[];
   readonly settingsUrl?: string | undefined;
   readonly environment: NodeJS.ProcessEnv;
+}
+
+/** The findings about the settings. */
+interface CheckedSettings {
+  readonly findings: Finding[];
+  /** Undefined if they cannot be read. */
+  readonly values: SettingValues | undefined;
 }
 
 /**
@@ -65,7 +82,7 @@ async function checkSettings({
   settingsUrl,
   environment,
   nativeLogins,
-}: SettingSources): Promise<Finding[]> {
+}: SettingSources): Promise<CheckedSettings> {
   const say = about('settings');
   const processDefaults = readProcessDefaults(settings, environment);
   let values: SettingValues;
@@ -74,7 +91,7 @@ async function checkSettings({
     const { stored } = existsSync(dataDir) ? await readStoredState(dataDir) : { stored: new Map() };
     values = buildSnapshot({ stored, processDefaults, nativeLogins, previous: undefined }).values;
   } catch (error) {
-    return [say('error', `--data-dir: ${errorText(error)}`)];
+    return { findings: [say('error', `--data-dir: ${errorText(error)}`)], values: undefined };
   }
   const elsewhere =
     settingsUrl === undefined
@@ -85,8 +102,10 @@ async function checkSettings({
     ...lockedOut(values).map((text) => say('error', text)),
     ...elsewhere,
     ...warnings,
+    say('ok', 'they are valid'),
+    ...(await checkIssuers(values, environment)),
   ];
-  return [...findings, say('ok', 'they are valid'), ...(await checkIssuers(values, environment))];
+  return { findings, values };
 }
 
 /** The settings with which every token is refused. */
@@ -113,7 +132,7 @@ async function checkIssuers(
     try {
       const { length } = await providers.keys.keysFor(issuer, way, signal);
       return length > 0
-        ? say('ok', `${length} keys`)
+        ? say('ok', counted(length, 'key'))
         : say('error', 'it has no key that can be used');
     } catch (error) {
       return say('error', errorText(error));

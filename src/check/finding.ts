@@ -2,7 +2,8 @@
  * The findings of `pgsso check`: one for each thing that was looked at. Every part of the check
  * returns them, and the command prints them as lines.
  */
-import { errorText, UsageError } from '../lib/errors.ts';
+import { BackendRefusal } from '../backend/errors.ts';
+import { errorText, PgError, UsageError } from '../lib/errors.ts';
 
 /** `error`: it does not work, or lets in users that it should refuse; `warning`: worth a look. */
 export type Level = 'ok' | 'warning' | 'error';
@@ -32,6 +33,13 @@ export async function orFinding(subject: string, findings: Promise<Finding[]>): 
     if (error instanceof UsageError) throw error;
     return [about(subject)('error', errorText(error))];
   }
+}
+
+/** The private reason, as in the log: the operator is asking. */
+export function reasonOf(error: unknown): string {
+  return error instanceof PgError && !(error instanceof BackendRefusal)
+    ? (error.reason ?? error.message)
+    : errorText(error);
 }
 
 /**

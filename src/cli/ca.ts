@@ -59,7 +59,8 @@ At the backend, with a copy of the certificate and the address of pgsso:
   ssl = on
   ssl_ca_file = 'pgsso-ca.crt'
 
-  # pg_hba.conf, above other lines that fit this address
+  # pg_hba.conf, above other lines that fit this address; with --directory, put the lines for its
+  # user above this one (docs/directory.md)
   hostssl  all  +app_users  192.0.2.1/32  cert
 
   -- the users that pgsso may log in as; no superuser among them

@@ -17,6 +17,9 @@ interface ParsedCheckOptions extends ParsedOptions {
 const EXIT_ERROR = 1;
 
 const EXAMPLE = `
+It looks at all that serve would open: settings, issuers, --settings, --directory, --data-dir, the
+addresses, certificates and keys, each host of the backends, limits of the system.
+
 Example: with the environment of the service
   pgsso check --user alice
 `;

@@ -1,22 +1,24 @@
 /**
- * `pgsso explain`: runs the checks of a login on a token, without a server, and prints the result
- * of each. The token is read from standard input, so that neither the list of processes nor the
- * shell's history shows it.
+ * `pgsso explain`: runs the checks of a login on a token, or has a running pgsso do it, and prints
+ * the result of each. The token is read from standard input, so that neither the list of processes
+ * nor the shell's history shows it.
  */
 
 import { type Command, Option } from 'commander';
 import { loadEnvFile } from './env-file.ts';
 import type { ExplainOptions } from './explained-login.ts';
-import { collect, parseAddress, parseUserName, repeatable } from './values.ts';
+import { collect, parseAddress, parsePort, parseUserName, repeatable } from './values.ts';
 
 const EXAMPLE = `
 The exit status is 0 when the checks would let the login in, 1 when they would not, 2 for wrong \
 use. What the database
-says to the user (superuser rule, missing role) shows only at a login.
+says to the user (superuser rule, missing role) shows only at a login. A running pgsso may have
+other settings, by its --set and variables: --running or --url asks it instead.
 
 Example:
   pgsso explain --user alice --data-dir /var/lib/pgsso < token.jwt
   pgsso explain --user alice --from 10.1.2.3 --data-dir /var/lib/pgsso < token.jwt
+  pgsso explain --user alice --running --data-dir /var/lib/pgsso < token.jwt
 `;
 
 /** Adds the command to the program. */
@@ -24,7 +26,8 @@ export function addExplainCommand(program: Command): void {
   program
     .command('explain')
     .description(
-      'Explain a login: the token on standard input, a line for each check. Needs no server.',
+      'Explain a login: the token on standard input, a line for each check. Needs no server, ' +
+        'and can ask one.',
     )
     .addOption(
       new Option(
@@ -44,7 +47,21 @@ export function addExplainCommand(program: Command): void {
       ).env('PGSSO_DATA_DIR'),
     )
     .addOption(
-      new Option('--set <NAME=VALUE>', 'as for serve; also PGSSO_SET_<NAME>').argParser(collect),
+      new Option('--running', 'ask the pgsso that runs with this data directory, over its socket'),
+    )
+    .addOption(
+      new Option('--port <PORT>', 'which one, if several use the directory').argParser(parsePort),
+    )
+    .addOption(
+      new Option(
+        '--url <URL>',
+        'ask a pgsso over the network: postgres://user@host:port/pgsso; PGPASSWORD',
+      ).conflicts('running'),
+    )
+    .addOption(
+      new Option('--set <NAME=VALUE>', 'as for serve; also PGSSO_SET_<NAME>')
+        .argParser(collect)
+        .conflicts(['running', 'url']),
     )
     .addOption(
       new Option('--reserved-user <NAME>', 'as for serve')

@@ -31,6 +31,7 @@ type Renamed =
   | 'reservedUsers'
   | 'admins'
   | 'viewers'
+  | 'ownUsers'
   | 'environment'
   | 'sourceOf';
 

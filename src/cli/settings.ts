@@ -5,11 +5,11 @@
 
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import type pg from 'pg';
 import { errorText } from '../lib/errors.ts';
 import { isJsonObject, readJson } from '../lib/json.ts';
-import { sourceOf } from './values.ts';
+import { parsePort, sourceOf } from './values.ts';
 
 /** The options of the command and of its subcommands. */
 interface SettingsCommandOptions {
@@ -203,10 +203,4 @@ function toJson(value: unknown): string {
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
-}
-
-function parsePort(digits: string): number {
-  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
-  if (port < 1 || port > 65_535) throw new InvalidArgumentError('Give a port from 1 to 65535.');
-  return port;
 }

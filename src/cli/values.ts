@@ -27,6 +27,13 @@ export function parseAddress(text: string): string {
   throw new InvalidArgumentError('Give an address, such as 10.1.2.3 or 2001:db8::1.');
 }
 
+/** Parses the port of a socket. */
+export function parsePort(digits: string): number {
+  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
+  if (port < 1 || port > 65_535) throw new InvalidArgumentError('Give a port from 1 to 65535.');
+  return port;
+}
+
 /** Parses a whole number of at least 1. */
 export function parseCount(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text))

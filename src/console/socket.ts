@@ -60,7 +60,7 @@ export class ConsoleSocket {
 
   private constructor(options: ConsoleSocketOptions) {
     this.#options = options;
-    this.#path = join(options.directory, `.s.PGSQL.${options.port}`);
+    this.#path = consoleSocketPath(options.directory, options.port);
     this.#server = this.#createServer();
   }
 
@@ -73,8 +73,7 @@ export class ConsoleSocket {
     const opened = new ConsoleSocket(options);
     const path = opened.#path;
     try {
-      if (Buffer.byteLength(path) > PATH_LIMIT)
-        throw new Error(`the path is longer than ${PATH_LIMIT} bytes`);
+      checkSocketPath(path);
       if (await isInUse(path)) throw new Error('another process listens on it');
       await opened.#listen();
     } catch (error) {
@@ -170,6 +169,17 @@ export class ConsoleSocket {
       else log.debug({ event: 'console', reason: errorText(error) }, 'console connection lost');
     }
   }
+}
+
+/** Where the console of a process listens; libpq expects the name. */
+export function consoleSocketPath(directory: string, port: number): string {
+  return join(directory, `.s.PGSQL.${port}`);
+}
+
+/** @throws Error if the path is too long for a socket */
+export function checkSocketPath(path: string): void {
+  if (Buffer.byteLength(path) > PATH_LIMIT)
+    throw new Error(`the path is longer than ${PATH_LIMIT} bytes`);
 }
 
 async function isMissing(path: string): Promise<boolean> {

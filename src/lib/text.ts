@@ -44,6 +44,11 @@ const FOLD_LIMIT = 8 * NAME_LIMIT;
  */
 const TOO_MANY_MARKS = /(?<!\p{M})\p{M}{67}/u;
 
+/** A number of things, such as `1 key` and `2 keys`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Whether the text is valid Unicode, not empty, and free of invisible characters. */
 export function isUsableText(text: string): boolean {
   return text !== '' && !UNPRINTABLE.test(text);

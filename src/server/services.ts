@@ -142,9 +142,10 @@ async function openOptions(
   log: Log,
   closing: Closing,
 ): Promise<OpenedOptions> {
-  const routes = await Routes.open(options, noticeLogger(log));
   const directory = await openDirectory(options);
   if (directory) closing.add('--directory', directory.directory);
+  const ownUsers = directory ? [directory.user] : [];
+  const routes = await Routes.open({ ...options, ownUsers }, noticeLogger(log));
   const certificate = await ClientCertificate.open(options);
   const listeners = options.listen.map((address) => ({
     address,

@@ -440,7 +440,7 @@ t.test(
       'enabled: true',
       'token: algorithm ES256',
       `issuer: ${ISSUER}`,
-      'keys: 1 keys',
+      'keys: 1 key',
       'signature: a valid signature and exp 2026-11-22T12:05:00.000Z',
       'claim: sub',
       'principal: [alice]',

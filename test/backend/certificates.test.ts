@@ -368,7 +368,7 @@ t.test(
       keyName: '--issue-ca-key',
     };
     let now = Date.parse('2026-11-23T12:00:00Z');
-    const issuer = await CertificateIssuer.open(files, () => now);
+    const issuer = await CertificateIssuer.open(files, ['keeper'], () => now);
     const certificate = new X509Certificate(issuer.issue('alice').cert);
     t.match(certificate, {
       subject: 'CN=alice',
@@ -380,6 +380,12 @@ t.test(
     t.equal(Date.parse(certificate.validFrom), now - 120_000);
     t.equal(Date.parse(certificate.validTo), now + 300_000);
     t.equal(certificate.publicKey.asymmetricKeyDetails?.namedCurve, 'prime256v1');
+
+    t.throws(() => issuer.issue('keeper'), {
+      code: 'backend_did_not_admit',
+      message: 'the backend did not admit keeper through this front-end',
+      reason: /user of --directory/,
+    });
 
     let made = 0;
     const serials = new Set<string>();

@@ -1,6 +1,8 @@
 /** `pgsso check` on real servers and files. */
 
-import { chmodSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import t from 'tap';
@@ -21,6 +23,10 @@ const initSql = [
   "ALTER ROLE postgres PASSWORD 'secret'",
   'CREATE ROLE app_users',
   'GRANT app_users TO alice',
+  "CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'secret'",
+  'GRANT app_users TO keeper WITH ADMIN OPTION',
+  'CREATE DATABASE keeper',
+  "CREATE ROLE scribe LOGIN PASSWORD 'secret'",
 ];
 
 const files = t.testdir({ 'ca.pem': authority.cert });
@@ -74,7 +80,7 @@ t.test('the keys of issuers are fetched if fetching is on', async (t) => {
     'server.jwt_authentication.audience=databases',
     'server.jwt_authentication.jwks_auto_fetch.enabled=true',
   ];
-  t.same(await findings(/^issuer/, { settings }), ['ok 1 keys']);
+  t.same(await findings(/^issuer/, { settings }), ['ok 1 key']);
   issuer.keys = [];
   t.same(await findings(/^issuer/, { settings }), ['error it has no key that can be used']);
   issuer.behaviour = misbehave.broken;
@@ -173,15 +179,15 @@ t.test('what the system has set: open files, and tcp_retries2', async (t) => {
     });
     return checkSystem({ maxSessions: 100, maxLogins: 10 }, proc);
   };
-  t.match(await system('409', '15'), [
-    { level: 'warning', subject: '--max-sessions', text: /is 409: 410 are needed/ },
+  t.match(await system('1609', '15'), [
+    { level: 'warning', subject: '--max-sessions', text: /is 1609: 1610 are needed/ },
     {
       level: 'warning',
       subject: 'net.ipv4.tcp_retries2',
       text: /^15: .*sysctl -w net\.ipv4\.tcp_retries2=8$/,
     },
   ]);
-  t.match(await system('410', '8'), [{ level: 'ok' }, { level: 'ok', text: '8' }]);
+  t.match(await system('1610', '8'), [{ level: 'ok' }, { level: 'ok', text: '8' }]);
   t.same(await checkSystem({ maxSessions: 1, maxLogins: 1 }, t.testdir({})), []);
 });
 
@@ -227,6 +233,32 @@ t.test('a certificate for each login, from `pgsso ca init` to a user', async (t)
     /^ok/,
   ]);
 
+  // ADMIN OPTION on app_users makes the directory's user a member: the cert line is for it, too.
+  const passfile = file('keeper.pgpass', '*:*:*:keeper:secret\n');
+  const directory =
+    `postgres://keeper@127.0.0.1:${closed.port}/keeper` +
+    `?sslrootcert=${files}/ca.pem&passfile=${passfile}`;
+  const withDirectory = { ...how, backend: url(closed.port), directory };
+  t.match(await findings(/^--directory/, withDirectory), [
+    /^error 127.*valid client certificate .*: ADMIN OPTION on app_users makes keeper a member/,
+  ]);
+  t.match(
+    (await findings(/^--backend/, withDirectory)).at(-1),
+    /^error .*also logs in keeper: put lines for keeper above that of \+app_users/,
+  );
+  await closed.reload({
+    hba: [
+      'hostssl keeper keeper 127.0.0.1/32 scram-sha-256',
+      'host all keeper all reject',
+      'hostssl all +app_users 127.0.0.1/32 cert',
+    ],
+  });
+  t.match(await findings(/^--directory/, withDirectory), [/^ok keeper is logged in/]);
+  t.match(
+    (await findings(/^--backend/, withDirectory)).at(-1),
+    'ok it refuses keeper with the credential of the front-end',
+  );
+
   await closed.reload({ hba: ['hostssl all all 127.0.0.1/32 cert'] });
   t.match(
     (await findings(/^--backend/, { ...how, backend: url(closed.port) })).at(-1),
@@ -246,6 +278,81 @@ t.test('a certificate for each login, from `pgsso ca init` to a user', async (t)
     (await findings(/^--backend/, { ...how, backend: url(closed.port) })).at(-2),
     /^error it lets alice in from this address without any credential/,
   );
+});
+
+t.test('what serve takes for itself: the data directory, the socket, the addresses', async (t) => {
+  const dataDir = join(files, 'data');
+  const look = (more: Partial<CheckOptions>) => findings(/^--data-dir/, { dataDir, ...more });
+  t.match(await look({}), ['ok there is none yet: it is made at the start']);
+  mkdirSync(dataDir, { mode: 0o755 });
+  t.match(await look({}), [/^error others have access to it: chmod 700/]);
+  chmodSync(dataDir, 0o700);
+  t.match(await look({}), ['ok it belongs to this user, and others have no access']);
+  const listen = [{ host: '127.0.0.1', port: 26257 }];
+  t.match(await look({ dataDir: join(files, 'x'.repeat(100)), listen }), [
+    /^error the path is longer than \d+ bytes/,
+  ]);
+
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  t.teardown(() => other.close());
+  const { port } = other.address() as AddressInfo;
+  const all = await check(
+    options({
+      listen: [
+        { host: '127.0.0.1', port: 0 },
+        { host: '127.0.0.1', port },
+      ],
+      // An address for documentation (RFC 5737), which no host has.
+      metricsListen: { host: '192.0.2.1', port: 9187 },
+    }),
+  );
+  t.match(
+    all.filter(({ subject }) => /listen/.test(subject)),
+    [
+      { level: 'ok', subject: '--listen 127.0.0.1:0' },
+      { level: 'warning', subject: `--listen 127.0.0.1:${port}`, text: /something listens there/ },
+      { level: 'error', subject: '--metrics-listen 192.0.2.1:9187', text: /EADDRNOTAVAIL/ },
+    ],
+  );
+});
+
+t.test('the databases that pgsso itself logs in to', async (t) => {
+  const server = await start(t, { hba: ['host all all 127.0.0.1/32 scram-sha-256'] });
+  const passfile = file('own.pgpass', '*:*:*:keeper:secret\n*:*:*:scribe:secret\n');
+  const own = (user: string, more = `&passfile=${passfile}`, database = 'postgres') =>
+    `postgres://${user}@127.0.0.1:${server.port}/${database}?sslrootcert=${files}/ca.pem${more}`;
+  const provisioning = { settings: [...good, 'security.provisioning.jwt.enabled=true'] };
+  const directory = (more: Partial<CheckOptions>) => findings(/^--directory/, more);
+  t.same(await directory({}), []);
+  t.same(await directory(provisioning), [
+    'error there is none, and security.provisioning.jwt.enabled needs it',
+  ]);
+  t.match(await directory({ ...provisioning, directory: own('keeper') }), [
+    'ok keeper is logged in, and may do what the settings need',
+  ]);
+  t.match(await directory({ ...provisioning, directory: own('scribe') }), [
+    /^error .*scribe may not create users/,
+  ]);
+  t.match(await directory({ directory: own('keeper', '') }), [/^error .*password/]);
+  t.match(await directory({ directory: own('keeper', '&passfile=/nowhere') }), [
+    /^error .*\/nowhere.*ENOENT/,
+  ]);
+  await t.rejects(check(options({ directory: 'postgres://127.0.0.1/x' })), { name: 'UsageError' });
+
+  const settings = (settingsUrl: string) => findings(/^--settings/, { settingsUrl });
+  t.match(await settings(own('scribe')), [/^error the tables are not there, and scribe may not/]);
+  await server.query('GRANT CREATE ON DATABASE keeper TO scribe');
+  const ok = 'ok scribe is logged in, and may read and change the settings';
+  t.same(await settings(own('scribe', undefined, 'keeper')), [ok]);
+  await server.query('CREATE SCHEMA pgsso; GRANT USAGE ON SCHEMA pgsso TO scribe');
+  for (const table of ['settings', 'settings_history', 'api_keys', 'settings_revision'])
+    await server.query(
+      `CREATE TABLE pgsso.${table} (x int); GRANT ALL ON pgsso.${table} TO scribe`,
+    );
+  t.same(await settings(own('scribe')), [ok]);
+  await server.query('REVOKE INSERT ON pgsso.api_keys FROM scribe');
+  t.same(await settings(own('scribe')), ['error scribe lacks INSERT on pgsso.api_keys']);
 });
 
 t.test('passwords, trust, and TLS that is not as the URL says', async (t) => {

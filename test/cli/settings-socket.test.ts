@@ -1,4 +1,5 @@
 /** `pgsso settings` over the socket of the console: get, set, reset and list. */
+import pg from 'pg';
 import t from 'tap';
 import { ISSUER, startFrontEnd } from '../support/front-end.ts';
 import type { Outcome } from '../support/node-command.ts';
@@ -36,18 +37,18 @@ t.test('set, get, reset and list over the socket', async (t) => {
 t.test(
   'a value from standard input loses one line break, so sub from a shell is sub',
   async (t) => {
+    const console = new pg.Client({ host: dataDir, port: frontEnd.port, database: 'pgsso' });
+    await console.connect();
+    t.teardown(() => console.end());
     const claim = 'server.jwt_authentication.claim';
     for (const [given, value] of [
       ['sub\n', 'sub'],
       ['sub\r\n', 'sub'],
-      ['sub\n\n', 'sub\n'],
-      ['sub', 'sub'],
-      [' sub ', ' sub '],
-      ['\n', ''],
+      [' sub\n\n', ' sub\n'],
     ] as const) {
-      await settings(['set', claim, '-'], given);
-      const { stdout } = await settings(['get', '--json', claim]);
-      t.equal(JSON.parse(stdout), value, JSON.stringify(given));
+      t.match(await settings(['set', claim, '-'], given), { status: 0 });
+      const { rows } = await console.query(`SHOW CLUSTER SETTING ${claim}`);
+      t.strictSame(rows, [{ [claim]: value }], JSON.stringify(given));
     }
   },
 );

@@ -190,9 +190,11 @@ t.test(
       token('alice'),
     );
     t.match(bySet, { status: 1, stdout: /failed {7}issuer/ });
+    t.match(good.stdout, new RegExp(`^Settings: [1-9]\\d* of ${dataDir}, 0 of --set`));
+    t.match(good.stdout, /a running pgsso may have others/);
     t.match(await explain(['--data-dir', '/nowhere'], ''), {
       status: 1,
-      stderr: /^pgsso: --data-dir: .*\n$/,
+      stderr: 'pgsso: --data-dir /nowhere: there is no such directory\n',
     });
     t.match(await explain(['--set', 'x=y'], ''), { status: 2, stderr: /--set/ });
     t.match(await explain(['--from', 'here'], ''), { status: 2, stderr: /--from.*10\.1\.2\.3/ });
@@ -221,4 +223,30 @@ t.test('pgsso explain with --from or --via finds the rule of the login', async (
   ])
     t.match(await from(...way), { status: 1, stdout: /failed {7}rule .*line 2: host sales/ });
   t.match(await from('--via', 'plain'), { status: 0, stdout: /rule {7}line 3: host all/ });
+});
+
+t.test('pgsso explain asks a running pgsso, which has settings of its own', async (t) => {
+  // The set of keys is a default of the server that no file has.
+  await admin.query('RESET CLUSTER SETTING server.jwt_authentication.jwks');
+  const running = (...args: string[]) => explain(['--user', 'alice', ...args], token('alice'));
+  t.match(await running('--data-dir', dataDir), { status: 1, stdout: /failed {7}/ });
+  const asked = await running('--running', '--data-dir', dataDir, '--from', '10.1.2.3');
+  t.match(asked, {
+    status: 0,
+    stdout: `Settings: those of the pgsso that runs at ${dataDir}\n\npassed       rule `,
+    stderr: '',
+  });
+  t.match(asked.stdout, /\nThe checks let the login in\.\n$/);
+  const refused = await running('--running', '--data-dir', dataDir, '--json', '--user', 'bob');
+  t.equal(refused.status, 1);
+  const { settings, admitted, checks } = JSON.parse(refused.stdout);
+  t.match([settings, admitted], [/runs at/, false]);
+  t.match(
+    checks.find(({ result }: { result: string }) => result === 'failed'),
+    { check: 'user', decidedBy: 'server.identity_map.configuration' },
+  );
+  t.match(await running('--running', '--set', 'pgsso.clock_tolerance=9s'), {
+    status: 2,
+    stderr: /--set.*cannot be used with.*--running/,
+  });
 });
