@@ -55,14 +55,15 @@ export function addClientOptions(command: Command): Command {
 export function setupOptions(parsed: ParsedClientOptions): SetupOptions {
   const { profile, issuer, clientId, clientSecretFile, scope, audience, useToken } = parsed;
   const given: Profile = {
-    issuer,
-    client_id: clientId,
-    client_secret_file: clientSecretFile,
+    // A variable that is empty counts as not set. An empty scope or audience means none.
+    issuer: issuer || undefined,
+    client_id: clientId || undefined,
+    client_secret_file: clientSecretFile || undefined,
     scope,
     audience,
     use_token: useToken,
   };
-  return { name: profile, given, environment: process.env, tell };
+  return { name: profile || undefined, given, environment: process.env, tell };
 }
 
 /** Whether there is a person who can read and answer. */

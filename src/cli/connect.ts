@@ -21,7 +21,7 @@ interface ParsedConnectOptions extends ParsedClientOptions {
   readonly listen: LocalAddress;
   readonly url?: string;
   readonly user?: string;
-  readonly anyUser?: true;
+  readonly otherUsers: 'refuse' | 'allow';
 }
 
 const EXAMPLE = `
@@ -59,9 +59,10 @@ export function addConnectCommand(program: Command): void {
         .argParser(parseUserName),
     )
     .addOption(
-      new Option('--any-user', 'let other users of this machine log in as you, too').env(
-        'PGSSO_CONNECT_ANY_USER',
-      ),
+      new Option('--other-users <MODE>', 'programs of other users of this machine')
+        .env('PGSSO_CONNECT_OTHER_USERS')
+        .choices(['refuse', 'allow'])
+        .default('refuse'),
     );
   addClientOptions(command).addHelpText('after', EXAMPLE).action(run);
 }
@@ -89,7 +90,7 @@ async function run(parsed: ParsedConnectOptions): Promise<void> {
   const source = await openTokenSource(setup, options, login);
   // A person is asked now, and not when the first program waits.
   await source.get(new AbortController().signal);
-  const { listen: address, user, anyUser = false } = parsed;
+  const { listen: address, user, otherUsers } = parsed;
   const stopped = stopSignals();
   const say = (line: string): void => tell(`pgsso: ${line}`);
   const listener = await LocalListener.open({
@@ -97,7 +98,7 @@ async function run(parsed: ParsedConnectOptions): Promise<void> {
     upstream,
     source,
     user,
-    anyUser,
+    otherUsers,
     tell: say,
   });
   const { host, port } = listener.place;

@@ -51,8 +51,9 @@ export async function childEnvironment(
   const host = isOfProfile ? profile.sql_host : undefined;
   const port = isOfProfile ? profile.sql_port : undefined;
   const isHere = namesThisHost(args, { ...environment, ...(host && { PGHOST: host }) });
-  const rootCertificate = PGSSLROOTCERT ?? (isHere ? undefined : await bundle(environment));
-  const sslMode = PGSSLMODE ?? (isHere ? undefined : 'verify-full');
+  const sslMode = PGSSLMODE || (isHere ? undefined : 'verify-full');
+  const isVerified = (modeIn(args) ?? sslMode) === 'verify-full';
+  const rootCertificate = PGSSLROOTCERT || (isVerified ? await bundle(environment) : undefined);
   return {
     ...environment,
     ...(host !== undefined && { PGHOST: host }),
@@ -65,7 +66,7 @@ export async function childEnvironment(
 }
 
 /**
- * Runs the program to its end.
+ * Runs the program to its end. The signals stay the child's: afterwards this process ends, too.
  *
  * @returns its exit status; 128 and the number of the signal that ended it
  * @throws Error that names the program if it cannot be run
@@ -75,26 +76,20 @@ export async function runChild(
   args: readonly string[],
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
+  // Before the child runs: it may ask for a signal at once.
+  for (const signal of OF_TERMINAL) process.on(signal, () => undefined);
+  for (const signal of FORWARDED) process.on(signal, () => child.kill(signal));
   const child = spawn(program, args, { stdio: 'inherit', env: environment });
-  const ignore = (): void => undefined;
-  const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
-  for (const signal of OF_TERMINAL) process.on(signal, ignore);
-  for (const signal of FORWARDED) process.on(signal, forward);
-  try {
-    return await new Promise<number>((resolve, reject) => {
-      child.once('error', (error) => {
-        if (!isErrno(error, 'ENOENT')) return reject(error);
-        process.stderr.write(`pgsso: ${program} is not installed, or not in PATH\n`);
-        resolve(NOT_FOUND);
-      });
-      child.once('exit', (status, signal) =>
-        resolve(status ?? BY_SIGNAL + constants.signals[signal ?? 'SIGTERM']),
-      );
+  return new Promise<number>((resolve, reject) => {
+    child.once('error', (error) => {
+      if (!isErrno(error, 'ENOENT')) return reject(error);
+      process.stderr.write(`pgsso: ${program} is not installed, or not in PATH\n`);
+      resolve(NOT_FOUND);
     });
-  } finally {
-    for (const signal of OF_TERMINAL) process.off(signal, ignore);
-    for (const signal of FORWARDED) process.off(signal, forward);
-  }
+    child.once('exit', (status, signal) =>
+      resolve(status ?? BY_SIGNAL + constants.signals[signal ?? 'SIGTERM']),
+    );
+  });
 }
 
 /**
@@ -128,6 +123,11 @@ function hostsIn(arg: string): string[] {
     .map((host) => host.replace(/:\d*$/, '').replace(/^\[(.*)\]$/, '$1'))
     .filter((host) => host !== '');
   return [...inAuthority, ...inText].map((host) => host.replaceAll(/%2f/gi, '/'));
+}
+
+/** The last `sslmode` in a URI or a connection string. It comes before the variable. */
+function modeIn(args: readonly string[]): string | undefined {
+  return args.flatMap((arg) => arg.match(/(?<=\bsslmode\s*=\s*'?)[\w-]+/g) ?? []).at(-1);
 }
 
 /** The name of a Unix socket's directory begins with a slash, or with @ for an abstract one. */

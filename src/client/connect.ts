@@ -4,14 +4,15 @@
  * is who can connect: a Unix socket is this user's alone, and on a loopback port the user at the
  * other end is looked up.
  */
-import { chmod, stat } from 'node:fs/promises';
-import { createServer, type Server, type Socket } from 'node:net';
+import { chmod } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { allHosts, forwardCancel } from '../backend/cancel.ts';
 import type { BackendSession } from '../backend/connection.ts';
 import { BackendRefusal } from '../backend/errors.ts';
 import { withDeadline } from '../lib/abort.ts';
 import { errorText, PgError } from '../lib/errors.ts';
+import { isErrno, removeIfThere } from '../lib/files.ts';
 import { listen } from '../lib/listen.ts';
 import { formatText } from '../lib/text.ts';
 import { copyByStreams } from '../session/copy.ts';
@@ -40,7 +41,7 @@ export interface LocalListenerOptions {
   /** For every session. Default: the user that the program sends. */
   readonly user: string | undefined;
   /** Whether other users of this machine may use the port, too. */
-  readonly anyUser: boolean;
+  readonly otherUsers: 'refuse' | 'allow';
   readonly tell: (line: string) => void;
 }
 
@@ -52,6 +53,9 @@ const PEER_MS = 300_000;
 
 /** The port in the name of a Unix socket: what every program tries first. */
 const SOCKET_PORT = 5432;
+
+/** Bytes of `sun_path`, without its end. libuv cuts a longer path. */
+const PATH_LIMIT = process.platform === 'linux' ? 107 : 103;
 
 /** Interval, in ms, at which refused users of this machine are reported. */
 const STRANGERS_MS = 10_000;
@@ -84,7 +88,7 @@ export class LocalListener {
     } catch (error) {
       throw new Error(`--listen: ${errorText(error)}`, { cause: error });
     }
-    if (!('folder' in address) && !options.anyUser && !(await canTellUsers())) {
+    if (!('folder' in address) && options.otherUsers === 'refuse' && !(await canTellUsers())) {
       tell(
         'WARNING: this system does not tell who connects to a port: every user of this machine ' +
           'can log in as you here. Listen on a Unix socket instead: --listen /path/of/a/folder',
@@ -127,16 +131,12 @@ export class LocalListener {
   /** The folder is this user's alone, and so is the socket from its first moment on. */
   async #listenOnSocket(folder: string): Promise<void> {
     const path = join(await privateFolder(folder), `.s.PGSQL.${SOCKET_PORT}`);
+    if (Buffer.byteLength(path) > PATH_LIMIT)
+      throw new Error(`the path ${path} is longer than ${PATH_LIMIT} bytes`);
+    await removeDeadSocket(path);
     const before = process.umask(0o177);
     try {
       await this.#listen({ path });
-    } catch (error) {
-      const isThere = await stat(path).then(
-        () => true,
-        () => false,
-      );
-      if (!isThere) throw error;
-      throw new Error(`${errorText(error)}; if no other pgsso connect runs: rm ${path}`);
     } finally {
       process.umask(before);
     }
@@ -169,8 +169,9 @@ export class LocalListener {
 
   /** Says so now and then, since another user can try as often as he likes. */
   async #isAllowed(socket: Socket): Promise<boolean> {
-    const { address, anyUser, tell } = this.#options;
-    if ('folder' in address || anyUser || (await peerUser(socket)) !== 'other') return true;
+    const { address, otherUsers, tell } = this.#options;
+    if ('folder' in address || otherUsers === 'allow' || (await peerUser(socket)) !== 'other')
+      return true;
     const now = performance.now();
     if (now - this.#strangersTold > STRANGERS_MS) {
       this.#strangersTold = now;
@@ -214,6 +215,17 @@ export class LocalListener {
       signal,
     );
   }
+}
+
+/** Removes the socket of a process that ended without doing so. */
+async function removeDeadSocket(path: string): Promise<void> {
+  const isDead = await new Promise<boolean>((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => socket.destroy());
+    socket.once('error', (error) => resolve(isErrno(error, 'ECONNREFUSED')));
+    socket.once('close', () => resolve(false));
+  });
+  if (isDead) await removeIfThere(path);
 }
 
 /** Hands the greeting to the program, and to each side what the other sent ahead; then copies. */

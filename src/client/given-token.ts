@@ -36,7 +36,8 @@ export async function givenToken(
   const { PGSSO_TOKEN: token, PGSSO_TOKEN_FILE: file, PGSSO_TOKEN_COMMAND: command } = environment;
   if (token) return checked('PGSSO_TOKEN', token);
   if (file) return checked('PGSSO_TOKEN_FILE', await readTokenFile(file));
-  if (command) return checked('PGSSO_TOKEN_COMMAND', await runCommand(command, signal));
+  if (command)
+    return checked('PGSSO_TOKEN_COMMAND', await runCommand(command, environment, signal));
   return undefined;
 }
 
@@ -96,9 +97,14 @@ async function readTokenFile(path: string): Promise<string> {
 }
 
 /** Runs the command in a shell. Its errors are shown as it writes them; its output is the token. */
-async function runCommand(command: string, signal: AbortSignal): Promise<string> {
+async function runCommand(
+  command: string,
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<string> {
   const child = spawn(command, {
     shell: true,
+    env,
     stdio: ['ignore', 'pipe', 'inherit'],
     signal: AbortSignal.any([signal, AbortSignal.timeout(COMMAND_MS)]),
   });

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { parseAddress } from '../lib/network.ts';
 
-/** The peer's user: this one (or root), another one, or one that this system does not tell. */
+/** The peer's user: this one, another one (root too), or one that this system does not tell. */
 export type PeerUser = 'own' | 'other' | 'unknown';
 
 const TABLES = ['/proc/net/tcp', '/proc/net/tcp6'] as const;
@@ -34,7 +34,7 @@ export async function peerUser(socket: Socket): Promise<PeerUser> {
       if (short(local) !== wanted[0] || short(remote) !== wanted[1]) continue;
       // A socket that its process has closed already has no inode, and user 0 in place of its own.
       const isOpen = inode !== undefined && inode !== '0';
-      return isOpen && (Number(user) === me || user === '0') ? 'own' : 'other';
+      return isOpen && Number(user) === me ? 'own' : 'other';
     }
   }
   return 'other';

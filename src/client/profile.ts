@@ -3,7 +3,7 @@
  * configuration folder. There is no secret in them. `pgsso login` writes a profile, options and
  * environment variables come before it.
  */
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FetchJson } from '../http/json-client.ts';
 import { errorText, UsageError } from '../lib/errors.ts';
@@ -17,7 +17,7 @@ import { privateFolder } from './folders.ts';
 export type UseToken = 'access_token' | 'id_token';
 const USE_TOKENS: readonly UseToken[] = ['access_token', 'id_token'];
 
-/** A profile, or what options say in its place. An empty text counts as absent. */
+/** A profile, or what options say in its place. An empty scope or audience means none. */
 export interface Profile {
   /** The address of a pgsso whose `/.well-known/pgsso.json` says the rest. */
   readonly url?: string | undefined;
@@ -31,6 +31,9 @@ export interface Profile {
   readonly sql_host?: string | undefined;
   readonly sql_port?: number | undefined;
 }
+
+/** The mode bits with which group and world may write. */
+const OTHERS_WRITE = 0o022;
 
 /** The members of a profile that are texts. */
 const TEXTS = [
@@ -68,7 +71,7 @@ export async function readProfile(config: string, name: string): Promise<Profile
   const path = profilePath(config, name);
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = await readOwn(path);
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined;
     throw new Error(`the profile ${path}: ${errorText(error)}`, { cause: error });
@@ -79,6 +82,21 @@ export async function readProfile(config: string, name: string): Promise<Profile
     return parseProfile(json.value);
   } catch (error) {
     throw new Error(`the profile ${path}: ${errorText(error)}`, { cause: error });
+  }
+}
+
+/** Whoever can write to a profile decides where tokens come from, and where they go. */
+async function readOwn(path: string): Promise<string> {
+  const file = await open(path, 'r');
+  try {
+    const { mode, uid } = await file.stat();
+    const me = process.getuid?.();
+    if (me !== undefined && uid !== me && uid !== 0) throw new Error('it belongs to another user');
+    if (me !== undefined && (mode & OTHERS_WRITE) !== 0)
+      throw new Error(`other users can write to it: chmod go-w ${path}`);
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
   }
 }
 
@@ -133,6 +151,8 @@ export async function fetchProfile(
     const { issuer, client_id, scope, audience, sql_host, sql_port } = parseProfile(body);
     if (issuer === undefined || client_id === undefined)
       throw new Error('it has no issuer or no client_id (setting pgsso.client.client_id)');
+    if (sql_host !== undefined && !/^[\w.:-]+$/.test(sql_host))
+      throw new Error('sql_host is not the name or address of a host');
     return { url, issuer, client_id, scope, audience, sql_host, sql_port };
   } catch (error) {
     throw new Error(`--url: ${address.href}: ${errorText(error)}`, { cause: error });

@@ -78,10 +78,9 @@ export class TokenSource {
     const { client, state } = this.#options;
     if (!client) throw new Error(`there is no issuer: ${this.#options.loginCommand}`);
     const store = await TokenStore.open(state, client);
-    const issuer = await this.#open(client, signal);
-    return this.#locked(store, signal, async () =>
-      this.#keep(store, await this.#grantAnew(issuer, signal)),
-    );
+    // Others may refresh what is stored while the person is asked.
+    const granted = await this.#grantAnew(await this.#open(client, signal), signal);
+    return this.#locked(store, signal, () => this.#keep(store, granted));
   }
 
   async #fromCommand(signal: AbortSignal): Promise<ClientToken | undefined> {

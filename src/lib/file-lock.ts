@@ -58,7 +58,7 @@ async function acquire(path: string, content: string, signal: AbortSignal): Prom
     signal.throwIfAborted();
     seen = await follow(path, seen);
     if (seen && isAbandoned(seen)) await removeAbandoned(path, seen);
-    else await pause(LOOK_MS, undefined, { signal });
+    else await pause(LOOK_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 

@@ -6,7 +6,7 @@
 import type * as Library from 'openid-client';
 import type { LibraryRequest } from '../http/json-client.ts';
 import { isLoopback } from '../lib/network.ts';
-import { formatText } from '../lib/text.ts';
+import { formatText, isUsableText } from '../lib/text.ts';
 
 /** A client that is registered at an issuer, and what it asks for. */
 export interface OAuthClient {
@@ -84,7 +84,7 @@ export async function openIssuer(
   );
   const server = configuration.serverMetadata();
   for (const name of ENDPOINTS) checkEndpoint(address, name, server[name]);
-  return { library, configuration, client, scope: client.scope ?? defaultScope(server) };
+  return { library, configuration, client, scope: client.scope || defaultScope(server) };
 }
 
 /**
@@ -93,7 +93,8 @@ export async function openIssuer(
  * @throws Error unless it is https, or http on this host
  */
 export function issuerAddress(issuer: string): URL {
-  if (!URL.canParse(issuer)) throw new Error(`the issuer "${formatText(issuer)}" is not a URL`);
+  if (!URL.canParse(issuer) || !isUsableText(issuer))
+    throw new Error(`the issuer "${formatText(issuer)}" is not a URL`);
   const address = new URL(issuer);
   const { protocol } = address;
   if (address.username !== '' || address.password !== '')
@@ -106,7 +107,7 @@ export function issuerAddress(issuer: string): URL {
 /** Tokens by the client's id and secret (RFC 6749, 4.4). */
 export function grantClientCredentials(issuer: Issuer): Promise<GrantedTokens> {
   const { library, configuration, client } = issuer;
-  const scope = client.scope === undefined ? {} : { scope: client.scope };
+  const scope = client.scope ? { scope: client.scope } : {};
   return granted(issuer, () =>
     library.clientCredentialsGrant(configuration, { ...scope, ...audienceOf(client) }),
   );

@@ -2,11 +2,12 @@
  * `pgsso connect` before a pgsso with TLS and a real PostgreSQL, with a driver that knows nothing
  * of tokens.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { LocalListener, type LocalListenerOptions } from '../../src/client/connect.ts';
@@ -23,8 +24,8 @@ import { newUser } from './world.ts';
 
 const AUDIENCE = 'urn:databases';
 
-/** Seconds. Short enough that a test can wait for the end of a token. */
-const LIFETIME = 3;
+/** Seconds. A test can wait for the end, and half of it is longer than a login takes. */
+const LIFETIME = 6;
 
 const files = mkdtempSync(join(tmpdir(), 'pgsso-connect-'));
 t.teardown(() => rmSync(files, { recursive: true, force: true }));
@@ -52,6 +53,7 @@ const startUpstream = (port = 0): Promise<FrontEnd> =>
     settings: {
       'server.jwt_authentication.issuers.configuration': provider.issuer,
       'server.jwt_authentication.audience': AUDIENCE,
+      'server.jwt_authentication.jwks': '{"keys":[]}',
       'server.jwt_authentication.jwks_auto_fetch.enabled': 'true',
     },
   });
@@ -85,7 +87,7 @@ async function listen(t: Test, options: Partial<LocalListenerOptions> = {}) {
     upstream: await openUpstream(url),
     source,
     user: undefined,
-    anyUser: false,
+    otherUsers: 'refuse',
     tell: (line) => told.push(line),
     ...options,
   });
@@ -107,9 +109,16 @@ const grants = (): number => provider.requests.get('/token client_credentials') 
 t.test('fifty programs log in while tokens expire, and each gets a fresh one', async (t) => {
   const where = await listen(t);
   const before = grants();
+  const { expiresAt = 0 } = await source.get(new AbortController().signal);
   const clients: pg.Client[] = [];
-  while (clients.length < 50 || grants() < before + 3)
-    clients.push(...(await Promise.all(Array.from({ length: 10 }, () => client(where)))));
+  // Some come before the first token ends, and some after it.
+  while (clients.length < 50 || Date.now() < expiresAt + 1000) {
+    const some = await Promise.all(Array.from({ length: 10 }, () => client(where)));
+    if (clients.length < 50) clients.push(...some);
+    else await Promise.all(some.map((each) => each.end()));
+    await sleep(100);
+  }
+  t.ok(grants() >= before + 2);
   const users = await Promise.all(
     clients.map(async (each) => (await each.query('SELECT current_user')).rows[0].current_user),
   );
@@ -174,6 +183,22 @@ t.test('a Unix socket is this user’s alone, from its first moment on', async (
   const where = await listen(t, { address: { folder } });
   t.equal(statSync(folder).mode & 0o777, 0o700);
   t.equal(statSync(join(folder, '.s.PGSQL.5432')).mode & 0o777, 0o600);
+  const opened = await client(where);
+  await opened.end();
+  await t.rejects(listen(t, { address: { folder } }), { message: /--listen: .*EADDRINUSE/ });
+  const path = join(files, 'dead', '.s.PGSQL.5432');
+  mkdirSync(join(files, 'dead'), { mode: 0o700 });
+  const listening = `require('net').createServer().listen('${path}', `;
+  const script = `${listening}() => process.kill(process.pid, 9))`;
+  spawnSync(process.execPath, ['-e', script]);
+  t.ok(existsSync(path), 'a process that was killed has left its socket');
+  const again = await client(await listen(t, { address: { folder: join(files, 'dead') } }));
+  await again.end();
+});
+
+t.test('the user at the other end is found over IPv6 too', async (t) => {
+  const where = await listen(t, { address: { host: '::1', port: 0 } }).catch(() => undefined);
+  if (!where) return t.comment('this system has no IPv6');
   const opened = await client(where);
   await opened.end();
 });

@@ -1,5 +1,5 @@
 /** `pgsso login`, `token` and `logout` with a real OpenID provider, as processes of a user. */
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import t from 'tap';
@@ -38,14 +38,10 @@ t.test(
       stderr: /Logged in at \S+ as alice; .*Next: pgsso psql/s,
     });
 
-    const { status, stdout } = await user.run(['token']);
-    t.equal(status, 0);
-    t.match(claimsOf(stdout), { sub: 'alice', aud: AUDIENCE, iss: provider.issuer });
-    t.match(JSON.parse((await user.run(['token', '--json'])).stdout), {
-      token: stdout.trim(),
-      expires_at: /^20\d\d-/,
-      issuer: provider.issuer,
-    });
+    const { status, stdout } = await user.run(['token', '--json']);
+    const found = JSON.parse(stdout);
+    t.match([status, found], [0, { expires_at: /^20\d\d-/, issuer: provider.issuer }]);
+    t.match(claimsOf(found.token), { sub: 'alice', aud: AUDIENCE, iss: provider.issuer });
     const idToken = (await user.run(['token'], { PGSSO_USE_TOKEN: 'id_token' })).stdout;
     t.match(claimsOf(idToken), { sub: 'alice', aud: NATIVE_CLIENT });
 
@@ -54,13 +50,18 @@ t.test(
       (statSync(path).mode & 0o777).toString(8),
     );
     t.strictSame(modes, ['700', '600'], 'nobody else reads the tokens, and no lock is left');
-    const profile = readFileSync(join(user.home, '.config/pgsso/default.json'), 'utf8');
-    t.notMatch(profile, /eyJ/, 'the profile has no secret');
+    const profile = join(user.home, '.config/pgsso/default.json');
+    t.notMatch(readFileSync(profile, 'utf8'), /eyJ/, 'the profile has no secret');
+    chmodSync(profile, 0o666);
+    t.match(await user.run(['token']), { status: 1, stderr: /can write to it: chmod go-w/ });
+    chmodSync(profile, 0o600);
+    chmodSync(state, 0o755);
+    t.match(await user.run(['token']), { status: 1, stderr: /chmod 700 / });
+    chmodSync(state, 0o700);
 
     t.match(await user.run(['logout']), { status: 0, stderr: /forgotten here and revoked/ });
     t.ok((provider.requests.get('/token/revocation') ?? 0) >= 2, 'refresh and access token');
     t.match(await user.run(['token']), { status: 1, stdout: '', stderr: /run "pgsso login"/ });
-    t.match(await user.run(['logout']), { status: 0, stderr: /There was no login/ });
   },
 );
 

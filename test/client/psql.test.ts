@@ -60,6 +60,8 @@ t.test('TLS is verified in full unless every host is this one', async (t) => {
     const { PGSSLMODE } = await childEnvironment({ HOME: home, ...env }, profile, 'T', args);
     t.equal(PGSSLMODE, mode, JSON.stringify([args, env]));
   }
+  const chosen = await childEnvironment({ HOME: home }, profile, 'T', ['sslmode=require host=db']);
+  t.equal(chosen['PGSSLROOTCERT'], undefined, 'another sslmode is not made stricter by a bundle');
   const set = await childEnvironment({ HOME: home, PGOPTIONS: '-c geqo=off' }, profile, 'T', []);
   t.match(set, {
     PGHOST: 'db.example.com',
@@ -102,9 +104,11 @@ t.test('signals go to the child, and its end is the end', async (t) => {
   await asked.says(/ready/);
   asked.child.kill('SIGTERM');
   t.match(await asked.end(), { status: 7, stderr: /asked/ });
-  const ignored = user.start(['psql', '--', 'sh', '-c', 'echo ready >&2; sleep 0.3; exit 5'], env);
+  const waits = 'echo ready >&2; until [ -e go ]; do sleep 0.05; done; exit 5';
+  const ignored = user.start(['psql', '--', 'sh', '-c', waits], env);
   await ignored.says(/ready/);
   ignored.child.kill('SIGINT');
+  writeFileSync(join(user.home, 'go'), '');
   t.match(await ignored.end(), { status: 5 }, 'Ctrl+C is for the child');
   t.match(await user.run(['psql', '--', 'sh', '-c', 'kill -KILL $$'], env), { status: 137 });
   t.match(await user.run(['psql', '--', 'no-such-program'], env), {
@@ -145,12 +149,21 @@ t.test('a shell completes commands, options and values', async (t) => {
   t.strictSame(complete('pgsso', 'token', '--use-token', ''), ['access_token', 'id_token']);
   t.strictSame(complete('pgsso', 'serve', '--superusers', 'r'), ['refuse']);
   t.strictSame(complete('pgsso', 'completion', ''), ['bash', 'zsh', 'fish']);
+  const asked = {
+    zsh: 'autoload -Uz compinit; compinit -D -u; . ./zsh; echo $_comps[pgsso]',
+    fish: 'source fish; complete -C "pgsso lo"; complete -C "pgsso token --use-token "',
+  };
+  const found = { zsh: /_pgsso/, fish: /^login\t.*\nlogout\t.*\naccess_token.*\nid_token/ };
   for (const shell of ['zsh', 'fish'] as const) {
     const { stdout } = await user.run(['completion', shell]);
-    t.match(stdout, /pgsso/);
-    const file = join(user.home, `completion.${shell}`);
-    writeFileSync(file, stdout);
-    if (missing(shell)) t.comment(`${shell} is not installed: its script is not run`);
-    else t.match(spawnSync(shell, ['-n', file]), { status: 0 }, shell);
+    writeFileSync(join(user.home, shell), stdout);
+    if (missing(shell)) {
+      t.match(stdout, /pgsso/);
+      t.comment(`${shell} is not installed: its script is not run`);
+      continue;
+    }
+    const env = { ...process.env, HOME: user.home };
+    const outcome = spawnSync(shell, ['-c', asked[shell]], { cwd: user.home, env });
+    t.match(outcome.stdout.toString(), found[shell], `${shell}: ${outcome.stderr}`);
   }
 });
