@@ -47,7 +47,7 @@ const { values: flags } = parseArgs({
   },
 });
 const rounds = Number(flags.rounds ?? (flags.quick ? 3 : 10));
-const seconds = flags.quick ? 1 : 5;
+const transactions = flags.quick ? 8000 : 40_000;
 const bulkBytes = (flags.quick ? 256 : 1024) * 1024 * 1024;
 const copyRows = flags.quick ? 300_000 : 1_000_000;
 const logins = flags.quick ? 40 : 100;
@@ -97,6 +97,8 @@ try {
 async function main(): Promise<void> {
   const rows = (await makeRows()).filter(({ name }) => name.includes(flags.rows));
   const figures = new Map(rows.map((row) => [row, newFigures(row)]));
+  // The first round warms up and does not count.
+  for (const row of rows) for (const { target } of row.subjects) await row.measure(target);
   for (let round = 1; round <= rounds; round++) {
     for (const [row, of] of figures) {
       progress(`round ${round} of ${rounds}: ${row.name}`);
@@ -291,7 +293,7 @@ function pgbenchRows(subjects: readonly Subject[], overTls: readonly Subject[]):
     name,
     reference: 'pgbouncer',
     subjects: of,
-    measure: (target) => pgbench(target, clients, seconds, prepared),
+    measure: (target) => pgbench(target, clients, transactions, prepared),
     rate: ['transactions/s', 1],
     cpu: per100k,
   });
@@ -350,7 +352,7 @@ function loginRows(subjects: readonly Subject[], scram: readonly Subject[]): Row
       name: 'logins by pgbench -C, 8 clients',
       reference: reference.name,
       subjects: [...subjects, reference],
-      measure: (target: Target) => pgbench(target, 8, seconds, ['-C']),
+      measure: (target: Target) => pgbench(target, 8, logins * 4, ['-C']),
       rate,
       cpu,
     })),

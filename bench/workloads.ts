@@ -42,14 +42,19 @@ function environment({ port, tls, login }: Target): NodeJS.ProcessEnv {
   };
 }
 
-/** pgbench's built-in SELECT by key. Transactions a second. */
+/**
+ * pgbench's built-in SELECT by key. Transactions a second.
+ *
+ * @param transactions in all
+ */
 export async function pgbench(
   target: Target,
   clients: number,
-  seconds: number,
+  transactions: number,
   options: readonly string[] = [],
 ): Promise<Measured> {
-  const args = ['-n', '-S', '-c', String(clients), '-T', String(seconds), ...options];
+  const each = Math.ceil(transactions / clients);
+  const args = ['-n', '-S', '-c', String(clients), '-t', String(each), ...options];
   const { stdout } = await run('pgbench', args, { env: environment(target) });
   const [, count] = /actually processed: (\d+)/.exec(stdout) ?? [];
   const [, rate] = /tps = ([\d.]+)/.exec(stdout) ?? [];

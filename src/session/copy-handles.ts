@@ -209,7 +209,8 @@ class HandleCopy implements Copy {
   /** Writes what waits, and reads on when nothing does. */
   #flush(): void {
     if (!this.#isWriting && this.#queued > 0) {
-      const bytes = Buffer.concat(this.#queue);
+      const [one, ...more] = this.#queue;
+      const bytes = one && more.length === 0 ? one : Buffer.concat(this.#queue);
       this.#queue = [];
       this.#queued = 0;
       this.#writeQueued(bytes);
@@ -242,7 +243,7 @@ class HandleCopy implements Copy {
     this.#lent = lent;
     this.#request = undefined;
     this.#isWriting = true;
-    if (!this.#readsOn) this.#hold();
+    if (lent || !this.#readsOn) this.#hold();
   }
 
   /** The end of a write that was under way. */
