@@ -73,7 +73,7 @@ export class ApiKeyUses {
   readonly #uses = new Map<string, number>();
 
   /** Notes a login. */
-  note({ digest }: ApiKey, at: number): void {
+  note({ digest }: Pick<ApiKey, 'digest'>, at: number): void {
     this.#uses.delete(digest);
     this.#uses.set(digest, at);
     const [oldest] = this.#uses.keys();

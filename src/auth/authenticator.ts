@@ -37,7 +37,7 @@ export interface AuthenticatorOptions {
   /** `allow`: a token may log in as a superuser, so the startup message may name a role. */
   readonly superusers: 'refuse' | 'allow';
   /** Is told of each login with an API key. Undefined if logins are only explained. */
-  readonly apiKeyUses?: ApiKeyUses | undefined;
+  readonly apiKeyUses?: Pick<ApiKeyUses, 'note'> | undefined;
   /** Asks an issuer for groups that the token does not name. Undefined where that is impossible. */
   readonly userinfo?: UserinfoLookup | undefined;
 }
@@ -54,7 +54,7 @@ export class Authenticator {
   readonly #now: () => number;
   readonly #isReserved: (user: string) => boolean;
   readonly #superusers: 'refuse' | 'allow';
-  readonly #apiKeyUses: ApiKeyUses | undefined;
+  readonly #apiKeyUses: AuthenticatorOptions['apiKeyUses'];
   readonly #userinfo: UserinfoLookup | undefined;
 
   constructor(options: AuthenticatorOptions) {

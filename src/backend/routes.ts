@@ -18,6 +18,8 @@ export interface RouteOptions extends BackendOptions, UrlSources {
   readonly routes: readonly string[];
   /** Unfinished logins of the process at once. Default: any number. */
   readonly maxLogins?: number;
+  /** How many processes the share of a route is divided among. Default: 1. */
+  readonly workers?: number;
 }
 
 /** With several routes, the part of the unfinished logins that may wait for one of them. */
@@ -55,7 +57,7 @@ export class Routes {
   static async open(options: RouteOptions, notice: BackendNotice): Promise<Routes> {
     const rules = parseRoutes(options);
     const routes: Route[] = [];
-    const limit = shareOf(rules.length, options.maxLogins);
+    const limit = shareOf(rules.length, options);
     try {
       for (const { name, matches, url } of rules) {
         const noticeOf: BackendNotice = (level, text) =>
@@ -119,8 +121,11 @@ export class Routes {
   }
 }
 
-function shareOf(routes: number, maxLogins = Number.POSITIVE_INFINITY): number {
-  return routes > 1 ? Math.max(1, Math.floor(maxLogins * ROUTE_SHARE)) : maxLogins;
+function shareOf(
+  routes: number,
+  { maxLogins = Number.POSITIVE_INFINITY, workers = 1 }: RouteOptions,
+): number {
+  return routes > 1 ? Math.max(1, Math.floor((maxLogins * ROUTE_SHARE) / workers)) : maxLogins;
 }
 
 /**

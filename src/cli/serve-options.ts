@@ -18,6 +18,7 @@ import {
   parseSize,
   parseTimeout,
   parseUserName,
+  parseWorkers,
   repeatable,
   sourceOf,
 } from './values.ts';
@@ -311,6 +312,14 @@ const table: Table = {
     parse: parseTimeout,
     default: 30_000,
     defaultText: '30s',
+  },
+  workers: {
+    group: 'Limits:',
+    flags: '--workers <N>',
+    description: 'processes that share the listeners and all limits; auto: one a processor',
+    variable: 'PGSSO_WORKERS',
+    parse: parseWorkers,
+    default: 1,
   },
   metricsListen: {
     group: 'Metrics and log:',

@@ -3,7 +3,6 @@
  * ends it at once. SIGHUP reads certificates and credential files again.
  */
 import type { Command } from 'commander';
-import type { Log } from '../observe/log.ts';
 import type { ServeOptions } from '../server/options.ts';
 import type { RunningServer } from '../server/server.ts';
 import { addServeOptions, type ParsedOptions, readServeOptions } from './serve-options.ts';
@@ -39,16 +38,17 @@ export function addServeCommand(program: Command): void {
 }
 
 async function run(options: ServeOptions): Promise<void> {
-  const { serve } = await import('../server/server.ts');
   const { createLog } = await import('../observe/log.ts');
-  const format = options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json');
-  const log = createLog(format, options.logLevel);
+  const { logWritten } = await import('../server/closing.ts');
+  const serve = await serverFor(options);
+  const logFormat = options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json');
+  const log = createLog(logFormat, options.logLevel);
   // The signals are handled before the log says "ready": a supervisor may send one right after.
   let server: RunningServer | undefined;
   process.on('SIGHUP', () => void server?.reload());
   const stopped = stopSignal();
   try {
-    server = await serve(options, log);
+    server = await serve({ ...options, logFormat }, log);
     // A supervisor waits for the line that says "ready".
     log.flush();
     log.info({ event: 'shutdown', signal: await stopped }, 'draining');
@@ -65,12 +65,10 @@ async function run(options: ServeOptions): Promise<void> {
   process.exit(0);
 }
 
-/** Resolves when what was logged is written, or cannot be written in time. */
-function logWritten(log: Log): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, EXIT_MS);
-    log.flush(() => resolve());
-  });
+/** What starts the server: in this process alone, or with workers. */
+async function serverFor({ workers }: ServeOptions) {
+  if (workers === 1) return (await import('../server/server.ts')).serve;
+  return (await import('../server/workers/primary.ts')).serveWithWorkers;
 }
 
 /** Resolves at the first signal. A second one ends the process at once. */

@@ -4,6 +4,7 @@
  * value came from.
  */
 import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { OptionSource } from '../backend/url.ts';
 import type { ListenAddress } from '../session/listener.ts';
@@ -46,6 +47,16 @@ export function parseSize(text: string): number {
   if (!/^\d{1,4}$/.test(text))
     throw new InvalidArgumentError('Give a whole number from 0 to 9999.');
   return Number(text);
+}
+
+/** More than one for each processor is of no use, and limits are divided among them. */
+const WORKER_LIMIT = 32;
+
+/** Parses a number of worker processes; `auto` is one for each processor. */
+export function parseWorkers(text: string): number {
+  if (text === 'auto') return Math.min(WORKER_LIMIT, availableParallelism());
+  if (/^[1-9]\d?$/.test(text) && Number(text) <= WORKER_LIMIT) return Number(text);
+  throw new InvalidArgumentError(`Give auto, or a whole number from 1 to ${WORKER_LIMIT}.`);
 }
 
 /**

@@ -27,21 +27,15 @@ export class Console implements ConsoleAccess {
   }
 
   admit(user: string, method: 'token' | 'native', client: string): ServeConsole {
-    const role = this.#services.operators.roleOf(user, method);
-    if (role !== undefined)
-      return (channel, session, wasGreeted) =>
-        serveOperator(
-          channel,
-          new ConsoleSession({ name: user, role, client }, this.#services, this.#memory),
-          session,
-          this.#draining.signal,
-          wasGreeted,
-        );
-    throw new PgError({
-      code: 'not_an_operator',
-      message: 'only users with the VIEWCLUSTERSETTING privilege are allowed to use the console',
-      reason: `${user} is named neither by --admin nor by --viewer`,
-    });
+    const role = this.#services.operators.admit(user, method);
+    return (channel, session, wasGreeted) =>
+      serveOperator(
+        channel,
+        new ConsoleSession({ name: user, role, client }, this.#services, this.#memory),
+        session,
+        this.#draining.signal,
+        wasGreeted,
+      );
   }
 
   /**

@@ -38,6 +38,21 @@ export class Operators {
   roleOf(user: string, method: 'token' | 'native'): Role | undefined {
     return (method === 'token' ? this.#folded : this.#exact).get(user);
   }
+
+  /**
+   * The same for a user who has logged in.
+   *
+   * @throws PgError 42501 if the user is no operator
+   */
+  admit(user: string, method: 'token' | 'native'): Role {
+    const role = this.roleOf(user, method);
+    if (role !== undefined) return role;
+    throw new PgError({
+      code: 'not_an_operator',
+      message: 'only users with the VIEWCLUSTERSETTING privilege are allowed to use the console',
+      reason: `${user} is named neither by --admin nor by --viewer`,
+    });
+  }
 }
 
 /**

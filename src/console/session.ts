@@ -11,7 +11,7 @@ import { PgError } from '../lib/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { CopyChoice } from '../session/copy-choice.ts';
-import type { SessionRegistry } from '../session/registry.ts';
+import type { NodeSessions } from '../session/registry.ts';
 import type { ApiKeyChange } from '../settings/api-keys.ts';
 import { REDACTED, type SettingChange } from '../settings/changes.ts';
 import { definitions, type SettingName } from '../settings/definitions.ts';
@@ -32,10 +32,10 @@ export interface ConsoleServices {
   /** Undefined without `--directory`. */
   readonly directory: Directory | undefined;
   readonly apiKeyUses: ApiKeyUses;
-  readonly sessions: SessionRegistry;
+  readonly sessions: NodeSessions;
   /** How the bytes of sessions are copied. */
   readonly copy: Pick<CopyChoice, 'name'>;
-  readonly metrics: Metrics;
+  readonly metrics: Pick<Metrics, 'figures'>;
   readonly operators: Operators;
   readonly version: string;
   /** Milliseconds since the epoch. */

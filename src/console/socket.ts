@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText, PgError } from '../lib/errors.ts';
 import { isErrno } from '../lib/files.ts';
+import { Limiter } from '../lib/limiter.ts';
 import { listen } from '../lib/listen.ts';
 import { formatText } from '../lib/text.ts';
 import type { Log } from '../observe/log.ts';
@@ -16,9 +17,11 @@ import { CONSOLE_DATABASE } from '../session/console-access.ts';
 import { closeWithError } from '../session/lingering-close.ts';
 import { Connections } from '../session/listener.ts';
 import { agreeOnVersion, negotiate, openConnection } from '../session/negotiate.ts';
+import type { MessageChannel } from '../wire/channel.ts';
 import { errorResponse } from '../wire/messages.ts';
-import { readParameters } from '../wire/startup.ts';
+import { readParameters, type StartupParameter } from '../wire/startup.ts';
 import type { Console } from './console.ts';
+import type { RelayReader } from './relay.ts';
 
 /** The options of {@link ConsoleSocket.open}. */
 export interface ConsoleSocketOptions {
@@ -30,6 +33,8 @@ export interface ConsoleSocketOptions {
   /** Time for the startup packet, in milliseconds. */
   readonly loginTimeout: number;
   readonly log: Log;
+  /** Takes over the operators whom workers of the node have admitted. Absent without workers. */
+  readonly relays?: RelayReader | undefined;
   /** Checks that the directory is there and that only its owner has access to it. */
   readonly checkDirectory: () => Promise<void>;
 }
@@ -45,7 +50,10 @@ const WATCH_MS = 2000;
 
 const OWNER_ONLY = 0o600;
 
-/** Bounds the connections that scripts of the owner can leave open. */
+/**
+ * Bounds the connections that scripts of the owner can leave open, and apart from them those that
+ * have not said yet what they are. Operators whom a worker has admitted hold places of sessions.
+ */
 const CONNECTION_LIMIT = 100;
 
 /** The socket, which listens until it is closed. */
@@ -54,6 +62,8 @@ export class ConsoleSocket {
   readonly #path: string;
   #server: Server;
   readonly #connections = new Connections();
+  readonly #arriving = new Limiter({ limit: CONNECTION_LIMIT });
+  readonly #owners = new Limiter({ limit: CONNECTION_LIMIT });
   readonly #closing = new AbortController();
   #number = 0;
   #isLost = false;
@@ -97,11 +107,9 @@ export class ConsoleSocket {
   }
 
   #createServer(): Server {
-    const server = createServer({ allowHalfOpen: true }, (socket) =>
+    return createServer({ allowHalfOpen: true }, (socket) =>
       this.#connections.follow(socket, this.#serve(socket)),
     );
-    server.maxConnections = CONNECTION_LIMIT;
-    return server;
   }
 
   async #listen(): Promise<void> {
@@ -146,29 +154,57 @@ export class ConsoleSocket {
   }
 
   async #serve(socket: Socket): Promise<void> {
-    const { console, loginTimeout, log } = this.#options;
-    const connection = openConnection(socket);
-    const number = ++this.#number;
+    const { log } = this.#options;
+    const arriving = this.#arriving.acquire();
+    if (!arriving) return;
     try {
-      const signal = AbortSignal.any([AbortSignal.timeout(loginTimeout), this.#closing.signal]);
-      const arrival = await negotiate(connection, { mode: 'disable', context: undefined }, signal);
-      if (arrival?.packet.kind !== 'startup') return;
-      const { user, database, protocolOptions } = readParameters(arrival.packet.parameters);
-      await agreeOnVersion(arrival.channel, arrival.packet.version, protocolOptions, signal);
-      if (database?.toString() !== CONSOLE_DATABASE)
-        throw noSuchDatabase(database?.toString() ?? '');
-      // The client can open the socket, so it acts for the owner. Its user name is only recorded.
-      const operator = {
-        name: `${formatText(user?.toString() ?? '')} (socket)`,
-        role: 'admin',
-        client: 'socket',
-      } as const;
-      await console.serveOwner(arrival.channel, operator, number);
+      const arrival = await this.#startup(socket).finally(() => arriving.release());
+      if (arrival) await this.#admit(arrival);
     } catch (error) {
       if (error instanceof PgError) await closeWithError(socket, errorResponse(error));
       else log.debug({ event: 'console', reason: errorText(error) }, 'console connection lost');
     }
   }
+
+  /** Reads the startup packet. Undefined if the client has left, or wanted something else. */
+  async #startup(socket: Socket): Promise<Arrival | undefined> {
+    const connection = openConnection(socket);
+    const { loginTimeout } = this.#options;
+    const signal = AbortSignal.any([AbortSignal.timeout(loginTimeout), this.#closing.signal]);
+    const arrival = await negotiate(connection, { mode: 'disable', context: undefined }, signal);
+    if (arrival?.packet.kind !== 'startup') return undefined;
+    const { channel, packet } = arrival;
+    const { protocolOptions } = readParameters(packet.parameters);
+    await agreeOnVersion(channel, packet.version, protocolOptions, signal);
+    return { channel, parameters: packet.parameters };
+  }
+
+  async #admit({ channel, parameters }: Arrival): Promise<void> {
+    const { console, relays } = this.#options;
+    const relayed = relays?.read(parameters);
+    if (relayed) {
+      const { user, method, client, session, wasGreeted } = relayed;
+      return console.admit(user, method, client)(channel, session, wasGreeted);
+    }
+    const { user, database } = readParameters(parameters);
+    if (database?.toString() !== CONSOLE_DATABASE) throw noSuchDatabase(database?.toString() ?? '');
+    const place = this.#owners.acquire();
+    if (!place) throw tooMany();
+    const number = ++this.#number;
+    // The client can open the socket, so it acts for the owner. Its user name is only recorded.
+    const operator = {
+      name: `${formatText(user?.toString() ?? '')} (socket)`,
+      role: 'admin',
+      client: 'socket',
+    } as const;
+    await console.serveOwner(channel, operator, number).finally(() => place.release());
+  }
+}
+
+/** A connection that has sent its startup packet. */
+interface Arrival {
+  readonly channel: MessageChannel;
+  readonly parameters: readonly StartupParameter[];
 }
 
 /** Where the console of a process listens; libpq expects the name. */
@@ -207,5 +243,13 @@ function noSuchDatabase(name: string): PgError {
     code: 'unknown_database',
     message: `database "${formatText(name)}" does not exist`,
     hint: `This socket is the console alone: psql -d ${CONSOLE_DATABASE}`,
+  });
+}
+
+function tooMany(): PgError {
+  return new PgError({
+    code: 'too_many_sessions',
+    message: 'sorry, too many clients already',
+    reason: `${CONNECTION_LIMIT} connections are open on the socket of the console`,
   });
 }

@@ -6,21 +6,20 @@
  */
 import type { FetchJson } from '../http/json-client.ts';
 import { Limiter } from '../lib/limiter.ts';
-import { formatText, formatValues } from '../lib/text.ts';
+import { formatValues } from '../lib/text.ts';
 import type { KeySet } from '../settings/jwks.ts';
 import { waysToLogIn } from '../settings/oauthbearer.ts';
 import type { LoginSettings } from '../settings/snapshot.ts';
-import { type Discovery, discoveryAddress, freshFor, providerAccess } from './discovery.ts';
+import { type Discovery, discoveryAddress, freshFor } from './discovery.ts';
 import {
   type FetchedJwks,
   IssuerKeys,
   type IssuerKeysOptions,
-  type KeyOrigin,
-  type KeyTimes,
+  type KeyState,
   keyNames,
-  originText,
 } from './issuer-keys.ts';
-import { type IssuerState, type KeySource, KeysUnavailable } from './key-source.ts';
+import { type KeyOrigin, keyTimes, OriginNames, originOf, originsOf } from './key-origin.ts';
+import type { IssuerState, KeySource } from './key-source.ts';
 
 /** What a {@link FetchedKeys} is made with. */
 export interface FetchedKeysOptions extends Omit<IssuerKeysOptions, 'fetch' | 'waiting'> {
@@ -41,8 +40,7 @@ export class FetchedKeys implements KeySource {
   readonly #issuerOptions: IssuerKeysOptions;
   readonly #closed = new AbortController();
   readonly #issuers = new Map<string, IssuerKeys>();
-  /** By snapshot of the settings, then by issuer: the key in `#issuers`. */
-  readonly #names = new WeakMap<LoginSettings, ReadonlyMap<string, string>>();
+  readonly #names = new OriginNames();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: FetchedKeysOptions) {
@@ -74,6 +72,20 @@ export class FetchedKeys implements KeySource {
       fetchedAt,
       lastError,
     }));
+  }
+
+  /**
+   * What is known of the keys of an issuer.
+   *
+   * @throws KeysUnavailable if the settings name no place for them
+   */
+  stateOf(issuer: string, values: LoginSettings): KeyState {
+    return this.#find(issuer, values).state;
+  }
+
+  /** The same of every issuer, for a worker that begins. */
+  states(values: LoginSettings): readonly KeyState[] {
+    return this.#due(values).map(({ state }) => state);
   }
 
   /** Whether the keys of each issuer are present, or a fetch of them has failed. */
@@ -122,34 +134,19 @@ export class FetchedKeys implements KeySource {
   }
 
   #current(values: LoginSettings): readonly IssuerKeys[] {
-    const { issuers, jwksUris } = values['server.jwt_authentication.issuers.configuration'];
-    return issuers
-      .filter((issuer) => !jwksUris || jwksUris.has(issuer))
-      .map((issuer) => this.#find(issuer, values));
+    return originsOf(values).map((origin) => this.#at(origin, values));
   }
 
+  /** @throws KeysUnavailable if the settings name no place for the issuer's keys */
   #find(issuer: string, values: LoginSettings): IssuerKeys {
-    const { jwksUris } = values['server.jwt_authentication.issuers.configuration'];
-    const jwksUri = jwksUris?.get(issuer);
-    if (jwksUris && jwksUri === undefined) {
-      throw new KeysUnavailable(`no entry for ${formatText(issuer)} in the issuer_jwks_map`, 'us');
-    }
-    const { ca, allowInsecure } = providerAccess(values);
-    const origin = { issuer, jwksUri, ca, allowInsecure };
-    const name = this.#nameOf(origin, values);
+    return this.#at(originOf(issuer, values), values);
+  }
+
+  #at(origin: KeyOrigin, values: LoginSettings): IssuerKeys {
+    const name = this.#names.nameOf(origin, values);
     const known = this.#issuers.get(name) ?? new IssuerKeys(origin, this.#issuerOptions);
     this.#issuers.set(name, known);
     return known;
-  }
-
-  /** Made once for each snapshot, because a bundle of authorities may have a megabyte. */
-  #nameOf(origin: KeyOrigin, values: LoginSettings): string {
-    const names = this.#names.get(values);
-    const known = names?.get(origin.issuer);
-    if (known !== undefined) return known;
-    const name = originText(origin);
-    this.#names.set(values, new Map([...(names ?? []), [origin.issuer, name]]));
-    return name;
   }
 
   async #fetch(
@@ -171,11 +168,4 @@ export class FetchedKeys implements KeySource {
       throw error;
     }
   }
-}
-
-function keyTimes(values: LoginSettings): KeyTimes {
-  return {
-    timeout: values['server.jwt_authentication.client.timeout'],
-    maxAge: values['pgsso.jwks_max_age'],
-  };
 }

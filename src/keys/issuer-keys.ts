@@ -10,6 +10,7 @@ import { formatValues } from '../lib/text.ts';
 import { type KeySet, parsePublishedKeys } from '../settings/jwks.ts';
 import type { Clocks } from './discovery.ts';
 import type { KeyStore } from './key-files.ts';
+import { type KeyOrigin, type KeyTimes, originDigest, originText } from './key-origin.ts';
 import { type KeyEvents, KeysUnavailable } from './key-source.ts';
 
 const SECOND = 1000;
@@ -34,18 +35,6 @@ const RENEW_SPREAD = 0.1;
  */
 const GRACE_MS = 2 * SECOND;
 
-/**
- * Where an issuer's keys come from, with all settings that decide whether they can be trusted. Keys
- * of one origin must not be used for another.
- */
-export interface KeyOrigin {
-  readonly issuer: string;
-  /** Undefined if the discovery document names it. */
-  readonly jwksUri: string | undefined;
-  readonly ca: string;
-  readonly allowInsecure: boolean;
-}
-
 /** A key set as it was fetched. */
 export interface FetchedJwks {
   /** The address that it was fetched from. */
@@ -55,23 +44,33 @@ export interface FetchedJwks {
   readonly freshFor: number;
 }
 
+/** What is known of the keys of one origin, for another process of the node. */
+export interface KeyState {
+  /** The {@link originDigest}. */
+  readonly origin: string;
+  /** The key set, as text. Undefined if there is none. */
+  readonly jwks: string | undefined;
+  /** When it was fetched, in milliseconds since the epoch. */
+  readonly fetchedAt: number | undefined;
+  /** How old it is, and how long it is still fresh, in milliseconds. */
+  readonly age: number;
+  readonly freshFor: number;
+  /** Why the last fetch failed. Undefined if it did not. */
+  readonly lastError: string | undefined;
+}
+
 /** What all {@link IssuerKeys} of a process share. */
 export interface IssuerKeysOptions extends Clocks {
   /** Fetches the key set. The timeout is in milliseconds. */
   fetch(origin: KeyOrigin, timeout: number): Promise<FetchedJwks>;
   readonly store: KeyStore;
   readonly events: KeyEvents;
+  /** Called after each fetch with what is known then. */
+  readonly changed?: ((state: KeyState) => void) | undefined;
   /** Bounds the logins that wait because of a token that is not verified, by issuer. */
   readonly waiting: Limiter;
   /** From 0 to less than 1. */
   readonly random: () => number;
-}
-
-/** The settings that do not decide where keys come from. Times in milliseconds. */
-export interface KeyTimes {
-  readonly timeout: number;
-  /** How old the last good keys may be. */
-  readonly maxAge: number;
 }
 
 /** The set in use. Times are on the monotonic clock, in milliseconds. */
@@ -129,6 +128,19 @@ export class IssuerKeys {
 
   get lastError(): string | undefined {
     return this.#lastError;
+  }
+
+  get state(): KeyState {
+    const now = this.#options.monotonic();
+    const { text, fetchedAt, since = now, freshUntil = now } = this.#set ?? {};
+    return {
+      origin: originDigest(this.origin),
+      jwks: text,
+      fetchedAt,
+      age: now - since,
+      freshFor: freshUntil - now,
+      lastError: this.#lastError,
+    };
   }
 
   /**
@@ -223,7 +235,12 @@ export class IssuerKeys {
     return this.#running;
   }
 
-  async #fetchOnce({ timeout }: KeyTimes): Promise<void> {
+  async #fetchOnce(times: KeyTimes): Promise<void> {
+    await this.#tryFetch(times);
+    if (!this.#isRetired) this.#options.changed?.(this.state);
+  }
+
+  async #tryFetch({ timeout }: KeyTimes): Promise<void> {
     const { fetch, events, now, monotonic, random } = this.#options;
     const { issuer } = this.origin;
     const [fetchedAt, since] = [now(), monotonic()];
@@ -308,18 +325,25 @@ export class IssuerKeys {
   }
 
   #unavailable(): KeysUnavailable {
-    const fetchedAt = this.#set && new Date(this.#set.fetchedAt).toISOString();
-    const age = fetchedAt ? `; the last good ones are of ${fetchedAt}, pgsso.jwks_max_age` : '';
-    return new KeysUnavailable(
-      `that they could not be fetched: ${this.#lastError ?? 'the fetch was given up'}${age}`,
-      'identity provider',
-    );
+    return noUsableKeys(this.#set?.fetchedAt, this.#lastError);
   }
 }
 
-/** The origin as text. Two origins have the same text only if they are equal. */
-export function originText({ issuer, jwksUri, ca, allowInsecure }: KeyOrigin): string {
-  return JSON.stringify([issuer, jwksUri ?? null, ca, allowInsecure]);
+/**
+ * There are no keys that may be used.
+ *
+ * @param fetchedAt when the last good ones were fetched, in milliseconds since the epoch
+ */
+export function noUsableKeys(
+  fetchedAt: number | undefined,
+  lastError = 'the fetch was given up',
+): KeysUnavailable {
+  const time = fetchedAt === undefined ? '' : new Date(fetchedAt).toISOString();
+  const age = time && `; the last good ones are of ${time}, pgsso.jwks_max_age`;
+  return new KeysUnavailable(
+    `that they could not be fetched: ${lastError}${age}`,
+    'identity provider',
+  );
 }
 
 /** The key IDs of a set. */

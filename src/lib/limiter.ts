@@ -42,7 +42,7 @@ interface Account {
 
 /** A bounded number of places. */
 export class Limiter {
-  readonly limit: number;
+  #limit: number;
   readonly #share: number;
   readonly #patience: number;
   /** By key; the one that has had something for the longest time comes first. */
@@ -52,10 +52,25 @@ export class Limiter {
   #held = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ limit, share = limit, patience = 0 }: LimiterOptions) {
-    this.limit = limit;
-    this.#share = Math.min(share, limit);
+  constructor({ limit, share = Number.POSITIVE_INFINITY, patience = 0 }: LimiterOptions) {
+    this.#limit = limit;
+    this.#share = share;
     this.#patience = patience;
+  }
+
+  /** Places in all. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /**
+   * Adds places, for those that wait too, or takes away some that are free.
+   *
+   * @param places negative to take away
+   */
+  grow(places: number): void {
+    this.#limit += places;
+    for (let free = places; free > 0; free--) this.#next();
   }
 
   /** How many places are held. */
@@ -72,7 +87,7 @@ export class Limiter {
 
   /** Whether a place is free for the key. */
   hasRoom(key: string): boolean {
-    return this.#held < this.limit && (this.#accounts.get(key)?.held ?? 0) < this.#share;
+    return this.#held < this.#limit && (this.#accounts.get(key)?.held ?? 0) < this.#share;
   }
 
   /** Takes a place. Undefined if none is free, or the key has its share. */
@@ -89,7 +104,7 @@ export class Limiter {
    */
   acquireByEviction(key: string, evict: Evict): Permit | undefined {
     if (!this.hasRoom(key)) {
-      const isFull = this.#held >= this.limit;
+      const isFull = this.#held >= this.#limit;
       const victim = isFull ? this.#busiestHolder() : this.#oldestHolder(key);
       if (!victim) return undefined;
       this.#evict(victim);
@@ -195,7 +210,7 @@ export class Limiter {
   /** Gives a free place to the key whose turn it is. */
   #next(): void {
     for (const key of this.#turns) {
-      if (this.#held >= this.limit) return;
+      if (this.#held >= this.#limit) return;
       if (!this.hasRoom(key)) continue;
       const [first] = this.#account(key).line;
       // Its next turn comes after those of all others.

@@ -38,6 +38,8 @@ interface Credentials {
 export interface ClientCredentialsOptions {
   /** How many logins may wait for an exchange at once. */
   readonly waitingLimit: number;
+  /** How many processes the limits of the node are divided among. Default: 1. */
+  readonly workers?: number | undefined;
 }
 
 /** The exchanges of a process. */
@@ -49,7 +51,7 @@ export class ClientCredentials {
   constructor(fetchJson: FetchJson, discovery: Discovery, options: ClientCredentialsOptions) {
     this.#fetchJson = fetchJson;
     this.#discovery = discovery;
-    this.#limits = new ExchangeLimits(options.waitingLimit);
+    this.#limits = new ExchangeLimits(options.waitingLimit, options.workers);
   }
 
   /**

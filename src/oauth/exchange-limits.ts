@@ -77,13 +77,19 @@ export class ExchangeLimits {
 
   /**
    * @param waitingLimit how many logins of unknown credentials may wait, and how many of known ones
+   * @param workers how many processes the limits of the node are divided among
    * @param monotonic milliseconds on a clock that does not jump
    */
-  constructor(waitingLimit: number, monotonic: () => number = () => performance.now()) {
-    const exchanges = { limit: EXCHANGE_LIMIT, share: EXCHANGE_SHARE };
+  constructor(
+    waitingLimit: number,
+    workers = 1,
+    monotonic: () => number = () => performance.now(),
+  ) {
+    const part = (places: number): number => Math.max(1, Math.floor(places / workers));
+    const exchanges = { limit: part(EXCHANGE_LIMIT), share: part(EXCHANGE_SHARE) };
     const share = Math.ceil(waitingLimit / 4);
     this.#known = new ExpiringCache(KNOWN_LIMIT, monotonic);
-    this.#failures = new FailurePace(monotonic);
+    this.#failures = new FailurePace(workers, monotonic);
     this.#knownLane = {
       room: new Limiter({ limit: waitingLimit, share: Math.ceil(waitingLimit / 2) }),
       exchanges: new Limiter(exchanges),
@@ -93,7 +99,7 @@ export class ExchangeLimits {
       exchanges: new Limiter(exchanges),
     };
     this.#pairRoom = new Limiter({ limit: waitingLimit, share: Math.ceil(share / 2) });
-    this.#pairs = new Limiter({ limit: waitingLimit, share: PAIR_SHARE });
+    this.#pairs = new Limiter({ limit: waitingLimit, share: part(PAIR_SHARE) });
   }
 
   /**
@@ -187,11 +193,15 @@ function enter(room: Limiter, key: string, whose: string): Permit {
  * that many at once are not free, until it is forgiven. The count of an address falls evenly.
  */
 class FailurePace {
+  readonly #burst: number;
+  readonly #perSecond: number;
   readonly #monotonic: () => number;
   /** The count, and when it was that; least recently used first. */
   readonly #counts = new Map<string, { readonly count: number; readonly at: number }>();
 
-  constructor(monotonic: () => number) {
+  constructor(workers: number, monotonic: () => number) {
+    this.#burst = Math.max(1, FAILURE_BURST / workers);
+    this.#perSecond = FAILURES_PER_SECOND / workers;
     this.#monotonic = monotonic;
   }
 
@@ -203,9 +213,9 @@ class FailurePace {
   async wait(address: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     for (;;) {
-      const excess = this.#count(address) + 1 - FAILURE_BURST;
+      const excess = this.#count(address) + 1 - this.#burst;
       if (excess <= 0) break;
-      const ms = Math.ceil((excess * 1000) / FAILURES_PER_SECOND);
+      const ms = Math.ceil((excess * 1000) / this.#perSecond);
       await setTimeout(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
     this.#set(address, this.#count(address) + 1);
@@ -218,7 +228,7 @@ class FailurePace {
 
   #count(address: string): number {
     const { count = 0, at = 0 } = this.#counts.get(address) ?? {};
-    return Math.max(0, count - ((this.#monotonic() - at) * FAILURES_PER_SECOND) / 1000);
+    return Math.max(0, count - ((this.#monotonic() - at) * this.#perSecond) / 1000);
   }
 
   #set(address: string, count: number): void {

@@ -9,7 +9,7 @@ import { errorText } from '../lib/errors.ts';
 import { Limiter } from '../lib/limiter.ts';
 import { listen } from '../lib/listen.ts';
 import { addressKey } from '../lib/network.ts';
-import type { Metrics } from './metrics.ts';
+import type { Scrape } from './metrics.ts';
 
 /**
  * Connections that have sent no request, and those that are answered. An installation has a few
@@ -22,6 +22,13 @@ const REQUEST_MS = 5000;
 
 /** How often Node.js looks for connections whose time is up. */
 const CHECK_MS = 1000;
+
+/** What is served at /metrics. */
+export interface MetricsSource {
+  /** Measures the process itself, too, from now on. */
+  watchProcess(version: string): void;
+  scrape(): Promise<Scrape>;
+}
 
 interface Address {
   readonly host: string;
@@ -44,7 +51,7 @@ export class MetricsServer {
    */
   static async open(
     { host, port }: Address,
-    metrics: Metrics,
+    metrics: MetricsSource,
     unready: () => string | undefined,
   ): Promise<MetricsServer> {
     const places = new Places();
@@ -117,7 +124,7 @@ class Places {
 async function answer(
   url: string | undefined,
   response: ServerResponse,
-  metrics: Metrics,
+  metrics: MetricsSource,
   unready: () => string | undefined,
 ): Promise<void> {
   switch (url) {

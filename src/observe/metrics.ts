@@ -3,7 +3,15 @@
  * chose, because each new value of a label takes memory that is never freed. docs/metrics.md
  * describes each metric, and a test compares the two.
  */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricObject,
+  Registry,
+} from 'prom-client';
 
 /** Bytes of a running session. The session updates them. */
 interface Traffic {
@@ -48,6 +56,64 @@ export interface Figures {
   readonly bytes: Traffic;
 }
 
+/** All metrics of a process at one moment, for another process of the node. */
+export interface MetricsReport {
+  readonly metrics: readonly MetricObject[];
+  readonly figures: Figures;
+}
+
+/** Metrics in Prometheus's text format, and the media type of it. */
+export interface Scrape {
+  readonly text: string;
+  readonly type: string;
+}
+
+/** The sum of the metrics of several processes. Each metric says how it is summed up. */
+export async function sumMetrics(reports: readonly MetricsReport[]): Promise<Registry> {
+  return AggregatorRegistry.aggregate(reports.map(({ metrics }) => [...metrics]));
+}
+
+/** What remains of the reports of processes that have ended: their counts. */
+export async function sumCounts(reports: readonly MetricsReport[]): Promise<MetricsReport> {
+  const metrics = await (await sumMetrics(reports)).getMetricsAsJSON();
+  return {
+    metrics: metrics.filter(({ type }) => String(type) !== 'gauge'),
+    figures: { ...sumFigures(reports.map(({ figures }) => figures)), deviceLoginsWaiting: 0 },
+  };
+}
+
+/** The figures of several processes of a node. */
+export function sumFigures(all: readonly Figures[]): Figures {
+  const sum = (figure: (figures: Figures) => number): number =>
+    all.reduce((total, figures) => total + figure(figures), 0);
+  const accepted = (figures: Figures): number => figures.accepted.token + figures.accepted.native;
+  const sums = (counts: (figures: Figures) => ReadonlyMap<string, number>): Map<string, number> => {
+    const total = new Map<string, number>();
+    for (const [name, count] of all.flatMap((figures) => [...counts(figures)]))
+      total.set(name, (total.get(name) ?? 0) + count);
+    return total;
+  };
+  const ms = sum((figures) => (figures.loginMs?.mean ?? 0) * accepted(figures));
+  const max = Math.max(...all.map(({ loginMs }) => loginMs?.max ?? 0));
+  return {
+    startedAt: Math.min(...all.map(({ startedAt }) => startedAt)),
+    accepted: {
+      token: sum((figures) => figures.accepted.token),
+      native: sum((figures) => figures.accepted.native),
+    },
+    refused: sums((figures) => figures.refused),
+    refusalsDelayed: sum((figures) => figures.refusalsDelayed),
+    deviceLogins: sums((figures) => figures.deviceLogins),
+    deviceLoginsWaiting: sum((figures) => figures.deviceLoginsWaiting),
+    loginMs: sum(accepted) === 0 ? undefined : { mean: ms / sum(accepted), max },
+    sessionsEnded: sum((figures) => figures.sessionsEnded),
+    bytes: {
+      toBackend: sum(({ bytes }) => bytes.toBackend),
+      toClient: sum(({ bytes }) => bytes.toClient),
+    },
+  };
+}
+
 /** In seconds. A login takes 2 ms with warm caches, and at most `--login-timeout`. */
 const DURATION_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
 
@@ -62,6 +128,7 @@ export class Metrics {
   #sessionsEnded = 0;
   #longestLoginMs = 0;
   #deviceLoginsWaiting = (): number => 0;
+  #workersEnded: Counter | undefined;
 
   readonly #logins = new Counter({
     name: 'pgsso_logins_total',
@@ -276,9 +343,36 @@ export class Metrics {
       this.#registry.removeSingleMetric(`nodejs_active_${name}_total`);
   }
 
+  /** Adds the metric about the workers of the node. */
+  watchWorkers(running: () => number): void {
+    new Gauge({
+      name: 'pgsso_workers',
+      help: 'Worker processes that take logins.',
+      registers: [this.#registry],
+      collect() {
+        this.set(running());
+      },
+    });
+    this.#workersEnded = new Counter({
+      name: 'pgsso_workers_ended_total',
+      help: 'Worker processes that ended without being asked to, and were replaced.',
+      registers: [this.#registry],
+    });
+  }
+
+  /** A worker has ended that should not. */
+  workerEnded(): void {
+    this.#workersEnded?.inc();
+  }
+
   /** Returns every metric in Prometheus's text format, and its media type. */
-  async scrape(): Promise<{ readonly text: string; readonly type: string }> {
+  async scrape(): Promise<Scrape> {
     return { text: await this.#registry.metrics(), type: this.#registry.contentType };
+  }
+
+  /** Returns every metric, for another process of the node. */
+  async report(): Promise<MetricsReport> {
+    return { metrics: await this.#registry.getMetricsAsJSON(), figures: await this.figures() };
   }
 
   /** Returns the figures of SHOW STATS. */

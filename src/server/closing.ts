@@ -16,6 +16,9 @@ export interface Resource {
 const RESOURCE_MS = 1000;
 const ALL_MS = 2500;
 
+/** How long the last lines of the log may take to be written, in ms. */
+const LOG_MS = 500;
+
 /** The resources of a process. Each is closed when the start fails or the process ends. */
 export class Closing {
   readonly #log: Log;
@@ -66,4 +69,12 @@ export async function inTime(limit: number, work: () => Promise<void>): Promise<
   const never = new AbortController().signal;
   const text = `not over within ${atLeast} ms`;
   await withDeadline(atLeast, text, never, (signal) => orAborted(work(), signal));
+}
+
+/** Resolves when what was logged is written, or cannot be written in time. */
+export function logWritten(log: Log): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, LOG_MS);
+    log.flush(() => resolve());
+  });
 }

@@ -26,6 +26,8 @@ export interface ServeOptions
     DirectoryOptions,
     SettingsOptions {
   readonly listen: readonly ListenAddress[];
+  /** Processes that share the listeners. 1: this process alone. */
+  readonly workers: number;
   /** Default: metrics are not served. */
   readonly metricsListen?: ListenAddress;
   /** A directory for settings, keys and the console's socket. It is made if it is missing. */

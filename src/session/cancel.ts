@@ -16,10 +16,19 @@ type KeyHolder = CancelDestination & Pick<BackendSession, 'cancelKey'>;
 /** Bytes of a CancelRequest before its key: length and code (manual 54.7). */
 const KEY_OFFSET = 8;
 
+/** Finds the hosts that issued the key of a request, as far as other workers know it. */
+type AskWorkers = (packet: Buffer) => Promise<readonly CancelDestination[] | undefined>;
+
 /** The cancel keys of the running sessions. */
 export class CancelKeys {
+  readonly #askWorkers: AskWorkers | undefined;
   /** By key, the sessions that have it: two hosts may issue the same key by chance. */
   readonly #holders = new Map<string, Set<KeyHolder>>();
+
+  /** @param askWorkers is asked if the session is not here; absent if there are no other workers */
+  constructor(askWorkers?: AskWorkers) {
+    this.#askWorkers = askWorkers;
+  }
 
   /** Notes the key of a session that begins. Returns what forgets it again. */
   add(session: KeyHolder): () => void {
@@ -37,6 +46,11 @@ export class CancelKeys {
   find(packet: Buffer): readonly CancelDestination[] | undefined {
     const holders = this.#holders.get(packet.toString('latin1', KEY_OFFSET));
     return holders && [...holders];
+  }
+
+  /** The same, for all workers of the node. */
+  async findInNode(packet: Buffer): Promise<readonly CancelDestination[] | undefined> {
+    return this.find(packet) ?? (await this.#askWorkers?.(packet));
   }
 }
 
@@ -64,7 +78,8 @@ export async function forwardCancel(
   const permit = limits.enterCancel(address);
   if (!permit) return;
   try {
-    for (const { host, failure } of await routes.cancel(packet, signal, cancelKeys.find(packet))) {
+    const destinations = await cancelKeys.findInNode(packet);
+    for (const { host, failure } of await routes.cancel(packet, signal, destinations)) {
       const about = { client, backend: host };
       if (failure !== undefined) cancelFailed.happened({ ...about, reason: failure });
       else log.debug({ event: 'cancel', ...about }, 'cancel request forwarded');

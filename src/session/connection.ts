@@ -20,6 +20,7 @@ import { LoginPlace } from './login-place.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
 import { BearerFailure, endExchange, isDiscovery } from './oauthbearer.ts';
 import { splice, type Traffic } from './splice.ts';
+import { throttleSettings } from './throttle.ts';
 
 /** How long, in ms, the cancel request of a session that is ended may take. */
 const CANCEL_FIRST_MS = 1000;
@@ -124,11 +125,9 @@ function timedOut(limit: number): PgError {
 }
 
 function noteAccepted(record: LoginRecord, durationMs: number, services: SessionServices): void {
-  const { audit, directory } = services;
+  const { audit, noteLogin } = services;
   audit.accepted(record, durationMs);
-  if (record.method === 'token' && record.user !== undefined) {
-    directory?.noteLogin(record.user, Date.now());
-  }
+  if (record.method === 'token' && record.user !== undefined) noteLogin(record.user, Date.now());
 }
 
 /** Tells the client why, and writes the audit event. A client that is gone is not told. */
@@ -177,15 +176,7 @@ function delayOf(
   { remoteAddress }: Socket,
   { throttle, settings }: SessionServices,
 ): number {
-  const { values } = settings.current;
-  return throttle.delay(remoteAddress, user, {
-    addressRefusals: values['pgsso.throttle.address_refusals'],
-    userRefusals: values['pgsso.throttle.user_refusals'],
-    window: values['pgsso.throttle.window'],
-    firstDelay: values['pgsso.throttle.first_delay'],
-    longestDelay: values['pgsso.throttle.longest_delay'],
-    exempt: values['pgsso.throttle.exempt'],
-  });
+  return throttle.delay(remoteAddress, user, throttleSettings(settings.current.values));
 }
 
 /** Holds a refusal back. What the client has sent, a token say, is not held with it. */

@@ -29,6 +29,8 @@ export interface SessionServices {
   readonly deviceAuthorization: DeviceAuthorization;
   /** Creates users and grants roles. Undefined without `--directory`. */
   readonly directory: Directory | undefined;
+  /** Notes when a user logged in with a token, for SHOW USERS. */
+  readonly noteLogin: (user: string, at: number) => void;
   readonly superusers: 'refuse' | 'allow';
   readonly nativeLogins: 'allow' | 'deny';
   /** Whether a token login may ask for replication. */

@@ -1,6 +1,8 @@
 /**
- * What is bounded in a process: unfinished logins, native logins under way, sessions, and cancel
- * requests under way. Each limit says what happens to a connection that finds no place.
+ * What is bounded in a node: unfinished logins, native logins under way, sessions, and cancel
+ * requests under way. Each limit says what happens to a connection that finds no place. If the node
+ * has several workers, each has a part of the places: those of sessions move to where they are
+ * needed, and unfinished logins are counted for all workers together.
  */
 import type { BackendTarget } from '../backend/target.ts';
 import { PgError } from '../lib/errors.ts';
@@ -36,15 +38,39 @@ export interface LimitOptions {
   readonly maxSessions: number;
 }
 
+/** What a worker has to do with the others of its node. */
+export interface NodeLimits {
+  readonly workers: number;
+  /** This worker's part of `--max-sessions` at its start. */
+  readonly sessions: number;
+  /** Asks for places of sessions that other workers do not need. Resolves to how many came. */
+  borrowSessions(): Promise<number>;
+  /**
+   * Notes an unfinished login for the count of the node.
+   *
+   * @param address as addressKey gives it
+   * @param evict makes room for a login at another worker
+   */
+  noteLogin(address: string, evict: () => void): Permit;
+}
+
+/** One worker's part of something that is divided: at least one, unless there is none at all. */
+export function partOf(places: number, workers = 1): number {
+  return places === 0 ? 0 : Math.max(1, Math.floor(places / workers));
+}
+
 /** The limits of a process. */
 export class Limits {
+  readonly #node: NodeLimits | undefined;
+  readonly #maxSessions: number;
   readonly #logins: Limiter;
   /** By the hosts of a backend, of which the options name a few. */
   readonly #natives = new Map<string, Limiter>();
   readonly #sessions: Limiter;
   readonly #deviceWaits = new DeviceWaits();
-  readonly #cancels = new Limiter({ limit: CANCEL_LIMIT, share: CANCEL_SHARE });
-  readonly #ownCancels = new Limiter({ limit: CANCEL_LIMIT });
+  readonly #cancels: Limiter;
+  readonly #ownCancels: Limiter;
+  #borrowing: Promise<boolean> | undefined;
   readonly #loginDropped: RepeatedEvent;
   readonly #cancelDropped: RepeatedEvent;
   #isShuttingDown = false;
@@ -53,9 +79,15 @@ export class Limits {
     { maxLogins, maxLoginsPerAddress, maxSessions }: LimitOptions,
     log: Log,
     metrics: Pick<Metrics, 'loginDropped' | 'cancelDropped'>,
+    node?: NodeLimits,
   ) {
+    this.#node = node;
+    this.#maxSessions = maxSessions;
+    const part = (places: number): number => partOf(places, node?.workers);
     this.#logins = new Limiter({ limit: maxLogins, share: maxLoginsPerAddress });
-    this.#sessions = new Limiter({ limit: maxSessions });
+    this.#sessions = new Limiter({ limit: node?.sessions ?? maxSessions });
+    this.#cancels = new Limiter({ limit: part(CANCEL_LIMIT), share: part(CANCEL_SHARE) });
+    this.#ownCancels = new Limiter({ limit: part(CANCEL_LIMIT) });
     this.#loginDropped = new RepeatedEvent(
       log,
       'logins_dropped',
@@ -87,9 +119,28 @@ export class Limits {
    */
   enterLogin(address: string, evict: (reason?: PgError) => void): Permit | undefined {
     if (!this.#logins.hasRoom(address)) this.#loginDropped.happened();
-    return this.#logins.acquireByEviction(address, () =>
-      evict(this.#isShuttingDown ? shuttingDown() : undefined),
-    );
+    const end = (): void => evict(this.#isShuttingDown ? shuttingDown() : undefined);
+    const permit = this.#logins.acquireByEviction(address, end);
+    if (!permit || !this.#node) return permit;
+    let isKept = false;
+    const noted = this.#node.noteLogin(address, () => {
+      // The node may not know yet that it has sent its password.
+      if (isKept) return;
+      this.#loginDropped.happened();
+      permit.release();
+      end();
+    });
+    return {
+      keep() {
+        isKept = true;
+        permit.keep();
+        noted.keep();
+      },
+      release() {
+        permit.release();
+        noted.release();
+      },
+    };
   }
 
   /**
@@ -126,7 +177,8 @@ export class Limits {
     evict: () => void,
   ): Promise<Permit> {
     const known = this.#natives.get(servers);
-    const natives = known ?? new Limiter({ limit: NATIVE_LIMIT, patience: NATIVE_PATIENCE_MS });
+    const limit = partOf(NATIVE_LIMIT, this.#node?.workers);
+    const natives = known ?? new Limiter({ limit, patience: NATIVE_PATIENCE_MS });
     if (!known) this.#natives.set(servers, natives);
     return natives.wait(address, signal, evict);
   }
@@ -144,25 +196,35 @@ export class Limits {
    */
   enterDeviceWait(wait: DeviceWait, limit: number): Pick<Permit, 'release'> {
     this.checkOpen();
-    return this.#deviceWaits.enter(wait, limit);
+    return this.#deviceWaits.enter(wait, partOf(limit, this.#node?.workers));
   }
 
   /**
    * Takes a place for a session. It is taken before the backend is dialled, so that a flood of good
-   * logins costs the backend no more connections than `--max-sessions` allows.
+   * logins costs the backend no more connections than `--max-sessions` allows. Only a worker that
+   * has no free place waits for one of another worker.
    *
    * @throws PgError 53300 if there is none
    */
-  enterSession(): Permit {
-    const permit = this.#sessions.acquire();
-    if (permit) return permit;
-    const { size, limit } = this.#sessions;
+  async enterSession(): Promise<Permit> {
+    do {
+      const permit = this.#sessions.acquire();
+      if (permit) return permit;
+    } while (await this.#borrow());
     throw new PgError({
       code: 'too_many_sessions',
       message: 'sorry, too many clients already',
-      reason: `${size} sessions are running; --max-sessions is ${limit}`,
+      reason: `no place is free; --max-sessions is ${this.#maxSessions}`,
       fault: 'us',
     });
+  }
+
+  /** Gives places of sessions away: half of those that are free. Returns how many. */
+  lendSessions(): number {
+    const free = this.#sessions.limit - this.#sessions.size;
+    const lent = Math.ceil(free / 2);
+    this.#sessions.grow(-lent);
+    return lent;
   }
 
   /**
@@ -180,6 +242,22 @@ export class Limits {
     const permit = this.#cancels.acquire(address);
     if (!permit) this.#cancelDropped.happened();
     return permit;
+  }
+
+  /** Asks the node for places of sessions, once for all that need one. Returns whether any came. */
+  async #borrow(): Promise<boolean> {
+    const node = this.#node;
+    if (!node) return false;
+    this.#borrowing ??= node
+      .borrowSessions()
+      .then((places) => {
+        this.#sessions.grow(places);
+        return places > 0;
+      })
+      .finally(() => {
+        this.#borrowing = undefined;
+      });
+    return this.#borrowing;
   }
 }
 

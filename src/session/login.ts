@@ -104,7 +104,7 @@ async function logInWithToken(
   }
 
   const { route, parameters } = destination(login, Buffer.from(identity.user), services);
-  const place = services.limits.enterSession();
+  const place = await services.limits.enterSession();
   return admit(attempt, channel, login, services, place, 'token', async () => {
     const mayBeSuperuser = services.superusers === 'allow';
     const backend = mayBeSuperuser
@@ -264,7 +264,7 @@ async function placeFor(
 ): Promise<Permit> {
   try {
     await checkNativeUser(user, directory, signal);
-    return limits.enterSession();
+    return await limits.enterSession();
   } catch (error) {
     channel.destroy();
     throw error;

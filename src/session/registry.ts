@@ -1,20 +1,40 @@
-/** The sessions of this process: SHOW SESSIONS lists them, CANCEL SESSION and a drain end them. */
+/**
+ * The sessions of this process: SHOW SESSIONS lists them, CANCEL SESSION and a drain end them. With
+ * several workers the console asks all of them by the same interface.
+ */
 import type { LoginRecord } from '../observe/audit.ts';
 import type { Traffic } from './splice.ts';
 
-/** A session that runs. */
-export interface RunningSession {
+/** A session as SHOW SESSIONS lists it. */
+export interface ListedSession {
   readonly login: LoginRecord;
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   /** Bytes so far. */
   readonly traffic: Readonly<Traffic>;
+}
+
+/** A session that runs. */
+export interface RunningSession extends ListedSession {
   /** Cancels its query and closes its connections. Resolves when they are closed. */
   readonly end: (by: 'operator' | 'drain') => Promise<void>;
 }
 
+/** The sessions of a node. */
+export interface NodeSessions {
+  /** How many there are. */
+  count(): Promise<number>;
+  /** Oldest first. `problems` says which ones could not be asked for. */
+  list(): Promise<{
+    readonly sessions: readonly ListedSession[];
+    readonly problems: readonly string[];
+  }>;
+  /** Ends a session. False if there is none with this number. */
+  cancel(id: number): Promise<boolean>;
+}
+
 /** The running sessions of a process. */
-export class SessionRegistry {
+export class SessionRegistry implements NodeSessions {
   readonly #running = new Map<number, RunningSession>();
 
   /** Lists a session under the number of its connection. Returns what takes it off the list. */
@@ -24,12 +44,27 @@ export class SessionRegistry {
     return () => this.#running.delete(id);
   }
 
-  /** Oldest first. */
-  list(): readonly RunningSession[] {
-    return [...this.#running.values()];
+  get size(): number {
+    return this.#running.size;
   }
 
-  /** Ends a session. False if there is none with this number. */
+  async count(): Promise<number> {
+    return this.size;
+  }
+
+  async list() {
+    return { sessions: [...this.#running.values()], problems: [] };
+  }
+
+  /** Those with the next higher numbers, without what only this process can use. */
+  page(after: number, limit: number): readonly ListedSession[] {
+    return [...this.#running.values()]
+      .filter(({ login }) => login.session > after)
+      .sort((left, right) => left.login.session - right.login.session)
+      .slice(0, limit)
+      .map(({ login, startedAt, traffic }) => ({ login, startedAt, traffic }));
+  }
+
   async cancel(id: number): Promise<boolean> {
     const session = this.#running.get(id);
     await session?.end('operator');

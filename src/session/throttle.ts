@@ -7,6 +7,35 @@
 import type { Socket } from 'node:net';
 import { Limiter } from '../lib/limiter.ts';
 import { addressKey, isInNetworks, type Network } from '../lib/network.ts';
+import type { SettingValues } from '../settings/snapshot.ts';
+import { partOf } from './limits.ts';
+
+/** A refusal, or a sign-in that begins, which counts for the other workers of the node. */
+export interface Counted {
+  readonly what: 'refusal' | 'sign-in';
+  /** As addressKey gives it. */
+  readonly address: string;
+  readonly user?: string | undefined;
+}
+
+/** What a worker has to do with the others of its node. */
+export interface NodeThrottle {
+  readonly workers: number;
+  /** Tells the others. */
+  counted(counted: Counted): void;
+}
+
+/** What the settings say about the throttle. */
+export function throttleSettings(values: SettingValues): ThrottleSettings {
+  return {
+    addressRefusals: values['pgsso.throttle.address_refusals'],
+    userRefusals: values['pgsso.throttle.user_refusals'],
+    window: values['pgsso.throttle.window'],
+    firstDelay: values['pgsso.throttle.first_delay'],
+    longestDelay: values['pgsso.throttle.longest_delay'],
+    exempt: values['pgsso.throttle.exempt'],
+  };
+}
 
 /** The settings of the throttle. Times in milliseconds. */
 export interface ThrottleSettings {
@@ -50,17 +79,21 @@ class Buckets {
   }
 }
 
-/** The refusals of a process. */
+/** The refusals of a process, and those that other workers of its node tell of. */
 export class Throttle {
   readonly #now: () => number;
+  readonly #node: NodeThrottle | undefined;
   readonly #addresses = new Buckets();
   readonly #users = new Buckets();
   readonly #signIns = new Buckets();
-  readonly #waiting = new Limiter({ limit: WAITING_LIMIT, share: WAITING_SHARE });
+  readonly #waiting: Limiter;
 
   /** @param now milliseconds on a clock that does not jump */
-  constructor(now: () => number = () => performance.now()) {
+  constructor(now: () => number = () => performance.now(), node?: NodeThrottle) {
     this.#now = now;
+    this.#node = node;
+    const part = (places: number): number => partOf(places, node?.workers);
+    this.#waiting = new Limiter({ limit: part(WAITING_LIMIT), share: part(WAITING_SHARE) });
   }
 
   /** How many refusals wait. */
@@ -75,17 +108,24 @@ export class Throttle {
    * @returns how long to wait before it is told, in milliseconds
    */
   delay(address: string | undefined, user: string | undefined, settings: ThrottleSettings): number {
-    const { addressRefusals, userRefusals, exempt } = settings;
-    if (isInNetworks(address, exempt)) return 0;
-    const byAddress = this.#delay(this.#addresses, addressKey(address), addressRefusals, settings);
-    const byUser = user ? this.#delay(this.#users, user, userRefusals, settings) : 0;
-    return Math.max(byAddress, byUser);
+    if (isInNetworks(address, settings.exempt)) return 0;
+    const refusal = { what: 'refusal', address: addressKey(address), user } as const;
+    this.#node?.counted(refusal);
+    return this.#refused(refusal, settings);
+  }
+
+  /** Counts what another worker tells of. */
+  count(counted: Counted, settings: ThrottleSettings): void {
+    if (counted.what === 'refusal') this.#refused(counted, settings);
+    else this.#signsIn(counted);
   }
 
   /** Counts a sign-in that is about to begin. False if the address has had too many. */
   admitsSignIn(address: string | undefined, exempt: readonly Network[]): boolean {
     if (isInNetworks(address, exempt)) return true;
-    return this.#signIns.fill(addressKey(address), this.#now(), SIGN_INS_PER_MS) <= SIGN_IN_BURST;
+    const signIn = { what: 'sign-in', address: addressKey(address) } as const;
+    this.#node?.counted(signIn);
+    return this.#signsIn(signIn);
   }
 
   /**
@@ -111,6 +151,17 @@ export class Throttle {
   /** Tells all that wait at once: a shutdown waits for nobody who was refused. */
   release(): void {
     this.#waiting.evictAll();
+  }
+
+  #refused({ address, user }: Counted, settings: ThrottleSettings): number {
+    const { addressRefusals, userRefusals } = settings;
+    const byAddress = this.#delay(this.#addresses, address, addressRefusals, settings);
+    const byUser = user ? this.#delay(this.#users, user, userRefusals, settings) : 0;
+    return Math.max(byAddress, byUser);
+  }
+
+  #signsIn({ address }: Counted): boolean {
+    return this.#signIns.fill(address, this.#now(), SIGN_INS_PER_MS) <= SIGN_IN_BURST;
   }
 
   #delay(buckets: Buckets, key: string, allowed: number, settings: ThrottleSettings): number {

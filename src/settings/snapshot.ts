@@ -102,6 +102,21 @@ export interface SettingsSnapshot {
   readonly states: { readonly [N in SettingName]: SettingState };
 }
 
+/** The stored values of a snapshot, and its API keys: what another process builds the same from. */
+export interface StoredValues {
+  readonly texts: ReadonlyMap<SettingName, string>;
+  readonly apiKeys: ApiKeys;
+}
+
+/** Takes the stored values out of a snapshot. */
+export function storedValues({ values, states }: SettingsSnapshot): StoredValues {
+  const stored = settingNames.filter((name) => states[name].origin === 'override');
+  return {
+    texts: new Map(stored.map((name) => [name, states[name].text])),
+    apiKeys: values.apiKeys,
+  };
+}
+
 /** What a snapshot is made of. */
 export interface SnapshotSources extends ProcessFacts {
   readonly stored: StoredSettings;

@@ -43,6 +43,8 @@ t.test('wrong use is one line that names the option, and status 2', async (t) =>
       /--backend-passfile.*trust/,
     ],
     ['route', ['serve', ...usable, '--route', 'sales'], /--route.*DATABASE_PATTERN=URL/],
+    ['workers', ['serve', ...usable, '--workers', '33'], /--workers.*auto.*from 1 to 32/],
+    ['no worker', ['serve', ...usable, '--workers', '0'], /--workers.*auto/],
     ['ahead', ['serve', ...usable, '--backend-ahead', '-1'], /--backend-ahead.*whole number/],
     [
       'needless authority',

@@ -21,7 +21,7 @@ const NOW = Date.UTC(2026, 10, 23, 12);
 
 /** A console in memory. */
 export interface World {
-  readonly services: ConsoleServices;
+  readonly services: ConsoleServices & { readonly metrics: Metrics };
   /** The lines of its log. */
   readonly logged: string[];
   /** Opens a session; the role is admin by default. */
@@ -45,7 +45,7 @@ export async function makeConsole(): Promise<World> {
   });
   const logged: string[] = [];
   const apiKeyUses = new ApiKeyUses();
-  const services: ConsoleServices = {
+  const services: World['services'] = {
     settings,
     authenticator: new Authenticator({
       keys: staticKeys,

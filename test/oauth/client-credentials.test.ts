@@ -240,7 +240,7 @@ t.test('too many logins that wait are refused', async (t) => {
 
 t.test('guesses of one address are slowed down (issue 16, 14)', async (t) => {
   let now = 0;
-  const limits = new ExchangeLimits(250, () => now);
+  const limits = new ExchangeLimits(250, 1, () => now);
   const { signal } = new AbortController();
   const guess = async (address: string): Promise<boolean> => {
     const abort = new AbortController();

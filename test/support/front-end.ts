@@ -54,6 +54,7 @@ export const testSettings: Readonly<Record<string, string>> = {
 /** The options of a process that is told nothing; `listen` has a free port. */
 export const testOptions: Omit<ServeOptions, 'dataDir'> = {
   listen: [{ host: '127.0.0.1', port: 0 }],
+  workers: 1,
   sourceOf: () => 'environment',
   backendAuth: 'trust',
   backendAhead: 0,

@@ -1,4 +1,4 @@
-/** SHOW SESSIONS and CANCEL SESSION: the sessions that run through this process. */
+/** SHOW SESSIONS and CANCEL SESSION: the sessions that run through this node. */
 import { PgError } from '../../lib/errors.ts';
 import { quote } from '../../settings/values.ts';
 import { type Rule, textOf } from '../language/reader.ts';
@@ -23,30 +23,30 @@ const columns: readonly Column[] = [
 /** SHOW SESSIONS: a row for each session. */
 export const showSessions: Rule = {
   begins: 'SHOW SESSIONS',
-  help: { syntax: 'SHOW SESSIONS', does: 'the sessions that run through this process' },
+  help: { syntax: 'SHOW SESSIONS', does: 'the sessions that run through this node' },
   parse: () => ({
     tag: 'SHOW',
     columns,
     requires: { right: 'view', to: 'show sessions' },
-    run: ({ services }) => ({
-      rows: services.sessions
-        .list()
-        .map(({ login, startedAt, traffic }) => [
-          login.session,
-          login.user,
-          login.database,
-          login.principal,
-          login.issuer,
-          login.client,
-          login.transport === 'plain' ? undefined : login.transport,
-          login.applicationName,
-          new Date(startedAt).toISOString(),
-          login.tokenExpires,
-          traffic.toBackend,
-          traffic.toClient,
-          login.backend,
-        ]),
-    }),
+    async run({ services }) {
+      const { sessions, problems } = await services.sessions.list();
+      const rows = sessions.map(({ login, startedAt, traffic }) => [
+        login.session,
+        login.user,
+        login.database,
+        login.principal,
+        login.issuer,
+        login.client,
+        login.transport === 'plain' ? undefined : login.transport,
+        login.applicationName,
+        new Date(startedAt).toISOString(),
+        login.tokenExpires,
+        traffic.toBackend,
+        traffic.toClient,
+        login.backend,
+      ]);
+      return { rows, warnings: problems };
+    },
   }),
 };
 
@@ -94,6 +94,6 @@ function noSuchSession(id: number): PgError {
   return new PgError({
     code: 'unknown_session',
     message: `there is no session ${id}`,
-    hint: 'SHOW SESSIONS lists the sessions of this process; it may have ended.',
+    hint: 'SHOW SESSIONS lists the sessions of this node; it may have ended.',
   });
 }

@@ -60,12 +60,12 @@ export const showIssuers: Rule = {
   }),
 };
 
-/** SHOW STATS: a row for each figure of this process since its start. */
+/** SHOW STATS: a row for each figure of this node since its start. */
 export const showStats: Rule = {
   begins: 'SHOW STATS',
   help: {
     syntax: 'SHOW STATS',
-    does: 'logins accepted and refused by reason, sessions, bytes and times of this process',
+    does: 'logins accepted and refused by reason, sessions, bytes and times of this node',
   },
   parse: () => ({
     tag: 'SHOW',
@@ -88,7 +88,7 @@ export const showStats: Rule = {
         ...[...figures.deviceLogins].map(([outcome, count]) => [`device_logins.${outcome}`, count]),
         ['login_ms.mean', loginMs && Math.round(loginMs.mean * 10) / 10],
         ['login_ms.max', loginMs?.max],
-        ['sessions.running', sessions.list().length],
+        ['sessions.running', await sessions.count()],
         ['sessions.ended', sessionsEnded],
         ['sessions.copy', copy.name],
         ['bytes.to_backend', bytes.toBackend],
@@ -111,7 +111,7 @@ export const showUsers: Rule = {
     syntax: 'SHOW USERS',
     does:
       'the users whom the directory created or granted a role: ' +
-      'origin, last login through this process, roles that it granted',
+      'origin, last login through this node, roles that it granted',
   },
   parse: () => ({
     tag: 'SHOW',

@@ -94,6 +94,10 @@ export class FileStore implements SettingsStore {
     return this.#holder.problem;
   }
 
+  watch(listener: (snapshot: SettingsSnapshot) => void): void {
+    this.#holder.watch(listener);
+  }
+
   async change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
     const canonical = canonicalChanges(changes);
     const changed = new Set(changes.map(({ name }) => name));

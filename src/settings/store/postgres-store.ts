@@ -115,6 +115,10 @@ export class PostgresStore implements SettingsStore {
     return this.#holder.problem;
   }
 
+  watch(listener: (snapshot: SettingsSnapshot) => void): void {
+    this.#holder.watch(listener);
+  }
+
   async change(changes: readonly SettingChange[], user: string): Promise<SettingsSnapshot> {
     const canonical = canonicalChanges(changes);
     const changed = new Set(changes.map(({ name }) => name));

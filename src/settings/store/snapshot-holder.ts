@@ -22,6 +22,7 @@ export interface SnapshotOptions extends ProcessFacts {
 export class SnapshotHolder {
   readonly #options: SnapshotOptions;
   #current: SettingsSnapshot;
+  #onChange: (snapshot: SettingsSnapshot) => void = () => undefined;
   /** Why the settings could not be read last time; undefined if they could. */
   problem: string | undefined;
 
@@ -49,6 +50,12 @@ export class SnapshotHolder {
   adopt(snapshot: SettingsSnapshot): void {
     this.problem = undefined;
     this.#current = snapshot;
+    this.#onChange(snapshot);
+  }
+
+  /** Calls the listener with each snapshot from now on, as soon as it is the current one. */
+  watch(listener: (snapshot: SettingsSnapshot) => void): void {
+    this.#onChange = listener;
   }
 
   /** Notes that the settings could not be read. A problem that repeats is reported once. */

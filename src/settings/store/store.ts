@@ -20,6 +20,11 @@ export interface SettingsStore {
    */
   readonly problem: string | undefined;
   /**
+   * Calls the listener with each later snapshot, whoever made the change, before {@link change}
+   * resolves. There is one listener.
+   */
+  watch(listener: (snapshot: SettingsSnapshot) => void): void;
+  /**
    * Applies the changes in their order, all of them or none. Resolves when they are durable and in
    * `current`.
    *
