@@ -334,6 +334,7 @@ export class Metrics {
       name: 'pgsso_build_info',
       help: 'Always 1; the labels say which version runs.',
       labelNames: ['version', 'node'],
+      aggregator: 'first',
       registers: [this.#registry],
     });
     info.set({ version, node: process.version }, 1);
