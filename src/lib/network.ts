@@ -2,7 +2,7 @@
  * Addresses: which are this host's own, which networks they belong to, and under which key the
  * connections of one peer are counted.
  */
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { formatText } from './text.ts';
 
@@ -27,6 +27,8 @@ export function isLoopback(host: string): boolean {
  * the first 64 bits count: a single host can choose the rest (RFC 4291, 2.5.1).
  */
 export function addressKey(address: string | undefined): string {
+  // An IPv4 address has one spelling only, and is asked for at each connection.
+  if (address !== undefined && isIPv4(address)) return address;
   const parsed = address === undefined ? undefined : parseAddress(address);
   if (!parsed) return '';
   if (parsed.kind() === 'ipv4') return parsed.toString();
