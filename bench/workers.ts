@@ -2,8 +2,8 @@
  * Logins a second with one process and with two workers, and what a login costs: `npm run
  * bench:workers`. Clients and a stub of a backend run in the process of the benchmark, so that the
  * gain needs more than two free processors to show in full. Each round measures both, in random
- * order, and its ratio is what counts: what the machine does meanwhile meets both alike. CPU time is
- * that of all processes of the node (Linux: /proc).
+ * order, and its ratio is what counts: what the machine does meanwhile meets both alike. CPU time
+ * is that of all processes of the node (Linux: /proc).
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -11,7 +11,8 @@ import { availableParallelism, loadavg } from 'node:os';
 import { BACKEND } from '../src/wire/constants.ts';
 import { token } from '../test/support/front-end.ts';
 import { password, tokenStartup } from '../test/support/raw-client.ts';
-import { type BenchFrontEnd, startBenchFrontEnd } from './front-end.ts';
+import { startBenchFrontEnd } from './front-end.ts';
+import type { Program } from './programs.ts';
 import { shuffle, spread } from './statistics.ts';
 import { startStubBackend } from './stub-backend.ts';
 
@@ -36,7 +37,7 @@ try {
 }
 
 /** A node, with the figures of each round. */
-interface BenchNode extends Pick<BenchFrontEnd, 'port' | 'stop'> {
+interface BenchNode extends Pick<Program, 'port' | 'stop'> {
   /** Of all its processes. */
   cpuMs(): number;
   /** Logins a second, and milliseconds of CPU time a login. */
