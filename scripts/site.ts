@@ -20,6 +20,7 @@ export const sections: readonly (readonly [string, readonly string[]])[] = [
   [
     'Connect',
     [
+      'docs/clients.md',
       'docs/login.md',
       'docs/workloads.md',
       'docs/rules.md',
