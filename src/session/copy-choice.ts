@@ -60,7 +60,8 @@ async function tryCopy(start: StartCopy): Promise<void> {
   }, TRIAL_MS);
   const server = createServer({ allowHalfOpen: true });
   try {
-    server.listen(0, '127.0.0.1');
+    // Workers would share the port, and each other's connections.
+    server.listen({ port: 0, host: '127.0.0.1', exclusive: true });
     await once(server, 'listening');
     for (let pair = 0; pair < 2; pair++) sockets.push(...(await openPair(server)));
     await tryOn(start, sockets);
@@ -104,9 +105,9 @@ async function tryOn(start: StartCopy, sockets: readonly Socket[]): Promise<void
 async function openPair(server: Server): Promise<readonly [Socket, Socket]> {
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('the trial cannot listen');
-  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  const signal = AbortSignal.timeout(TRIAL_MS);
+  const accepted = once(server, 'connection', { signal }) as Promise<[Socket]>;
   const near = connect({ port: address.port, host: '127.0.0.1', allowHalfOpen: true });
-  await once(near, 'connect');
-  const [far] = await accepted;
+  const [[far]] = await Promise.all([accepted, once(near, 'connect', { signal })]);
   return [near, far];
 }
