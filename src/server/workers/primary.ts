@@ -157,12 +157,13 @@ class Primary implements RunningServer {
     this.#state = 'draining';
     this.#pool.stop();
     const workers = this.#pool.running;
+    const undrained = new Set(workers);
     const drained = Promise.all(
-      workers.map((worker) =>
-        worker.state === 'ready'
-          ? worker.link.ask('drain', undefined, 0).catch(() => undefined)
-          : worker.kill(),
-      ),
+      workers.map(async (worker) => {
+        if (worker.state !== 'ready') return;
+        await worker.link.ask('drain', undefined, 0).catch(() => undefined);
+        undrained.delete(worker);
+      }),
     );
     if (drainDelay > 0) await sleep(drainDelay);
     // The console's socket stays open: an operator can list the remaining sessions and end them.
@@ -172,8 +173,9 @@ class Primary implements RunningServer {
     this.#reloads.end();
     // The socket waits for its operators, whose connections the console ends.
     console.close();
+    // They are frozen, or have not started yet.
+    for (const worker of undrained) worker.kill();
     const exited = Promise.all(workers.map((worker) => worker.exited));
-    // Those that have not drained are frozen, and wait for the end of the pool.
     await Promise.all([overWithin(CLOSED_MS, exited), this.#closing.close()]);
     this.close();
     this.#log.info({ event: 'shutdown' }, 'stopped');
