@@ -3,9 +3,8 @@
  * bench:workers`. Clients and a stub of a backend run in the process of the benchmark, so that the
  * gain needs more than two free processors to show in full. Each round measures both, in random
  * order, and its ratio is what counts: what the machine does meanwhile meets both alike. CPU time
- * is that of all processes of the node (Linux: /proc).
+ * is that of all processes of the node.
  */
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { availableParallelism, loadavg } from 'node:os';
 import { BACKEND } from '../src/wire/constants.ts';
@@ -27,51 +26,34 @@ const nodes = [await start(1), await start(2)];
 const START = tokenStartup({ user: 'alice' });
 
 try {
-  for (const { port } of nodes) await logIns(port, passwords());
+  for (const { program } of nodes) await logIns(program.port, passwords());
   for (let round = 0; round < ROUNDS; round++)
     for (const node of shuffle(nodes)) await measure(node);
   report();
 } finally {
-  for (const { stop } of nodes) await stop();
+  for (const { program } of nodes) await program.stop();
   backend.server.close();
 }
 
 /** A node, with the figures of each round. */
-interface BenchNode extends Pick<Program, 'port' | 'stop'> {
-  /** Of all its processes. */
-  cpuMs(): number;
-  /** Logins a second, and milliseconds of CPU time a login. */
+interface BenchNode {
+  readonly program: Program;
+  /** Logins a second, and milliseconds of CPU time a login, of all processes together. */
   readonly rates: number[];
   readonly costs: number[];
 }
 
 async function start(workers: number): Promise<BenchNode> {
-  const before = childrenOf(process.pid);
-  const { port, stop } = await startBenchFrontEnd(url, ['--workers', String(workers)]);
-  const pid = childrenOf(process.pid).find((child) => !before.includes(child)) ?? 0;
-  const cpuMs = (): number => [pid, ...childrenOf(pid)].reduce((sum, one) => sum + cpuMsOf(one), 0);
-  return { port, stop, cpuMs, rates: [], costs: [] };
+  const program = await startBenchFrontEnd(url, ['--workers', String(workers)]);
+  return { program, rates: [], costs: [] };
 }
 
-async function measure({ port, cpuMs, rates, costs }: BenchNode): Promise<void> {
+async function measure({ program, rates, costs }: BenchNode): Promise<void> {
   const tokens = passwords();
-  const [since, cpu] = [performance.now(), cpuMs()];
-  await logIns(port, tokens);
+  const [since, cpu] = [performance.now(), program.cpuSeconds()];
+  await logIns(program.port, tokens);
   rates.push((LOGINS * 1000) / (performance.now() - since));
-  costs.push((cpuMs() - cpu) / LOGINS);
-}
-
-/** Processes that a process has started (proc_pid_task_children(5)). */
-function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return text.split(' ').filter(Boolean).map(Number);
-}
-
-/** User and system time of a process so far, from ticks of 10 ms (proc_pid_stat(5)). */
-function cpuMsOf(pid: number): number {
-  const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
-  const [user = 0, system = 0] = fields.split(' ').slice(11, 13).map(Number);
-  return (user + system) * 10;
+  costs.push(((program.cpuSeconds() - cpu) * 1000) / LOGINS);
 }
 
 /** New tokens, made before the clock runs: each is verified by the front-end. */
