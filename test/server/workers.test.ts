@@ -226,6 +226,7 @@ t.test('clients and operators meet one node', async (t) => {
     t.equal((await stats(node))['sessions.running'], String(clients.length));
     t.equal(await metric(node, 'pgsso_sessions'), clients.length);
     t.equal(await metric(node, 'pgsso_workers'), 2);
+    t.equal(await metric(node, 'pgsso_workers_ended_total'), 0);
     for (const id of [odd[0], even[0]]) await own(node, `CANCEL SESSION ${id}`);
     await t.rejects(own(node, 'CANCEL SESSION 999999'), { code: '42704' });
     await until(
