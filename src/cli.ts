@@ -6,19 +6,9 @@
  * What only one command needs is imported when that command runs: importing the server takes far
  * longer than most other commands do.
  */
-import { Command, CommanderError } from 'commander';
-import { addCaCommand } from './cli/ca.ts';
-import { addCheckCommand } from './cli/check.ts';
-import { addCompletionCommand } from './cli/completion.ts';
-import { addConnectCommand } from './cli/connect.ts';
-import { addExplainCommand } from './cli/explain.ts';
-import { addLoginCommands } from './cli/login.ts';
-import { addPsqlCommand, placeArguments } from './cli/psql.ts';
-import { addServeCommand } from './cli/serve.ts';
-import { addSettingsCommand } from './cli/settings.ts';
-import { addTokenCommand } from './cli/token.ts';
+import { CommanderError } from 'commander';
+import { makeProgram, oneLine } from './cli/program.ts';
 import { errorText, UsageError } from './lib/errors.ts';
-import { version } from './server/options.ts';
 
 const EXIT_RUN_TIME = 1;
 const EXIT_USAGE = 2;
@@ -29,29 +19,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit();
 });
 
-const program = new Command('pgsso')
-  .description('Single sign-on for PostgreSQL and CockroachDB: a JSON web token is the password.')
-  .version(version)
-  .showSuggestionAfterError(false)
-  .showHelpAfterError(false)
-  .exitOverride()
-  .configureOutput({
-    outputError: (text, write) => write(`${oneLine(text.replace(/^error: /, 'pgsso: '))}\n`),
-  });
-
-addServeCommand(program);
-addCheckCommand(program);
-addCaCommand(program);
-addSettingsCommand(program);
-addExplainCommand(program);
-addLoginCommands(program);
-addTokenCommand(program);
-addPsqlCommand(program);
-addConnectCommand(program);
-addCompletionCommand(program);
-
 try {
-  await program.parseAsync(placeArguments(process.argv));
+  const program = await makeProgram(process.argv[2]);
+  await program.parseAsync(await argumentsFor(process.argv));
 } catch (error) {
   // Commander writes its own errors. Help and the version are errors with exit code 0.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
@@ -61,6 +31,10 @@ try {
   }
 }
 
-function oneLine(text: string): string {
-  return text.trim().replace(/\s*\n\s*/g, ' ');
+/** The arguments for commander: `-v` is short as well, and those of psql are not its own. */
+async function argumentsFor(argv: readonly string[]): Promise<readonly string[]> {
+  if (argv[2] === '-v') return [...argv.slice(0, 2), '--version'];
+  if (argv[2] !== 'psql') return argv;
+  const { placeArguments } = await import('./cli/psql.ts');
+  return placeArguments(argv);
 }

@@ -36,14 +36,14 @@ export function addPsqlCommand(program: Command): void {
 }
 
 /**
- * The arguments of the process for commander, which would take `-h` and the like for its own. After
- * the word `psql` and the options of this command there is `--`, the program, and its arguments.
+ * The arguments of this command for commander, which would take `-h` and the like for its own.
+ * After the word `psql` and the options of this command there is `--`, the program, and its
+ * arguments.
  *
  * @throws UsageError if no program follows `--`, or arguments come before it
  */
 export function placeArguments(argv: readonly string[]): readonly string[] {
-  const [node = '', script = '', command, ...args] = argv;
-  if (command !== 'psql') return argv;
+  const [node = '', script = '', command = '', ...args] = argv;
   const { own, words } = splitArguments(args);
   return [node, script, command, ...own, '--', ...words];
 }

@@ -10,7 +10,9 @@ import { version } from '../../src/server/options.ts';
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 function run(command: string, ...args: string[]): SpawnSyncReturns<string> {
-  return spawnSync(command, args, { cwd: root, encoding: 'utf8' });
+  // The compression of the package is not what is tested, and takes longest.
+  const env = { ...process.env, DPKG_DEB_COMPRESSOR_TYPE: 'none' };
+  return spawnSync(command, args, { cwd: root, encoding: 'utf8', env });
 }
 
 /** A reason to skip a test that needs a program. */
@@ -39,7 +41,7 @@ t.test('the Debian package', { skip: missing('dpkg-deb', 'npm') }, async (t) => 
   const file = join(folder, `pgsso_${version}_all.deb`);
   t.match(run('dpkg-deb', '--field', file).stdout, /^Depends: nodejs \(>= 20\.19\)/m);
   const megabytes = statSync(file).size / 1e6;
-  t.ok(megabytes < 5, `${megabytes.toFixed(1)} MB`);
+  t.ok(megabytes < 30, `${megabytes.toFixed(1)} MB`);
 
   const installed = join(folder, 'root');
   t.equal(run('dpkg-deb', '--extract', file, installed).status, 0);

@@ -1,7 +1,9 @@
 /** The manual agrees with the program. */
 
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
+import { formatManPage } from '../../scripts/man-page.ts';
 import { formatManual } from '../../scripts/settings-manual.ts';
 import { rules } from '../../src/console/statements/grammar.ts';
 
@@ -13,6 +15,20 @@ const page = (name: string): string => read(`docs/${name}`);
 
 t.test('docs/settings.md is what the table of settings says; npm run docs writes it', async (t) => {
   t.equal(page('settings.md'), formatManual());
+});
+
+t.test('man/pgsso.1 has the commands and options; npm run docs writes it', async (t) => {
+  t.equal(read('man/pgsso.1'), await formatManPage());
+  const { error, status, stderr } = spawnSync(
+    'groff',
+    ['-k', '-Tutf8', '-man', '-ww', '-z', 'man/pgsso.1'],
+    {
+      cwd: root,
+      encoding: 'utf8',
+    },
+  );
+  if (error) t.comment('groff is not installed: the page is not formatted');
+  else t.strictSame({ status, stderr }, { status: 0, stderr: '' });
 });
 
 t.test('docs/console.md has every statement of HELP', async (t) => {
