@@ -73,9 +73,11 @@ function parseNetwork(entry: string): Network {
 
 /**
  * Undefined for what is no address. An IPv4 address that is mapped into IPv6 is its IPv4 address.
+ * The zone of a link-local address is left out (RFC 4007, 11): it is the name of an interface here,
+ * and a library may not take each of them (`br-lan`, `eth0.100`).
  */
 export function parseAddress(text: string): Address | undefined {
-  return isIP(text) === 0 ? undefined : ipaddr.process(text);
+  return isIP(text) === 0 ? undefined : ipaddr.process(text.replace(/%.*$/, ''));
 }
 
 function matches(address: Address, network: Address, length: number): boolean {

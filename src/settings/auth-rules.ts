@@ -312,7 +312,7 @@ function isOwnAddress(address: Address | undefined): boolean {
   const now = performance.now();
   if (!ownAddresses || now - ownAddresses.at > OWN_ADDRESSES_MS) {
     const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-    const text = all.map((one) => one.address.replace(/%.*$/, '')).join();
+    const text = all.map((one) => one.address).join();
     ownAddresses = { networks: parseNetworks(text), at: now };
   }
   return isInNetworks(address, ownAddresses.networks);

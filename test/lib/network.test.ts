@@ -40,6 +40,13 @@ t.test('a network holds the addresses of its family, mapped ones included', asyn
   t.strictSame(parseNetworks(''), []);
 });
 
+t.test('a link-local client of any interface is counted, and ends no process', async (t) => {
+  for (const zone of ['eth0', 'br-lan', 'eth0.100', 'docker0', 'br-0a1b2c']) {
+    t.equal(addressKey(`fe80::1%${zone}`), addressKey('fe80::2'), zone);
+    t.ok(isInNetworks(`fe80::1%${zone}`, parseNetworks('fe80::/10')), zone);
+  }
+});
+
 t.test('an entry that is no network is named', async (t) => {
   for (const entry of ['10.0.0.0/33', '10.0.0.0/-1', '10.0.0/8', '::/129', 'host', '1.2.3.4/8/8']) {
     t.throws(() => parseNetworks(`127.0.0.1,${entry}`), { message: new RegExp(`"${entry}"`) });
