@@ -40,6 +40,7 @@ export const errorCodes = {
   invalid_issuer: '28000',
   invalid_client: '22023',
   invalid_option_value: '22023',
+  invalid_replication: '22023',
   invalid_session_id: '22023',
   insufficient_scope: '28000',
   invalid_setting_value: '22023',

@@ -4,6 +4,7 @@
  * the backend. Values stay bytes, because a database name may be in any encoding.
  */
 import { PgError } from '../lib/errors.ts';
+import { formatText } from '../lib/text.ts';
 import { CANCEL_KEY_LIMIT, CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST } from './constants.ts';
 import { int32 } from './messages.ts';
 import {
@@ -203,8 +204,8 @@ function isWithheld(name: string): boolean {
  * drivers that send settings so (asyncpg's `server_settings`). They then count more than the
  * options, as the server's process_startup_options has it.
  *
- * @throws PgError 22023 or 08P01 for a JWT option that cannot be read; 08P01 for too many words in
- *   `options`
+ * @throws PgError 22023 or 08P01 for a JWT option that cannot be read, 22023 for a `replication`
+ *   that is not plainly on or off; 08P01 for too many words in `options`
  */
 export function readParameters(parameters: readonly StartupParameter[]): LoginParameters {
   const last = (wanted: string): Buffer | undefined =>
@@ -231,7 +232,7 @@ export function readParameters(parameters: readonly StartupParameter[]): LoginPa
         : parseOptionValue(ownDevice, DEVICE_OPTION),
     namesRole:
       options.namesSetting || others.some(({ name }) => ROLES.includes(name.toLowerCase())),
-    replication: parameters.some(asksForReplication),
+    replication: readReplication(parameters),
     protocolOptions: parameters
       .map(({ name }) => name)
       .filter((name) => name.toLowerCase().startsWith('_pq_.')),
@@ -255,13 +256,41 @@ function isDecisive(name: string): boolean {
   return DECISIVE.has(name);
 }
 
-/** Whatever is not plainly off counts: a server reads other spellings of on and off too. */
-function asksForReplication({ name, value }: StartupParameter): boolean {
-  if (name.toLowerCase() !== 'replication') return false;
-  return !REPLICATION_OFF.has(value.toString('latin1').trim().toLowerCase());
+/**
+ * Whether `replication` is on, in whatever letters its name is. The rules go by it, so it must mean
+ * the same to every backend. The server also takes the beginnings of words, such as `f`, and of two
+ * values the last one: those are refused.
+ *
+ * @throws PgError 22023
+ */
+function readReplication(parameters: readonly StartupParameter[]): boolean {
+  const asked = parameters.filter(({ name }) => name.toLowerCase() === 'replication');
+  const meanings = new Set(asked.map(({ value }) => isReplication(value)));
+  if (meanings.size > 1) {
+    throw invalidReplication('the parameter "replication" is given with values that contradict');
+  }
+  return meanings.has(true);
 }
 
+const REPLICATION_ON: ReadonlySet<string> = new Set(['on', 'true', 'yes', '1', 'database']);
 const REPLICATION_OFF: ReadonlySet<string> = new Set(['off', 'false', 'no', '0', '']);
+
+function isReplication(value: Buffer): boolean {
+  const word = value.toString('latin1').toLowerCase();
+  if (REPLICATION_ON.has(word)) return true;
+  if (REPLICATION_OFF.has(word)) return false;
+  const shown = formatText(value.toString());
+  throw invalidReplication(`invalid value for parameter "replication": "${shown}"`);
+}
+
+/** With the server's hint. */
+function invalidReplication(message: string): PgError {
+  return new PgError({
+    code: 'invalid_replication',
+    message,
+    hint: 'Valid values are: "false", 0, "true", 1, "database".',
+  });
+}
 
 /** The parameters of the startup packet for the backend, with this user. */
 export function backendParameters(login: LoginParameters, user: Buffer): StartupParameter[] {

@@ -67,6 +67,24 @@ root.test(
   },
 );
 
+root.test(
+  'a half-written replication does not pass a reject by a line of replication',
+  async (t) => {
+    const rules =
+      'host sales all all reject\nhost replication all all native\nhost all all all native';
+    const { logIn } = await startWith(t, rules);
+    const nat = { user: 'nat', password: 'secret', database: 'sales' };
+    await t.rejects(logIn(nat), { code: '28000' });
+    // To the server these are false: the session is an ordinary one.
+    for (const replication of ['f', 'fal', 'n', 'of']) {
+      await t.rejects(logIn(Object.assign({}, nat, { replication })), {
+        code: '22023',
+        message: `invalid value for parameter "replication": "${replication}"`,
+      });
+    }
+  },
+);
+
 root.test('lines narrow a database to an audience', async (t) => {
   const rules = 'host sales all all jwt audience=sales\nhost all all all jwt';
   const { logIn } = await startWith(t, rules);

@@ -259,6 +259,27 @@ t.test('a second user in another case of letters is not missed', async (t) => {
   );
 });
 
+t.test('replication is plainly on or off, whichever value a server takes', async (t) => {
+  const replicationOf = (...values: readonly string[]): boolean =>
+    readParameters(parameters(values.map((value) => ['replication', value]))).replication;
+  for (const value of ['true', 'on', 'YES', '1', 'database']) t.ok(replicationOf(value), value);
+  for (const value of ['false', 'off', 'No', '0', '']) t.notOk(replicationOf(value), value);
+  t.notOk(replicationOf());
+  t.ok(replicationOf('database', 'true'));
+  const invalid = { code: 'invalid_replication', sqlstate: '22023' };
+  for (const value of ['f', 'n', 'of', 't', ' off', 'off\xa0', '2', `\x1b${'x'.repeat(9000)}`]) {
+    t.throws(() => replicationOf(value), invalid, value.slice(0, 8));
+  }
+  // The server takes the last one: a line of replication would be passed to another session.
+  t.throws(() => replicationOf('true', 'off'), invalid);
+  t.throws(() => replicationOf('off', 'database'), invalid);
+  const letters = [
+    ['REPLICATION', 'true'],
+    ['replication', 'off'],
+  ] as const;
+  t.throws(() => readParameters(parameters(letters)), invalid);
+});
+
 t.test('the JWT option as a parameter counts more than the options, and stays here', async (t) => {
   const name = 'crdb:jwt_auth_enabled';
   const rows: [[string, string][], boolean][] = [
