@@ -162,27 +162,22 @@ async function decideByOAuth(
 ): Promise<Decided | undefined> {
   const { record, place, signal } = attempt;
   record.mechanism = 'OAUTHBEARER';
-  let { values } = services.settings.current;
-  const identity = await exchangeBearer({
+  return exchangeBearer({
     channel,
     rule: first,
     user: login.user?.toString(),
-    settings: () => {
-      values = services.settings.current.values;
-      return values;
-    },
+    settings: () => services.settings.current.values,
     answered: () => place.keep(),
-    decide: (token, settings) => {
+    decide: async (token, values) => {
       const request = requestOf(attempt, login, first, services);
-      return services.authenticator.authenticate(
-        { ...request, token, isBearer: true },
-        settings,
-        signal,
-      );
+      const bearer = { ...request, token, isBearer: true };
+      return {
+        identity: await services.authenticator.authenticate(bearer, values, signal),
+        values,
+      };
     },
     signal,
   });
-  return identity && { identity, values };
 }
 
 /** The token comes of a sign-in elsewhere. */

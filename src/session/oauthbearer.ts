@@ -4,14 +4,13 @@
  * comes again. A failure is told twice: as JSON in a challenge, for the client's library, and as
  * the ErrorResponse behind the client's answer to that, for people.
  */
-import type { Identity } from '../auth/identity.ts';
 import { CheckFailure, refusal } from '../auth/refusals.ts';
 import { PgError } from '../lib/errors.ts';
 import { Limiter } from '../lib/limiter.ts';
 import { formatText } from '../lib/text.ts';
 import type { AuthRule } from '../settings/auth-rules.ts';
 import { advertisedScope, bearerSettings } from '../settings/oauthbearer.ts';
-import type { LoginSettings } from '../settings/snapshot.ts';
+import type { LoginSettings, SettingValues } from '../settings/snapshot.ts';
 import { type MessageChannel, readAnswer } from '../wire/channel.ts';
 import { PASSWORD_BODY_LIMIT } from '../wire/constants.ts';
 import { authenticationSasl, authenticationSaslContinue, errorResponse } from '../wire/messages.ts';
@@ -55,15 +54,16 @@ export function isDiscovery(error: unknown): error is PgError {
 }
 
 /** What an exchange is made with. */
-export interface BearerExchange {
+export interface BearerExchange<Outcome> {
   readonly channel: MessageChannel;
   readonly rule: AuthRule;
   /** The user as it was sent, for messages. */
   readonly user: string | undefined;
-  readonly settings: () => LoginSettings;
+  readonly settings: () => SettingValues;
   /** Is called when the client has sent a token. */
   readonly answered: () => void;
-  readonly decide: (token: string, values: LoginSettings) => Promise<Identity>;
+  /** Decides by the settings of OAUTHBEARER. What follows on the decision goes by them too. */
+  readonly decide: (token: string, values: SettingValues) => Promise<Outcome>;
   readonly signal: AbortSignal;
 }
 
@@ -74,7 +74,9 @@ export interface BearerExchange {
  * @throws BearerFailure for a token that is refused and for discovery; PgError for a message that
  *   breaks the protocol, or if the mechanism is turned off; the signal's reason
  */
-export async function exchangeBearer(exchange: BearerExchange): Promise<Identity | undefined> {
+export async function exchangeBearer<Outcome>(
+  exchange: BearerExchange<Outcome>,
+): Promise<Outcome | undefined> {
   const { channel, rule, settings, answered, decide, signal } = exchange;
   // Before the client sends its user to an identity provider for nothing.
   checkOffer(bearerSettings(settings()), rule);

@@ -15,10 +15,11 @@ const DEFAULT_SCOPE = 'openid';
 const known = new WeakMap<LoginSettings, LoginSettings>();
 
 /** The settings of a login by OAUTHBEARER. */
-export function bearerSettings(values: LoginSettings): LoginSettings {
+export function bearerSettings<Values extends LoginSettings>(values: Values): Values {
   const derived = known.get(values) ?? derive(values);
   known.set(values, derived);
-  return derived;
+  // It has all that the values have.
+  return derived as Values;
 }
 
 /** The settings of each way to bring a token: with a password, and by OAUTHBEARER if that is on. */

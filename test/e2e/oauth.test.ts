@@ -12,7 +12,13 @@ import { browse } from '../support/sign-in.ts';
 
 const database = await startPostgres({
   hba: ['local all all trust'],
-  initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN'],
+  initSql: [
+    'CREATE ROLE alice LOGIN',
+    'CREATE ROLE bob LOGIN',
+    'CREATE ROLE readers',
+    'CREATE ROLE pgsso_directory LOGIN CREATEROLE NOINHERIT',
+    'GRANT readers TO pgsso_directory WITH ADMIN OPTION',
+  ],
 });
 root.teardown(() => database.close());
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
@@ -426,6 +432,29 @@ root.test(
       'SELECT 1',
     );
     t.equal(await byToken.ended, 0, byToken.output());
+  },
+);
+
+root.test(
+  'groups of several issuers stand for no role, whichever setting names them',
+  async (t) => {
+    const socket = `host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
+    const frontEnd = await startWith(
+      t,
+      {
+        'server.jwt_authentication.authorization.enabled': 'true',
+        [`${BEARER}.issuers`]: JSON.stringify([ISSUER, 'https://partner.example.test']),
+      },
+      { directory: `postgres://pgsso_directory@/postgres?${socket}` },
+    );
+    const client = await offered(frontEnd.port);
+    client.send(initial(first(`Bearer ${token('alice', { groups: ['readers'] })}`)));
+    t.match((await client.until(0x5a)).types, /^RS+KZ$/);
+    client.close();
+    const { rows } = await database.query(
+      "SELECT count(*)::int AS roles FROM pg_auth_members WHERE member = 'alice'::regrole",
+    );
+    t.strictSame(rows, [{ roles: 0 }]);
   },
 );
 
