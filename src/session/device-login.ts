@@ -16,6 +16,9 @@ import type { LoginAttempt, SessionServices } from './context.ts';
 
 const MINUTE = 60_000;
 
+/** Bytes that a client may send while it waits. No driver sends any. */
+const AHEAD_LIMIT = 16_384;
+
 /** How the waiting of a login ended, for the metrics. */
 type Outcome = 'completed' | 'declined' | 'expired' | 'failed' | 'abandoned' | 'ended';
 
@@ -93,15 +96,28 @@ async function whileConnected<T>(
   const over = new AbortController();
   const until = AbortSignal.any([signal, over.signal]);
   const working = work(until);
-  const left = channel.peek(until).then((type) => {
-    // What else a client sends belongs to its session, and is read when that begins.
-    return type === undefined || type === FRONTEND.terminate ? undefined : working;
-  });
   try {
-    return await Promise.race([working, left]);
+    return await Promise.race([working, clientLeft(channel, until)]);
   } finally {
     over.abort();
   }
+}
+
+/**
+ * Resolves when the client leaves. What else it sends belongs to its session, and is read when that
+ * begins. Until then it is kept: behind bytes that nobody reads, the end would not be noticed.
+ *
+ * @throws PgError 08P01 for too much of it; the signal's reason
+ */
+async function clientLeft(channel: MessageChannel, signal: AbortSignal): Promise<undefined> {
+  const type = await channel.peek(signal);
+  if (type === undefined || type === FRONTEND.terminate) return;
+  if (!(await channel.sendsAhead(AHEAD_LIMIT, signal))) return;
+  throw new PgError({
+    code: 'unexpected_message',
+    message: 'too much was sent before the login is over',
+    reason: `the client sent more than ${AHEAD_LIMIT} bytes while it waited for a sign-in`,
+  });
 }
 
 /** Before somebody signs in for nothing. */

@@ -71,6 +71,16 @@ export class MessageChannel {
     return this.#pull(() => this.#framer.peek(), signal);
   }
 
+  /**
+   * Waits until the peer has sent more than so many bytes that are not consumed. They stay where
+   * they are. False when it has ended the connection before. Throws as {@link
+   * MessageChannel.message} does.
+   */
+  async sendsAhead(limit: number, signal: AbortSignal): Promise<boolean> {
+    const isOver = (): true | undefined => (this.#framer.length > limit ? true : undefined);
+    return (await this.#pull(isOver, signal)) ?? false;
+  }
+
   /** How many bytes were read from the socket and are not consumed. */
   get buffered(): number {
     return this.#framer.length + this.socket.readableLength;

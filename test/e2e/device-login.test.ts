@@ -227,6 +227,11 @@ root.test('nobody signs in: declined, too late, left, replaced', async (t) => {
     ({ client }: Awaited<ReturnType<typeof asked>>) => client.close(),
     ({ client }: Awaited<ReturnType<typeof asked>>) => client.channel.socket.end(),
     ({ client }: Awaited<ReturnType<typeof asked>>) => client.send(Buffer.from('X\0\0\0\x04')),
+    // Behind bytes that belong to the session, too: its place was held for ten minutes.
+    ({ client }: Awaited<ReturnType<typeof asked>>) => {
+      client.send(query('SELECT 1'));
+      client.channel.socket.end();
+    },
   ]) {
     const gone = await asked(frontEnd.port);
     await waiting(frontEnd, 1);
@@ -235,6 +240,11 @@ root.test('nobody signs in: declined, too late, left, replaced', async (t) => {
     gone.client.close();
   }
   t.match(await frontEnd.event({ outcome: 'abandoned' }), { mechanism: 'device' });
+
+  const talker = await asked(frontEnd.port);
+  talker.client.send(Buffer.alloc(100_000, 'Q'));
+  t.match(await talker.client.error(), { sqlstate: '08P01', message: /^too much was sent/ });
+  talker.client.close();
 
   const older = await asked(frontEnd.port);
   const stranger = await asked(frontEnd.port, 'alice', '127.0.0.2');
