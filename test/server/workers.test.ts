@@ -39,6 +39,8 @@ const database = await startPostgres({
   initSql: ['CREATE ROLE alice LOGIN', 'CREATE ROLE bob LOGIN', 'CREATE ROLE vera LOGIN'],
 });
 t.teardown(() => database.close());
+// Each has a node of its own, and waits most of the time.
+t.jobs = 4;
 const backend = `postgres:///?host=${encodeURIComponent(database.socketDir)}&port=${database.port}`;
 
 const issuer = await startIssuer([testKey('RS256')]);
@@ -142,7 +144,7 @@ async function outcomeOf({ port }: ServeProcess, password = mine('alice')): Prom
   );
 }
 
-t.test('clients and operators meet one node', async (t) => {
+t.test('clients and operators meet one node', { buffered: true }, async (t) => {
   issuer.headers = { 'cache-control': 'max-age=3600' };
   const authority = makeAuthority();
   const certificate = (cn: string) => authority.issue({ cn, san: ['127.0.0.1'], usage: 'server' });
@@ -301,8 +303,6 @@ t.test('clients and operators meet one node', async (t) => {
     const clients = await inBoth(node);
     const workers = await byWorker(node);
     const before = await stats(node);
-    // What a worker has counted is known to the node within a second.
-    await sleep(1500);
     const [victim = 0] = pids(node);
     process.kill(victim, 'SIGKILL');
     await until('replaced', () => pids(node).length === 3);
@@ -363,12 +363,12 @@ t.test('clients and operators meet one node', async (t) => {
   );
 });
 
-t.test('limits are those of the node', async (t) => {
+t.test('limits are those of the node', { buffered: true }, async (t) => {
   const node = await start(t, {
     options: ['--max-sessions', '5', '--max-logins', '6', '--max-logins-per-address', '4'],
     settings: {
       'pgsso.throttle.exempt': '127.0.0.1',
-      'pgsso.throttle.address_refusals': '4',
+      'pgsso.throttle.address_refusals': '10',
       'pgsso.throttle.user_refusals': '0',
       'pgsso.throttle.first_delay': '1ms',
       'pgsso.throttle.longest_delay': '1ms',
@@ -417,59 +417,67 @@ t.test('limits are those of the node', async (t) => {
       await raw.error();
       raw.close();
     };
-    for (let n = 0; n < 20; n++) await refuse();
-    const delayed = Number((await stats(node))['refusals.delayed']);
-    // A process alone delays all but four. Two that did not talk would delay eight less.
-    t.ok(delayed >= 14, `${delayed} were delayed`);
+    let told = 0;
+    // The question for figures goes behind what the workers tell each other.
+    while ((await stats(node))['refusals.delayed'] === '0') {
+      await refuse();
+      told++;
+    }
+    // A process alone delays the eleventh. Two that did not talk would tell up to twenty at once.
+    t.ok(told === 11 || told === 12, `the refusal ${told} was the first to be delayed`);
   });
 });
 
-t.test("a backend cannot replay another route's cancel key through another worker", async (t) => {
-  const key = '0000000100000002';
-  const cancels: string[][] = [[], []];
-  const backends = await Promise.all(
-    cancels.map((seen) =>
-      startFake(async (peer) => {
-        const packet = (await peer.packet()).toString('hex');
-        if (packet.startsWith('04d2162e')) return void seen.push(packet);
-        await peer.send(
-          authentication(0),
-          parameterStatus('is_superuser', 'off'),
-          formatMessage('K', Buffer.from(key, 'hex')),
-          readyForQuery,
-        );
-        await peer.closed();
-      }),
-    ),
-  );
-  t.teardown(() => backends.map((fake) => fake.close()));
-  const [sales, billing] = backends.map(
-    (fake) => `postgres://127.0.0.1:${fake.port}/?sslmode=disable`,
-  );
-  const node = await startServe({
-    options: ['--route', `sales=${sales}`, '--route', `billing=${billing}`, '--workers', '2'],
-  });
-  t.teardown(() => node.close());
-  const client = await logIn({ port: node.port, user: 'alice', database: 'sales' });
-  for (let n = 0; n < 12; n++) {
-    const raw = await RawClient.connect(node.port);
-    raw.send(formatCancel(Buffer.from(key, 'hex')));
-    await raw.ended();
-    raw.close();
-  }
-  t.strictSame(
-    cancels.map(({ length }) => length),
-    [12, 0],
-  );
-  void client.end().catch(() => undefined);
+t.test(
+  "a backend cannot replay another route's cancel key through another worker",
+  { buffered: true },
+  async (t) => {
+    const key = '0000000100000002';
+    const cancels: string[][] = [[], []];
+    const backends = await Promise.all(
+      cancels.map((seen) =>
+        startFake(async (peer) => {
+          const packet = (await peer.packet()).toString('hex');
+          if (packet.startsWith('04d2162e')) return void seen.push(packet);
+          await peer.send(
+            authentication(0),
+            parameterStatus('is_superuser', 'off'),
+            formatMessage('K', Buffer.from(key, 'hex')),
+            readyForQuery,
+          );
+          await peer.closed();
+        }),
+      ),
+    );
+    t.teardown(() => backends.map((fake) => fake.close()));
+    const [sales, billing] = backends.map(
+      (fake) => `postgres://127.0.0.1:${fake.port}/?sslmode=disable`,
+    );
+    const node = await startServe({
+      options: ['--route', `sales=${sales}`, '--route', `billing=${billing}`, '--workers', '2'],
+    });
+    t.teardown(() => node.close());
+    const client = await logIn({ port: node.port, user: 'alice', database: 'sales' });
+    for (let n = 0; n < 12; n++) {
+      const raw = await RawClient.connect(node.port);
+      raw.send(formatCancel(Buffer.from(key, 'hex')));
+      await raw.ended();
+      raw.close();
+    }
+    t.strictSame(
+      cancels.map(({ length }) => length),
+      [12, 0],
+    );
+    void client.end().catch(() => undefined);
 
-  // Without the primary process there is nobody who could change the settings of a worker.
-  const workers = pids(node);
-  node.child.kill('SIGKILL');
-  await until('the workers have ended', () => workers.every((pid) => !isRunning(pid)));
-});
+    // Without the primary process there is nobody who could change the settings of a worker.
+    const workers = pids(node);
+    node.child.kill('SIGKILL');
+    await until('the workers have ended', () => workers.every((pid) => !isRunning(pid)));
+  },
+);
 
-t.test('what cannot be used ends the start with one line', async (t) => {
+t.test('what cannot be used ends the start with one line', { buffered: true }, async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.teardown(() => taken.close());

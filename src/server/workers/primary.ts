@@ -35,7 +35,7 @@ const CLOSED_MS = 2500;
 const RELOAD_MS = 30_000;
 
 /** How long a worker may take to say whether it has a cancel key, in ms. */
-const HOLDERS_MS = 500;
+const HOLDERS_MS = 2000;
 
 /** Connections that a worker can accept between its last report and its end. */
 const SKIPPED_NUMBERS = 100_000;

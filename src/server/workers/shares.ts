@@ -8,7 +8,7 @@ import { Limiter, type Permit } from '../../lib/limiter.ts';
 import type { PoolWorker } from './pool.ts';
 
 /** How long a worker may take to say how many places it can spare, in ms. */
-const LEND_MS = 500;
+const LEND_MS = 2000;
 
 /** The places of sessions. */
 export class SessionPlaces {

@@ -46,10 +46,10 @@ import { CollectedNews } from './news.ts';
 import { WorkerSettings } from './worker-settings.ts';
 
 /** How long the primary may take to lend places of sessions, in ms. */
-const BORROW_MS = 2000;
+const BORROW_MS = 3000;
 
 /** How long it may take to find the holder of a cancel key, in ms. */
-const HOLDERS_MS = 1000;
+const HOLDERS_MS = 3000;
 
 /** Sessions in one answer. */
 const PAGE = 500;
