@@ -25,10 +25,43 @@ export interface LimiterOptions {
 /** Ends the work of a holder, which then releases its place. */
 type Evict = () => void;
 
-interface Holder extends Permit {
+/** A place that is held. An idle session holds one, so it is small. */
+class Holder implements Permit {
   /** On the monotonic clock, in ms. */
-  readonly since: number;
-  readonly evict: Evict;
+  readonly since = performance.now();
+  readonly #key: string;
+  readonly #evictable: Set<Holder>;
+  readonly #release: (key: string) => void;
+  #evict: Evict | undefined;
+  #isHeld = true;
+
+  constructor(
+    evictable: Set<Holder>,
+    evict: Evict | undefined,
+    release: (key: string) => void,
+    key: string,
+  ) {
+    this.#evictable = evictable;
+    this.#evict = evict;
+    this.#release = release;
+    this.#key = key;
+  }
+
+  evict(): void {
+    this.#evict?.();
+  }
+
+  keep(): void {
+    this.#evictable.delete(this);
+    this.#evict = undefined;
+  }
+
+  release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#evictable.delete(this);
+    this.#release(this.#key);
+  }
 }
 
 /** What one key has. It is forgotten when it has nothing any more. */
@@ -149,21 +182,7 @@ export class Limiter {
 
   #hold(key: string, evict: Evict | undefined): Permit {
     const account = this.#account(key);
-    let isHeld = true;
-    const holder: Holder = {
-      since: performance.now(),
-      evict: () => evict?.(),
-      keep: () => void account.evictable.delete(holder),
-      release: () => {
-        if (!isHeld) return;
-        isHeld = false;
-        account.evictable.delete(holder);
-        account.held--;
-        this.#held--;
-        this.#forgetIfIdle(key);
-        this.#next();
-      },
-    };
+    const holder = new Holder(account.evictable, evict, this.#release, key);
     account.held++;
     this.#held++;
     if (evict) {
@@ -172,6 +191,13 @@ export class Limiter {
     }
     return holder;
   }
+
+  readonly #release = (key: string): void => {
+    this.#account(key).held--;
+    this.#held--;
+    this.#forgetIfIdle(key);
+    this.#next();
+  };
 
   /** The place is free at once, before the work has noticed that it is over. */
   #evict(holder: Holder): void {

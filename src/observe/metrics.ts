@@ -221,14 +221,16 @@ export class Metrics {
     if (outcome === 'accepted') this.#longestLoginMs = Math.max(this.#longestLoginMs, durationMs);
   }
 
-  /** A session at a backend begins. The caller calls the returned function when it has ended. */
-  sessionBegins(traffic: Traffic): () => void {
+  /** A session at a backend begins. Its bytes are read until it ends. */
+  sessionBegins(traffic: Traffic): void {
     this.#running.add(traffic);
-    return () => {
-      if (!this.#running.delete(traffic)) return;
-      this.#ended.toBackend += traffic.toBackend;
-      this.#ended.toClient += traffic.toClient;
-    };
+  }
+
+  /** Its bytes will not change any more. */
+  sessionEnds(traffic: Traffic): void {
+    if (!this.#running.delete(traffic)) return;
+    this.#ended.toBackend += traffic.toBackend;
+    this.#ended.toClient += traffic.toClient;
   }
 
   /** A session at a backend or at the console has ended. */

@@ -11,7 +11,7 @@ import type { Log, RepeatedEvent } from '../observe/log.ts';
 import type { Limits } from './limits.ts';
 
 /** A session as far as its cancel key is concerned. */
-type KeyHolder = CancelDestination & Pick<BackendSession, 'cancelKey'>;
+export type KeyHolder = CancelDestination & Pick<BackendSession, 'cancelKey'>;
 
 /** Bytes of a CancelRequest before its key: length and code (manual 54.7). */
 const KEY_OFFSET = 8;
@@ -23,29 +23,32 @@ type AskWorkers = (packet: Buffer) => Promise<readonly CancelDestination[] | und
 export class CancelKeys {
   readonly #askWorkers: AskWorkers | undefined;
   /** By key, the sessions that have it: two hosts may issue the same key by chance. */
-  readonly #holders = new Map<string, Set<KeyHolder>>();
+  readonly #holders = new Map<string, readonly KeyHolder[]>();
 
   /** @param askWorkers is asked if the session is not here; absent if there are no other workers */
   constructor(askWorkers?: AskWorkers) {
     this.#askWorkers = askWorkers;
   }
 
-  /** Notes the key of a session that begins. Returns what forgets it again. */
-  add(session: KeyHolder): () => void {
+  /** Notes the key of a session that begins. */
+  add(session: KeyHolder): void {
     const key = session.cancelKey?.toString('latin1');
-    if (key === undefined) return () => undefined;
-    const holders = this.#holders.get(key) ?? new Set();
-    this.#holders.set(key, holders.add(session));
-    return () => {
-      holders.delete(session);
-      if (holders.size === 0) this.#holders.delete(key);
-    };
+    if (key === undefined) return;
+    this.#holders.set(key, [...(this.#holders.get(key) ?? []), session]);
+  }
+
+  /** Forgets the key of a session that has ended. */
+  remove(session: KeyHolder): void {
+    const key = session.cancelKey?.toString('latin1');
+    if (key === undefined) return;
+    const left = this.#holders.get(key)?.filter((holder) => holder !== session) ?? [];
+    if (left.length > 0) this.#holders.set(key, left);
+    else this.#holders.delete(key);
   }
 
   /** The hosts that issued the key of a request; undefined if the key is not known here. */
   find(packet: Buffer): readonly CancelDestination[] | undefined {
-    const holders = this.#holders.get(packet.toString('latin1', KEY_OFFSET));
-    return holders && [...holders];
+    return this.#holders.get(packet.toString('latin1', KEY_OFFSET));
   }
 
   /** The same, for all workers of the node. */

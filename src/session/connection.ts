@@ -4,8 +4,6 @@
  * comes what the login was admitted to: a session at the backend, or the console.
  */
 import type { Socket } from 'node:net';
-import { cancelQuery } from '../backend/cancel.ts';
-import type { BackendSession } from '../backend/connection.ts';
 import { BackendRefusal } from '../backend/errors.ts';
 import { errorText, PgError } from '../lib/errors.ts';
 import { addressKey } from '../lib/network.ts';
@@ -19,11 +17,9 @@ import { logIn } from './login.ts';
 import { LoginPlace } from './login-place.ts';
 import { type ClientTls, openConnection } from './negotiate.ts';
 import { BearerFailure, endExchange, isDiscovery } from './oauthbearer.ts';
-import { splice, type Traffic } from './splice.ts';
+import { runSession } from './session.ts';
+import type { Traffic } from './splice.ts';
 import { throttleSettings } from './throttle.ts';
-
-/** How long, in ms, the cancel request of a session that is ended may take. */
-const CANCEL_FIRST_MS = 1000;
 
 /**
  * How long a client may take to its startup packet once it is to be turned away, in ms. It is told
@@ -46,13 +42,11 @@ export async function serveConnection(
   const record: LoginRecord = { session, client };
   const admission = await attemptLogin(socket, tls, record, services);
   if (!admission) return;
-  try {
-    const { client, peer } = admission;
-    if (typeof peer === 'function') await runConsole(client, peer, record, services);
-    else await runSession(client, peer, record, services);
-  } finally {
-    admission.permit.release();
-  }
+  const { client: channel, peer, permit } = admission;
+  // Returned and not awaited: what the login needed is not kept as long as its session.
+  return typeof peer === 'function'
+    ? runConsole(channel, peer, record, services).finally(() => permit.release())
+    : runSession(channel, peer, { login: record, permit, services });
 }
 
 /** From accept to ReadyForQuery. A refusal is written and logged here. */
@@ -215,11 +209,12 @@ async function runConsole(
   const started = performance.now();
   const traffic: Traffic = { toBackend: 0, toClient: 0 };
   const end = async (): Promise<void> => client.destroy();
-  const forget = registry.add({ login, startedAt: Date.now(), traffic, end });
+  const session = { login, startedAt: Date.now(), traffic, end };
+  registry.add(session);
   try {
     await serve(client, login.session, login.mechanism === 'device');
   } finally {
-    forget();
+    registry.remove(session);
     audit.ended(login, {
       durationMs: elapsed(started),
       bytesToBackend: 0,
@@ -227,66 +222,6 @@ async function runConsole(
       endedBy: 'console',
       error: undefined,
     });
-  }
-}
-
-/**
- * Hands the greeting to the client, and to each side what the other sent ahead. Then copies until
- * the end.
- */
-async function runSession(
-  client: MessageChannel,
-  backend: BackendSession,
-  login: LoginRecord,
-  services: SessionServices,
-): Promise<void> {
-  const { audit, registry, cancelKeys, metrics, tcpUserTimeout, copy } = services;
-  const started = performance.now();
-  const fromClient = client.release();
-  const fromBackend = backend.channel.release();
-  const traffic: Traffic = { toBackend: fromClient.length, toClient: fromBackend.length };
-  const counted = metrics.sessionBegins(traffic);
-  let endedByUs: 'operator' | 'drain' | undefined;
-  const forget = registry.add({
-    login,
-    startedAt: Date.now(),
-    traffic,
-    end: async (by) => {
-      endedByUs ??= by;
-      await cancelFirst(backend, services);
-      client.destroy();
-      backend.channel.destroy();
-    },
-  });
-  const forgetKey = cancelKeys.add(backend);
-  const { endedBy, error } = await splice(client.socket, backend.channel.socket, traffic, {
-    copy: copy.start,
-    peerTimeout: tcpUserTimeout,
-    ahead: { toClient: Buffer.concat([backend.greeting, fromBackend]), toBackend: fromClient },
-  });
-  forget();
-  forgetKey();
-  counted();
-  audit.ended(login, {
-    durationMs: elapsed(started),
-    bytesToBackend: traffic.toBackend,
-    bytesToClient: traffic.toClient,
-    endedBy: endedByUs ?? endedBy,
-    error: error && errorText(error),
-  });
-}
-
-/**
- * Cancels what a session runs before its connections are closed. Otherwise the backend notices the
- * end only when the query is done, and commits what it did.
- */
-async function cancelFirst(backend: BackendSession, { limits }: SessionServices): Promise<void> {
-  const signal = AbortSignal.timeout(CANCEL_FIRST_MS);
-  try {
-    const permit = await limits.enterOwnCancel(signal);
-    await cancelQuery(backend, signal).finally(() => permit.release());
-  } catch {
-    // The time is up: the connections are closed all the same.
   }
 }
 

@@ -82,7 +82,8 @@ async function tryOn(start: StartCopy, sockets: readonly Socket[]): Promise<void
   failed.catch(() => undefined);
   const held = new Promise((resolve) => {
     const events = { counted: () => undefined, held: resolve, freed: () => undefined };
-    start(from, to, Buffer.from('first'), events);
+    const copy = start(from, to, Buffer.from('first'), events);
+    from.once('end', () => copy.end());
   });
   const sent = createHash('sha256').update('first');
   let isHeld = false;

@@ -16,7 +16,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
-import { atEnd, type Copy, type CopyEvents, copyByStreams, type StartCopy } from './copy.ts';
+import { type Copy, type CopyEvents, copyByStreams, type StartCopy } from './copy.ts';
 
 /** What is used of a socket's handle (TCP, Pipe or TLSWrap). Results are 0 or a negative errno. */
 interface Handle {
@@ -161,8 +161,8 @@ class HandleCopy implements Copy {
       else onread.call(source);
     };
     source.useUserBuffer(readBuffer);
-    atEnd(from, () => this.#end());
-    if (!this.#hasEnded) this.#flush();
+    this.#hasEnded = from.readableEnded;
+    this.#flush();
   }
 
   waiting(): number {
@@ -171,6 +171,13 @@ class HandleCopy implements Copy {
 
   taken(): number {
     return this.#written - this.#ends.sink.writeQueueSize;
+  }
+
+  end(): void {
+    this.#hasEnded = true;
+    this.#isReading = false;
+    if (this.#isWriting) this.#events.held(this);
+    else this.#flush();
   }
 
   drop(): void {
@@ -286,13 +293,6 @@ class HandleCopy implements Copy {
     this.#isReading = true;
     this.#ends.source.readStart();
     this.#events.freed();
-  }
-
-  #end(): void {
-    this.#hasEnded = true;
-    this.#isReading = false;
-    if (this.#isWriting) this.#events.held(this);
-    else this.#flush();
   }
 }
 

@@ -14,6 +14,8 @@ export interface Progress {
 
 /** One direction of a session: what one side sends goes to the other. */
 export interface Copy extends Progress {
+  /** The source has ended: behind what waits, the receiver's direction is ended. */
+  end(): void;
   /** Reads the source to its end from now on, and drops what it sends. */
   drop(): void;
 }
@@ -28,10 +30,7 @@ export interface CopyEvents {
   freed(): void;
 }
 
-/**
- * Starts a copy. `first` is sent ahead of what is read. When the source has ended and all its bytes
- * are delivered, the receiver's direction is ended.
- */
+/** Starts a copy. `first` is sent ahead of what is read. The caller says when the source ends. */
 export type StartCopy = (from: Socket, to: Socket, first: Buffer, events: CopyEvents) => Copy;
 
 /** As much of a socket's handle as Node.js itself looks at for its time-outs. */
@@ -46,6 +45,10 @@ export const copyByStreams: StartCopy = (from, to, first, events) => {
     taken() {
       const queued = (to as unknown as WriteQueue)._handle?.writeQueueSize ?? 0;
       return to.bytesWritten - to.writableLength - queued;
+    },
+    end() {
+      to.end();
+      if (to.writableLength > 0) events.held(copy);
     },
     drop() {
       from.off('data', pass);
@@ -67,17 +70,7 @@ export const copyByStreams: StartCopy = (from, to, first, events) => {
     send(bytes);
   };
   from.on('data', pass);
-  atEnd(from, () => {
-    to.end();
-    if (to.writableLength > 0) events.held(copy);
-  });
   from.resume();
   if (first.length > 0) send(first);
   return copy;
 };
-
-/** Calls back when the peer has sent FIN, also if that was read during the login already. */
-export function atEnd(socket: Socket, call: () => void): void {
-  if (socket.readableEnded) call();
-  else socket.once('end', call);
-}

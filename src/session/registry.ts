@@ -17,7 +17,7 @@ export interface ListedSession {
 /** A session that runs. */
 export interface RunningSession extends ListedSession {
   /** Cancels its query and closes its connections. Resolves when they are closed. */
-  readonly end: (by: 'operator' | 'drain') => Promise<void>;
+  end(by: 'operator' | 'drain'): Promise<void>;
 }
 
 /** The sessions of a node. */
@@ -37,11 +37,14 @@ export interface NodeSessions {
 export class SessionRegistry implements NodeSessions {
   readonly #running = new Map<number, RunningSession>();
 
-  /** Lists a session under the number of its connection. Returns what takes it off the list. */
-  add(session: RunningSession): () => void {
-    const id = session.login.session;
-    this.#running.set(id, session);
-    return () => this.#running.delete(id);
+  /** Lists a session under the number of its connection. */
+  add(session: RunningSession): void {
+    this.#running.set(session.login.session, session);
+  }
+
+  /** Takes a session off the list. */
+  remove(session: RunningSession): void {
+    this.#running.delete(session.login.session);
   }
 
   get size(): number {

@@ -3,7 +3,7 @@
  * our own is written, because it could land inside a message.
  */
 import type { Socket } from 'node:net';
-import { atEnd, type Copy, type Progress, type StartCopy } from './copy.ts';
+import type { Copy, CopyEvents, Progress, StartCopy } from './copy.ts';
 
 /** How a session ended. */
 export interface SpliceEnd {
@@ -48,50 +48,134 @@ interface SpliceOptions {
  *
  * @param traffic is counted up while bytes pass
  */
-export async function splice(
+export function splice(
   client: Socket,
   backend: Socket,
   traffic: Traffic,
-  { copy, peerTimeout, ahead }: SpliceOptions,
+  options: SpliceOptions,
 ): Promise<SpliceEnd> {
-  let end: SpliceEnd | undefined;
-  const ended = (endedBy: SpliceEnd['endedBy'], error?: Error): void => {
-    end ??= { endedBy, error };
-  };
-  const start = (from: Socket, to: Socket, first: Buffer, counter: keyof Traffic): Copy => {
-    const stalled = (): void => void to.destroy(new PeerStalled(peerTimeout));
-    const watch = new ProgressWatch(peerTimeout, stalled);
-    to.once('close', () => watch.stop());
-    return copy(from, to, first, {
-      counted: (bytes) => {
-        traffic[counter] += bytes;
-      },
-      held: (progress) => watch.start(progress),
-      freed: () => watch.stop(),
-    });
-  };
-  const up = start(client, backend, ahead.toBackend, 'toBackend');
-  const down = start(backend, client, ahead.toClient, 'toClient');
+  const { copy, peerTimeout, ahead } = options;
+  // Nothing of what is sent ahead is in reach of what the sockets keep.
+  const begin = (from: Socket, to: Socket, counter: keyof Traffic): Copy =>
+    copy(from, to, ahead[counter], new Direction(to, traffic, counter, peerTimeout));
+  const up = begin(client, backend, 'toBackend');
+  const down = begin(backend, client, 'toClient');
+  return followToEnd(client, backend, up, down);
+}
 
-  atEnd(client, () => ended('client'));
-  atEnd(backend, () => {
-    ended('backend');
-    up.drop();
+function followToEnd(client: Socket, backend: Socket, up: Copy, down: Copy): Promise<SpliceEnd> {
+  return new Promise((resolve) => {
+    const splice = new Splice(client, backend, up, down, resolve);
+    splice.follow('client', client, backend);
+    splice.follow('backend', backend, client);
+  });
+}
+
+/** Both sockets of a session, followed until they are closed. */
+class Splice {
+  readonly #client: Socket;
+  readonly #backend: Socket;
+  readonly #up: Copy;
+  readonly #down: Copy;
+  readonly #resolve: (end: SpliceEnd) => void;
+  #end: SpliceEnd | undefined;
+  /** Sockets that are not closed. */
+  #open = 2;
+
+  constructor(
+    client: Socket,
+    backend: Socket,
+    up: Copy,
+    down: Copy,
+    resolve: (end: SpliceEnd) => void,
+  ) {
+    this.#client = client;
+    this.#backend = backend;
+    this.#up = up;
+    this.#down = down;
+    this.#resolve = resolve;
+  }
+
+  /** If an error or a reset closes one socket, the other one is destroyed too. */
+  follow(side: SpliceEnd['endedBy'], socket: Socket, other: Socket): void {
+    const ended = (): void => this.#ended(side);
+    const closed = (): void => {
+      if (!socket.readableEnded) other.destroy();
+      this.#open--;
+      if (this.#open === 0) this.#resolve(this.#end ?? { endedBy: 'client', error: undefined });
+    };
+    socket.on('error', (error) => {
+      this.#end ??= { endedBy: side, error };
+      other.destroy();
+    });
+    // A FIN may have been read during the login already.
+    if (socket.readableEnded) ended();
+    else socket.on('end', ended);
+    if (socket.closed) closed();
+    else socket.on('close', closed);
+  }
+
+  /** A peer has sent FIN. */
+  #ended(side: SpliceEnd['endedBy']): void {
+    this.#end ??= { endedBy: side, error: undefined };
+    if (side === 'client') {
+      this.#up.end();
+      return;
+    }
+    this.#down.end();
+    this.#up.drop();
+    this.#closeClient();
+  }
+
+  /** The backend has ended. Gives the client the time to read its last bytes, and to close. */
+  #closeClient(): void {
+    const [client, down] = [this.#client, this.#down];
     const stall = new ProgressWatch(CLIENT_STALL_MS, () => void client.destroy());
     if (down.waiting() > 0) stall.start(down);
     client.once('close', () => stall.stop());
     client.once('finish', () => {
       stall.stop();
-      backend.destroy();
+      this.#backend.destroy();
       const overdue = setTimeout(() => client.destroy(), CLIENT_CLOSE_MS);
       client.once('close', () => clearTimeout(overdue));
     });
-  });
-  await Promise.all([
-    closed(client, backend, (error) => ended('client', error)),
-    closed(backend, client, (error) => ended('backend', error)),
-  ]);
-  return end ?? { endedBy: 'client', error: undefined };
+  }
+}
+
+/** What becomes of one direction: its bytes are counted, and its receiver is watched. */
+class Direction implements CopyEvents {
+  readonly #to: Socket;
+  readonly #traffic: Traffic;
+  readonly #counter: keyof Traffic;
+  readonly #limit: number;
+  #watch: ProgressWatch | undefined;
+
+  constructor(to: Socket, traffic: Traffic, counter: keyof Traffic, limit: number) {
+    this.#to = to;
+    this.#traffic = traffic;
+    this.#counter = counter;
+    this.#limit = limit;
+  }
+
+  counted(bytes: number): void {
+    this.#traffic[this.#counter] += bytes;
+  }
+
+  held(progress: Progress): void {
+    this.#watch ??= this.#newWatch();
+    this.#watch.start(progress);
+  }
+
+  freed(): void {
+    this.#watch?.stop();
+  }
+
+  #newWatch(): ProgressWatch {
+    const [to, limit] = [this.#to, this.#limit];
+    const watch = new ProgressWatch(limit, () => void to.destroy(new PeerStalled(limit)));
+    to.once('close', () => watch.stop());
+    return watch;
+  }
 }
 
 /**
@@ -136,27 +220,4 @@ class PeerStalled extends Error {
   constructor(limit: number) {
     super(`the peer took no byte for ${limit} ms while bytes waited for it, --tcp-user-timeout`);
   }
-}
-
-/**
- * Resolves when the socket is closed. If an error or a reset closed it, the other one is destroyed
- * too.
- */
-async function closed(
-  socket: Socket,
-  other: Socket,
-  failed: (error: Error) => void,
-): Promise<void> {
-  await new Promise<void>((resolve) => {
-    socket.on('error', (error) => {
-      failed(error);
-      other.destroy();
-    });
-    const close = (): void => {
-      if (!socket.readableEnded) other.destroy();
-      resolve();
-    };
-    if (socket.closed) close();
-    else socket.once('close', close);
-  });
 }

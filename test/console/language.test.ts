@@ -474,9 +474,9 @@ t.test('SHOW STATS shows the figures of the metrics since the start', async (t) 
   audit.abandoned(login, 'left');
   metrics.refusalDelayed();
   const traffic = { toBackend: 3, toClient: 4 };
-  const ended = metrics.sessionBegins(traffic);
+  metrics.sessionBegins(traffic);
   metrics.sessionBegins({ toBackend: 10, toClient: 20 });
-  ended();
+  metrics.sessionEnds(traffic);
   const end = { durationMs: 1, bytesToBackend: 3, bytesToClient: 4, endedBy: 'client' };
   audit.ended(login, { ...end, error: undefined });
   t.strictSame(await shown(), {

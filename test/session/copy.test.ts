@@ -169,11 +169,12 @@ for (const [name, copy] of copies) {
     const held: Progress[] = [];
     const watched: StartCopy = (from, to, first, events) =>
       copy(from, to, first, {
-        ...events,
+        counted: (bytes) => events.counted(bytes),
         held(progress) {
           held.push(progress);
           events.held(progress);
         },
+        freed: () => events.freed(),
       });
     // Sockets of this kind have buffers of 200 kB, which the kernel does not enlarge.
     const begun = Array.from({ length: 500 }, async () => {

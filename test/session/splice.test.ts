@@ -48,7 +48,8 @@ async function start(
       if (to === left.near) isHeld = false;
       events.freed();
     };
-    const started = copy(from, to, first, { ...events, held, freed });
+    const counted = (bytes: number): void => events.counted(bytes);
+    const started = copy(from, to, first, { counted, held, freed });
     if (to === left.near) down = started;
     return started;
   };
