@@ -110,6 +110,7 @@ export async function bulk(target: Target, bytes: number): Promise<Measured> {
       if (left <= 0) done();
     });
     socket.once('close', () => failed(new Error(`${left} bytes did not arrive`)));
+    socket.resume();
     socket.write(query(`BULK ${messages}`));
   });
   const rate = (bytes * 1000) / (performance.now() - started);

@@ -36,8 +36,6 @@ interface Handle {
 
 /** An asynchronous write. One object serves one such write; others leave it as it is. */
 interface Request {
-  /** What it writes, if nobody else keeps it. */
-  buffer?: Buffer;
   oncomplete?: (status: number) => void;
 }
 
@@ -126,7 +124,7 @@ class HandleCopy implements Copy {
   #queue: Buffer[] = [];
   #queued = 0;
   #request: Request | undefined;
-  /** Belongs to the write that is under way. */
+  /** What the write that is under way writes; undefined if its handle has copied that. */
   #lent: Buffer | undefined;
   #isWriting = false;
   #isReading = false;
@@ -220,18 +218,12 @@ class HandleCopy implements Copy {
       const bytes = one && more.length === 0 ? one : Buffer.concat(this.#queue);
       this.#queue = [];
       this.#queued = 0;
-      this.#writeQueued(bytes);
+      const error = this.#ends.sink.writeBuffer(this.#nextRequest(), bytes);
+      this.#after(error, bytes.length, bytes);
     }
     if (this.#isWriting) return;
     if (this.#hasEnded) this.#ends.to.end();
     else this.#resume();
-  }
-
-  #writeQueued(bytes: Buffer): void {
-    const request = this.#nextRequest();
-    // Kept until the write is over.
-    request.buffer = bytes;
-    this.#after(this.#ends.sink.writeBuffer(request, bytes), bytes.length, undefined);
   }
 
   /** The result of a write that was asked for. */
@@ -263,9 +255,12 @@ class HandleCopy implements Copy {
   }
 
   #fail(error: number): void {
+    const { from, to } = this.#ends;
     this.drop();
-    const code = getSystemErrorName(error);
-    this.#ends.to.destroy(Object.assign(new Error(`write ${code}`), { code }));
+    // A handle that is gone returns nothing, whatever its type says.
+    const code = error < 0 ? getSystemErrorName(error) : 'EINVAL';
+    to.destroy(Object.assign(new Error(`write ${code}`), { code }));
+    from.destroy();
   }
 
   #nextRequest(): Request {
@@ -296,6 +291,7 @@ class HandleCopy implements Copy {
   }
 }
 
+/** Keeps a buffer for another write, if it has the size for that. */
 function giveBack(buffer: Buffer | undefined): void {
-  if (buffer && spare.length < SPARE_BUFFERS) spare.push(buffer);
+  if (buffer?.length === READ_BYTES && spare.length < SPARE_BUFFERS) spare.push(buffer);
 }

@@ -100,7 +100,9 @@ class Splice {
   follow(side: SpliceEnd['endedBy'], socket: Socket, other: Socket): void {
     const ended = (): void => this.#ended(side);
     const closed = (): void => {
-      if (!socket.readableEnded) other.destroy();
+      // A client may be cut off that has sent FIN and still reads.
+      const isCutOff = side === 'client' && !socket.writableFinished;
+      if (!socket.readableEnded || isCutOff) other.destroy();
       this.#open--;
       if (this.#open === 0) this.#resolve(this.#end ?? { endedBy: 'client', error: undefined });
     };

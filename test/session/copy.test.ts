@@ -13,7 +13,7 @@ import { TLSSocket } from 'node:tls';
 import t from 'tap';
 import { copyByStreams, type Progress, type StartCopy } from '../../src/session/copy.ts';
 import { chooseCopy } from '../../src/session/copy-choice.ts';
-import { openInternals } from '../../src/session/copy-handles.ts';
+import { copyByHandles, openInternals } from '../../src/session/copy-handles.ts';
 import { type SpliceEnd, splice, type Traffic } from '../../src/session/splice.ts';
 import { copies } from '../support/copies.ts';
 import { readAll, type SocketPair, socketPair, tlsPair } from '../support/sockets.ts';
@@ -211,6 +211,25 @@ t.test('a client cannot renegotiate TLS 1.2', async (t) => {
     await ended;
     backend.far.destroy();
   }
+});
+
+t.test('what comes for a socket that is gone ends the other one', async (t) => {
+  const internals = openInternals();
+  if (!internals) throw new Error('this Node.js has no binding stream_wrap');
+  const [client, backend] = [await socketPair(), await socketPair()];
+  const events = { counted: () => undefined, held: () => undefined, freed: () => undefined };
+  copyByHandles(internals)(backend.near, client.near, nothing, events);
+  for (const { far, near } of [client, backend])
+    for (const socket of [far, near]) socket.on('error', () => undefined);
+  client.near.destroy();
+  // The handle is gone some turns behind the event.
+  await once(client.near, 'close');
+  for (let turns = 0; turns < 5; turns++) await turn();
+  const closed = once(backend.near, 'close');
+  backend.far.write('x');
+  await closed;
+  t.ok(backend.near.destroyed);
+  for (const { far } of [client, backend]) far.destroy();
 });
 
 t.test('this Node.js is one whose handles are known, and they are used', async (t) => {

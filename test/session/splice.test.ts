@@ -181,6 +181,17 @@ for (const [name, copy] of copies) {
     },
   );
 
+  t.test(`${name}: a client that is cut off after its FIN takes the backend with it`, async (t) => {
+    const { client, backend, ended, inner } = await start(copy);
+    client.end();
+    await readAll(backend);
+    inner[0].destroy();
+    t.match(await ended, { endedBy: 'client' });
+    t.ok(inner[1].destroyed);
+    backend.destroy();
+    client.destroy();
+  });
+
   t.test(`${name}: a FIN that arrived during the login is passed on too`, async (t) => {
     const { client, backend, ended } = await start(copy, async (early, inner) => {
       early.end();
