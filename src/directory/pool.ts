@@ -65,6 +65,12 @@ const TRUSTED_MS = 5000;
 /** How long the answer to a probe may take, in ms. */
 const ANSWER_MS = 1000;
 
+/**
+ * How long a read may take on a connection that was in use shortly before, in ms. It may be silent
+ * by now, and a fresh one must answer within the time that a login has.
+ */
+const READ_MS = 2000;
+
 /** How long a pool that is being replaced serves those that wait for it, in ms a look. */
 const END_RETRY_MS = 100;
 
@@ -124,10 +130,12 @@ export class DirectoryPool {
    */
   async read<T>(message: string, work: Work<T>, signal: AbortSignal): Promise<T> {
     const client = await this.#connectAlive(signal);
+    const late = AbortSignal.timeout(READ_MS);
     try {
-      return await this.#use(client, message, work, signal);
+      return await this.#use(client, message, work, AbortSignal.any([signal, late]));
     } catch (error) {
       if (signal.aborted || !(error instanceof PgError && isLost(error.cause))) throw error;
+      if (late.aborted) this.#noteLoss(client);
     }
     return this.run(message, work, signal);
   }

@@ -2,7 +2,7 @@
  * The faults, as a table: what happens, what is promised then, and how it is measured. Each has
  * processes of its own. docs/reliability.md lists the promises.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BACKEND } from '../../src/wire/constants.ts';
@@ -256,12 +256,12 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'no-descriptors',
-    fault: 'the process has 64 descriptors, and 200 clients connect',
+    fault: 'the process has 128 descriptors, and 200 clients connect',
     promise:
       'a line of the log tells of the failed accepts, and logins succeed within 2 s after the ' +
       'clients left',
     async run(world) {
-      const frontEnd = await world.serve({ descriptorLimit: 64 });
+      const frontEnd = await world.serve({ descriptorLimit: 128 });
       const atStart = frontEnd.events.length;
       const flood = new Flood(frontEnd.port, 400);
       await sleep(600);
@@ -323,12 +323,13 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'data-directory-deleted',
-    fault: 'the data directory is deleted under the running process',
+    fault: 'the data directory is deleted under the running process, and made again',
     promise: "the console's socket comes back within 60 s, and logins go on",
     async run(world) {
       const { port, dataDir } = await world.serve();
       rmSync(dataDir, { recursive: true });
       const logins = await new Logins().run(5, port);
+      mkdirSync(dataDir, { mode: 0o700 });
       const back = await waitFor(60_000, () => existsSync(join(dataDir, `.s.PGSQL.${port}`)));
       return {
         isKept: back !== undefined && logins.within(GOOD_LOGIN_MS).isKept,

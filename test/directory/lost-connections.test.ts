@@ -57,6 +57,12 @@ t.test('the server ended the idle connections: no login notices', async (t) => {
   t.strictSame(results, Array(7).fill(1));
 });
 
+t.test('connections went silent just after they were used: no read failed', async (t) => {
+  await fill();
+  proxy.lose();
+  t.strictSame(await Promise.all(Array.from({ length: 7 }, () => read())), Array(7).fill(1));
+});
+
 t.test('idle connections went silent: they are found within a second', async (t) => {
   await fill();
   // Connections that are opened from now on work.
