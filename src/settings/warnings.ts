@@ -127,13 +127,17 @@ function warnOfDeviceLogin(values: SettingValues): string[] {
 }
 
 function warnOfRoleMap(values: SettingValues): string[] {
-  const { issuers } = values['server.jwt_authentication.issuers.configuration'];
+  const ways = waysToLogIn(values).map(
+    (way) => way['server.jwt_authentication.issuers.configuration'].issuers,
+  );
+  const issuers = ways.flat();
+  const most = Math.max(...ways.map(({ length }) => length));
   const follows = values['server.jwt_authentication.authorization.enabled'];
   const rules = values['pgsso.role_map.configuration'];
   if (rules.length === 0) {
-    if (issuers.length < 2 || !follows) return [];
+    if (most < 2 || !follows) return [];
     return [
-      `pgsso.role_map.configuration is empty and there are ${issuers.length} issuers: ` +
+      `pgsso.role_map.configuration is empty and there are ${most} issuers: ` +
         `no group stands for a role. ${ROLE_RULE}`,
     ];
   }

@@ -117,6 +117,22 @@ const logins: readonly [string, readonly [Partial<RuleQuery>, string | undefined
       [{}, 'jwt', 4],
     ],
   ],
+  [
+    "From CockroachDB's configuration",
+    [
+      [{ user: 'root', address: '127.0.0.1', tls: false }, 'native', 1],
+      [{ user: 'root', address: '10.1.2.3' }, 'reject', 2],
+      [{ address: '10.1.2.3' }, 'jwt', 3],
+      [{}, 'reject', 4],
+    ],
+  ],
+  [
+    "From YugabyteDB's jwt lines",
+    [
+      [{}, 'jwt', 1],
+      [{ tls: false }, undefined, 0],
+    ],
+  ],
 ];
 
 t.test('the rules at the beginning of docs/rules.md are valid', async (t) => {

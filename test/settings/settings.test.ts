@@ -335,6 +335,15 @@ t.test('settings that let in more users than they seem to are warned of', async 
       [/role_map\.configuration is empty and there are 2 issuers: no group stands for a role\./],
     ],
     ['the same with one issuer', { [GROUPS]: 'true', [ISSUERS]: 'a' }, []],
+    [
+      'the same with one issuer, and two of OAUTHBEARER',
+      {
+        ...{ [GROUPS]: 'true', [ISSUERS]: 'a', [MAP]: mapped },
+        'server.oauthbearer_authentication.enabled': 'true',
+        'server.oauthbearer_authentication.issuers': two,
+      },
+      [/audience is empty/, /jwks is empty/, /map.configuration is empty and there are 2 issuers/],
+    ],
     ['a role map by issuer', { ...GROUPS_OF_TWO, [ROLES]: 'a g r\nb g r' }, []],
     [
       'a role map of two columns',
