@@ -98,10 +98,8 @@ t.test('a token that ends soon is refreshed once, by whoever comes first', async
   const outcomes = await Promise.all(
     Array.from({ length: 5 }, () => user.run(['token'], variables)),
   );
-  t.strictSame(
-    outcomes.map(({ status, stderr }) => [status, stderr]),
-    Array(5).fill([0, '']),
-  );
+  // On a loaded machine they wait long enough to be told so.
+  t.match(outcomes, Array(5).fill({ status: 0, stderr: /^(?:Waiting for another pgsso .*\n)?$/ }));
   t.equal(new Set(outcomes.map(({ stdout }) => stdout)).size, 1);
   t.equal(refreshes(), 2, 'processes');
   const left = readdirSync(join(user.home, '.local/state/pgsso'));
