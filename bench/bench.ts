@@ -47,11 +47,11 @@ const { values: flags } = parseArgs({
   },
 });
 const rounds = Number(flags.rounds ?? (flags.quick ? 3 : 10));
-const transactions = flags.quick ? 8000 : 40_000;
+const transactions = flags.quick ? 16_000 : 40_000;
 const bulkBytes = (flags.quick ? 256 : 1024) * 1024 * 1024;
 const copyRows = flags.quick ? 300_000 : 1_000_000;
 const logins = flags.quick ? 40 : 100;
-const [slopeFrom, slopeTo] = flags.quick ? [1000, 2000] : [2000, 4000];
+const [slopeFrom, slopeTo] = [2000, 4000];
 
 /** What is measured in a row. */
 interface Subject {

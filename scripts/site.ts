@@ -40,6 +40,7 @@ export const sections: readonly (readonly [string, readonly string[]])[] = [
       'docs/load-balancing.md',
       'docs/kubernetes.md',
       'docs/metrics.md',
+      'docs/performance.md',
       'docs/upgrade.md',
     ],
   ],
