@@ -16,7 +16,7 @@ import { Marked, type Tokens } from 'marked';
 
 /** The sidebar: every page, in the order in which somebody reads it. */
 export const sections: readonly (readonly [string, readonly string[]])[] = [
-  ['Start', ['README.md', 'docs/comparison.md', 'docs/migration.md', 'docs/performance.md']],
+  ['Start', ['README.md', 'docs/comparison.md', 'docs/migration.md']],
   [
     'Connect',
     [
