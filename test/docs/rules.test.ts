@@ -70,6 +70,13 @@ const logins: readonly [string, readonly [Partial<RuleQuery>, string | undefined
     ],
   ],
   [
+    'One issuer for each database',
+    [
+      [{ database: 'exchange' }, 'jwt', 1],
+      [{}, 'jwt', 2],
+    ],
+  ],
+  [
     'A scope for the database',
     [
       [{ database: 'reports' }, 'jwt', 1],
